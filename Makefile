@@ -1,0 +1,38 @@
+# make test: everything that must hold before a change lands. The environment is made on the way.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+SOURCES := src tests benchmarks examples
+
+# pytest comes last, so that its closing line is the last one printed.
+.PHONY: test check lint demo bench clean
+
+test: lint
+	$(BIN)/python -m pytest
+
+check: lint
+	$(BIN)/python -m pytest tests/test_layering.py
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check $(wildcard $(SOURCES))
+	$(BIN)/ruff format --check $(wildcard $(SOURCES))
+	$(BIN)/pyright
+
+# A small data set, a training, an error table, molecular dynamics and figures, in ./demo.
+demo: $(INSTALLED)
+	$(BIN)/python examples/demo/run.py demo
+
+bench: $(INSTALLED)
+	$(BIN)/python benchmarks/run.py --short
+
+# Made again whenever the dependencies may have changed.
+$(INSTALLED): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e '.[test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build dist demo

@@ -1,0 +1,3 @@
+"""The command line."""
+
+from dpax.cli.app import main as main

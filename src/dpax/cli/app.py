@@ -1,0 +1,54 @@
+"""The application: its commands, and what surrounds each of them.
+
+Nothing here or at the top of a command's file imports JAX, so that `dpax --help` is instant.
+"""
+
+import warnings
+from typing import Annotated
+
+import typer
+
+import dpax
+from dpax.cli.evaluate import evaluate
+from dpax.cli.failures import guarded, show_warning
+from dpax.cli.freeze import freeze
+from dpax.cli.inspect import inspect
+from dpax.cli.test import compare
+from dpax.cli.train import train
+from dpax.cli.validate import validate
+
+app = typer.Typer(
+    name="dpax",
+    help="Train and use DPA-1 machine-learning potentials.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("train")(train)
+app.command("test")(compare)
+app.command("eval")(evaluate)
+app.command("validate")(validate)
+app.command("inspect")(inspect)
+app.command("freeze")(freeze)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"dpax {dpax.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Train and use DPA-1 machine-learning potentials."""
+
+
+def main() -> None:
+    """Run the command line; exit code 0, or 2 for a mistake of the user, or 1 for a failure of dpax."""
+    warnings.showwarning = show_warning
+    with guarded():
+        app()

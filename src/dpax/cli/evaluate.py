@@ -1,0 +1,80 @@
+"""`dpax eval`: energies, forces and stresses of structures."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dpax.errors import InputError
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from dpax.infer import Evaluation
+
+
+def evaluate(
+    structures: Annotated[Path, typer.Argument(help="File of structures in any format that ASE reads.")],
+    model: Annotated[Path, typer.Option("--model", "-m", help="Model file.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Extended XYZ file to write.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
+    devices: Annotated[int | None, typer.Option(help="Devices to use; default: all cores.")] = None,
+) -> None:
+    """Evaluate every structure of a file and write them with energy, forces and stress."""
+    from ase.io.extxyz import write_extxyz
+
+    from dpax.cli.start import load_potential
+
+    _check_output(output, overwrite)
+    potential = load_potential(model, devices)
+    partial = output.with_name(f"{output.name}.part")
+    count = 0
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            for atoms in _read(structures):
+                try:
+                    evaluation = potential.evaluate(atoms)
+                except InputError as error:
+                    raise InputError(f"{structures}, frame {count}: {error}") from None
+                write_extxyz(file, [with_results(atoms, evaluation)])
+                count += 1
+        partial.replace(output)
+    finally:
+        partial.unlink(missing_ok=True)
+    typer.echo(f"{count} structure{'s' * (count != 1)} evaluated: {output}")
+
+
+def with_results(atoms: "Atoms", evaluation: "Evaluation") -> "Atoms":
+    """The same structure with energy (eV), forces (eV/Å) and, in a cell, stress (eV/Å³)."""
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    results = {"energy": evaluation.energy, "forces": evaluation.forces}
+    if atoms.cell.rank == 3:
+        results["stress"] = evaluation.stress
+    described = atoms.copy()
+    described.calc = SinglePointCalculator(described, **results)
+    return described
+
+
+def _check_output(output: Path, overwrite: bool) -> None:
+    if output.suffix not in (".xyz", ".extxyz"):
+        raise InputError(f"{output}: the output is extended XYZ; give it a name ending in .xyz or .extxyz")
+    if not output.absolute().parent.is_dir():
+        raise InputError(f"{output}: the folder {output.parent} does not exist")
+    if output.exists() and not overwrite:
+        raise InputError(f"{output} exists already; give another name, or --overwrite to replace it")
+
+
+def _read(path: Path):
+    """The structures of a file, one at a time."""
+    from ase.io import iread
+    from ase.io.formats import UnknownFileTypeError
+
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        yield from iread(path, index=":")
+    except UnknownFileTypeError as error:
+        raise InputError(f"{path}: ASE does not know this format ({error})") from None
+    except (ValueError, KeyError, IndexError, OSError) as error:
+        raise InputError(f"{path}: ASE cannot read this file ({error})") from None

@@ -1,0 +1,59 @@
+"""What the user sees when something goes wrong: one line, never a traceback on the screen."""
+
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from dpax.errors import InputError
+
+MISTAKE, FAILURE = 2, 1
+"""Exit codes: the user can mend it; dpax has to."""
+
+
+@contextmanager
+def guarded(directory: Path | None = None) -> Iterator[None]:
+    """Turn exceptions into one line on stderr and an exit code.
+
+    Args:
+        directory: where the traceback of an unexpected failure is written; by default the folder for
+            temporary files.
+    """
+    try:
+        yield
+    except InputError as error:
+        _say("error", str(error))
+        raise SystemExit(MISTAKE) from None
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0] or "no message"
+        path = _write_traceback(error, directory)
+        _say("error", f"{type(error).__name__}: {reason} (full traceback: {path})")
+        raise SystemExit(FAILURE) from None
+
+
+def show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    """A stand-in for `warnings.showwarning`: one line, without file name and source."""
+    del category
+    _say("warning", str(message))
+
+
+def _say(kind: str, text: str) -> None:
+    print(f"dpax: {kind}: {' '.join(text.split())}", file=sys.stderr, flush=True)
+
+
+def _write_traceback(error: Exception, directory: Path | None) -> Path:
+    name = f"dpax-error-{datetime.now():%Y%m%d-%H%M%S}.log"
+    text = "".join(traceback.format_exception(error))
+    for folder in (directory, Path(tempfile.gettempdir())):
+        if folder is not None and folder.is_dir():
+            try:
+                (folder / name).write_text(text, encoding="utf-8")
+            except OSError:
+                continue
+            return folder / name
+    sys.stderr.write(text)
+    return Path("above")

@@ -1,0 +1,96 @@
+"""What a training shows: a live line on a terminal, plain lines in a log file."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+_ERRORS = (("rmse_e", "E", "meV/atom"), ("rmse_f", "F", "meV/Å"), ("rmse_v", "V", "meV/atom"))
+"""Key in the record (eV/atom or eV/Å), letter and unit shown; shown a thousandfold."""
+
+
+class TrainReporter:
+    """Tells of a training's progress; the trainer calls it and does not know what it does.
+
+    Args:
+        console: where to write; by default standard output.
+    """
+
+    def __init__(self, console: Console | None = None):
+        self._console = console or Console(highlight=False)
+        self._progress: Progress | None = None
+        self._task = TaskID(0)
+        self._total = 0
+
+    def start(self, settings: Any, total_steps: int, first_step: int) -> None:
+        """A training begins, or goes on, after `first_step` steps of `total_steps`."""
+        del settings
+        self._total = total_steps
+        verb = f"training goes on from step {first_step}" if first_step else "training begins"
+        self.message(f"{verb}; {total_steps} steps in all")
+        if self._console.is_terminal:
+            self._progress = Progress(
+                TextColumn("step"),
+                MofNCompleteColumn(),
+                BarColumn(bar_width=None),
+                TextColumn("{task.fields[errors]}"),
+                TimeRemainingColumn(compact=True),
+                console=self._console,
+            )
+            self._task = self._progress.add_task(
+                "training", total=total_steps, completed=first_step, errors=""
+            )
+            self._progress.start()
+
+    def step(self, step: int, record: Mapping[str, Any]) -> None:
+        """A step whose errors are known.
+
+        Args:
+            step: its number.
+            record: `loss`; `rmse_e`, `rmse_v` in eV/atom and `rmse_f` in eV/Å, the same with `_val` for the
+                validation data; `lr`; `steps_per_second`. Any of them may be absent.
+        """
+        if self._progress is not None:
+            self._progress.update(self._task, completed=step, errors=summary(record))
+            return
+        speed = record.get("steps_per_second")
+        left = f", {duration((self._total - step) / speed)} left" if speed else ""
+        self._console.print(f"step {step}/{self._total}: {summary(record)}{left}", soft_wrap=True)
+
+    def message(self, text: str) -> None:
+        """Anything worth a line: a checkpoint, a best model, a warning."""
+        self._console.print(text, markup=False, soft_wrap=True)
+
+    def finish(self, text: str = "") -> None:
+        """The training is over, for whatever reason."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+        if text:
+            self.message(text)
+
+
+def summary(record: Mapping[str, Any]) -> str:
+    """One line of loss, errors (training, then validation) and speed."""
+    parts = [f"loss {record['loss']:.3g}"] if _known(record, "loss") else []
+    for key, letter, unit in _ERRORS:
+        shown = [f"{1e3 * record[name]:.1f}" for name in (key, f"{key}_val") if _known(record, name)]
+        if shown:
+            parts.append(f"{letter} {' | '.join(shown)} {unit}")
+    if _known(record, "lr"):
+        parts.append(f"lr {record['lr']:.1e}")
+    if _known(record, "steps_per_second"):
+        parts.append(f"{record['steps_per_second']:.3g} steps/s")
+    return ", ".join(parts)
+
+
+def _known(record: Mapping[str, Any], key: str) -> bool:
+    return record.get(key) is not None
+
+
+def duration(seconds: float) -> str:
+    """Hours, minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"

@@ -1,0 +1,9 @@
+"""The errors that a user is meant to read."""
+
+
+class InputError(ValueError):
+    """A mistake in what the user gave: settings, data, a model file, a structure.
+
+    The message is one sentence or two that name the file, key or frame, say what was got and what
+    was expected, and what to do. The command line prints it as one line and exits with code 2.
+    """

@@ -1,0 +1,28 @@
+"""The shape vocabulary: every recurring array, named once.
+
+Axes: `atoms` all atoms of all frames of a batch on one axis; `slots` the neighbour slots of an atom;
+`block` the atoms of one block of work; `frames` the frames of a batch.
+"""
+
+from jaxtyping import Array, Bool, Float, Int
+
+Edges = Float[Array, "atoms slots 3"]
+"""Edge vectors r_j - r_i, Å; zero in an empty slot."""
+NeighborIndex = Int[Array, "atoms slots"]
+"""Flat index of the neighbour j; -1 in an empty slot."""
+NeighborTypes = Int[Array, "atoms slots"]
+"""Type of the neighbour j; in an empty slot the type of the first atom of the same frame."""
+Types = Int[Array, " atoms"]
+"""Index into `type_map`; -1 for an atom that only pads the array."""
+FrameIndex = Int[Array, " atoms"]
+"""The frame an atom belongs to; the number of frames for an atom that only pads the array."""
+SlotMask = Bool[Array, "atoms slots"]
+"""True where a slot holds a neighbour."""
+AtomicEnergies = Float[Array, " atoms"]
+"""eV."""
+FrameEnergies = Float[Array, " frames"]
+"""eV."""
+Forces = Float[Array, "atoms 3"]
+"""eV/Å."""
+Virials = Float[Array, "frames 3 3"]
+"""eV; W = -dE/d(strain), so ASE's stress is -W/volume."""

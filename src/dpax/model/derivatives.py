@@ -1,0 +1,212 @@
+"""Forces, virials, Hessians and parameter gradients: the only place where the energy is differentiated.
+
+Everything is computed block by block of atoms, and blocks are shared out over the devices of a mesh, so
+memory beyond the inputs is that of one block on each device. Forces and virial are linear in the edge
+gradients dE/d(r_j - r_i), and so a gradient with respect to the parameters of any loss of energies, forces
+and virials needs two passes over the blocks, not a reverse pass through a reverse pass:
+
+1. energies and edge gradients; from them the loss L and its cotangents λ = dL/dE_i, v = dL/dg_ij;
+2. for each block the parameter gradient of Σ_i λ_i E_i + Σ_ij v_ij·g_ij, where the second sum is the
+   derivative of the energy along v.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, PyTree
+
+from dpax.geometry.arrays import AtomicEnergies, Edges, Forces, Virials
+from dpax.geometry.neighbors import Neighborhoods
+from dpax.model.potential import Block, ModelSpec, ModelWeights, atomic_energies
+
+AXIS = "atoms"
+"""The mesh axis over which blocks of atoms are shared out."""
+_ROWS_ON_CPU = 832
+"""Atoms times slots of a block whose temporaries stay in a core's cache: 8 atoms of liquid water."""
+_ROWS_ON_ACCELERATOR = 2**18
+
+
+class Prediction(NamedTuple):
+    """What a model says of the frames of a batch; energies are without the energy bias of the types."""
+
+    energies: AtomicEnergies
+    forces: Forces
+    virials: Virials
+
+
+def make_mesh(devices: list[Any] | None = None) -> Mesh:
+    """A mesh of devices over which blocks of atoms are shared out; all local ones by default."""
+    return Mesh(np.asarray(devices or jax.devices()), (AXIS,))
+
+
+def default_block_size(slots: int, platform: str) -> int:
+    """Atoms of a block: as many as keep a core's caches, or an accelerator, busy."""
+    rows = _ROWS_ON_CPU if platform == "cpu" else _ROWS_ON_ACCELERATOR
+    return max(1, round(rows / slots))
+
+
+def _blocks(neighborhoods: Neighborhoods, n_devices: int, block_size: int) -> Block:
+    """Split the atoms as [devices · blocks, block, …]; a block has at most `block_size` atoms."""
+    atoms = neighborhoods.types.shape[0]
+    share, rest = divmod(atoms, n_devices)
+    if rest:
+        raise ValueError(f"{atoms} atoms cannot be shared out over {n_devices} devices")
+    size = max(n for n in range(1, min(block_size, share) + 1) if share % n == 0)
+    block = Block(
+        neighborhoods.edges,
+        neighborhoods.neighbors >= 0,
+        neighborhoods.types,
+        neighborhoods.neighbor_types,
+    )
+    return jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), block)
+
+
+def _over_blocks(mesh: Mesh, function: Callable, *, reduce: bool) -> Callable:
+    """Share blocks out over devices; the function gets the weights and this device's blocks.
+
+    Results are joined along the blocks, or with `reduce` added up.
+    """
+    split, whole = PartitionSpec(AXIS), PartitionSpec()
+
+    def on_device(weights: PyTree, blocks: PyTree) -> PyTree:
+        result = function(weights, blocks)
+        return jax.lax.psum(result, AXIS) if reduce else result
+
+    return jax.shard_map(
+        on_device, mesh=mesh, in_specs=(whole, split), out_specs=whole if reduce else split, check_vma=False
+    )
+
+
+def edge_gradients(
+    spec: ModelSpec, weights: ModelWeights, neighborhoods: Neighborhoods, mesh: Mesh, block_size: int
+) -> tuple[AtomicEnergies, Edges]:
+    """Atomic energies (eV, without bias) and dE/d(r_j - r_i) for every slot (eV/Å)."""
+
+    def one_block(weights: ModelWeights, block: Block) -> tuple[Array, Array]:
+        def total(edges: Array) -> tuple[Array, Array]:
+            energies = atomic_energies(spec, weights, block._replace(edges=edges))
+            return jnp.sum(energies), energies
+
+        gradient, energies = jax.grad(total, has_aux=True)(block.edges)
+        return energies, gradient
+
+    run = _over_blocks(mesh, lambda w, blocks: jax.lax.map(partial(one_block, w), blocks), reduce=False)
+    energies, gradient = run(weights, _blocks(neighborhoods, mesh.size, block_size))
+    replicated = NamedSharding(mesh, PartitionSpec())
+    energies, gradient = jax.lax.with_sharding_constraint((energies, gradient), replicated)
+    return energies.reshape(-1), gradient.reshape(neighborhoods.edges.shape)
+
+
+def forces_from(gradient: Edges, neighborhoods: Neighborhoods) -> Forces:
+    """F_i = Σ_j g_ij - Σ_j g_ji from the edge gradients g_ij = dE/d(r_j - r_i)."""
+    atoms = gradient.shape[0]
+    target = jnp.where(neighborhoods.neighbors >= 0, neighborhoods.neighbors, atoms)
+    return jnp.sum(gradient, axis=1).at[target].add(-gradient, mode="drop")
+
+
+def virials_from(gradient: Edges, neighborhoods: Neighborhoods, n_frames: int) -> Virials:
+    """W = -Σ (r_j - r_i) ⊗ g_ij of each frame; symmetric for an energy that no rotation changes."""
+    atomic = -jnp.einsum("akx,aky->axy", neighborhoods.edges, gradient)
+    return jax.ops.segment_sum(atomic, neighborhoods.frames, num_segments=n_frames + 1)[:n_frames]
+
+
+def atomic_virials_from(gradient: Edges, neighborhoods: Neighborhoods) -> Float[Array, "atoms 3 3"]:
+    """The virial shared out as DeePMD-kit does: -(r_j - r_i) ⊗ g_ij belongs to the neighbour j."""
+    atoms = gradient.shape[0]
+    target = jnp.where(neighborhoods.neighbors >= 0, neighborhoods.neighbors, atoms)
+    pairs = -neighborhoods.edges[..., :, None] * gradient[..., None, :]
+    return jnp.zeros((atoms, 3, 3), gradient.dtype).at[target].add(pairs, mode="drop")
+
+
+def predict(
+    spec: ModelSpec,
+    weights: ModelWeights,
+    neighborhoods: Neighborhoods,
+    n_frames: int,
+    mesh: Mesh,
+    block_size: int,
+) -> Prediction:
+    """Atomic energies, forces and virials of the frames of a batch."""
+    energies, gradient = edge_gradients(spec, weights, neighborhoods, mesh, block_size)
+    return Prediction(
+        energies, forces_from(gradient, neighborhoods), virials_from(gradient, neighborhoods, n_frames)
+    )
+
+
+def hessian(
+    spec: ModelSpec, weights: ModelWeights, neighborhoods: Neighborhoods, mesh: Mesh, block_size: int
+) -> Float[Array, "atoms 3 atoms 3"]:
+    """Second derivatives of the energy with respect to the positions, eV/Å²; all periodic images move."""
+    atoms = neighborhoods.types.shape[0]
+    occupied = (neighborhoods.neighbors >= 0)[..., None]
+
+    def forces(displacement: Array) -> Array:
+        change = displacement[neighborhoods.neighbors] - displacement[:, None]
+        moved = neighborhoods._replace(edges=neighborhoods.edges + jnp.where(occupied, change, 0.0))
+        return forces_from(edge_gradients(spec, weights, moved, mesh, block_size)[1], moved)
+
+    still = jnp.zeros((atoms, 3), neighborhoods.edges.dtype)
+    directions = jnp.eye(3 * atoms, dtype=still.dtype).reshape(-1, atoms, 3)
+    rows = jax.lax.map(lambda d: -jax.jvp(forces, (still,), (d,))[1], directions)
+    return rows.reshape(atoms, 3, atoms, 3)
+
+
+def loss_gradient(
+    spec: ModelSpec,
+    prepare: Callable[[PyTree], ModelWeights],
+    params: PyTree,
+    neighborhoods: Neighborhoods,
+    n_frames: int,
+    loss: Callable[[Prediction], tuple[Array, PyTree]],
+    mesh: Mesh,
+    block_size: int,
+) -> tuple[tuple[Array, PyTree], PyTree]:
+    """Value and parameter gradient of a loss of energies, forces and virials, by two passes.
+
+    Args:
+        spec: what is constant about the model.
+        prepare: from the parameters to the arrays that blocks use.
+        params: what to differentiate with respect to.
+        neighborhoods: the atoms of the batch.
+        n_frames: frames of the batch.
+        loss: from a prediction to a scalar and anything else of interest.
+        mesh: devices.
+        block_size: most atoms of a block.
+
+    Returns:
+        ((loss, anything else), gradient), the gradient as `params`.
+    """
+    weights, to_params = jax.vjp(prepare, params)
+    energies, gradient = edge_gradients(spec, weights, neighborhoods, mesh, block_size)
+
+    def from_edges(energies: Array, gradient: Array) -> tuple[Array, PyTree]:
+        forces = forces_from(gradient, neighborhoods)
+        return loss(Prediction(energies, forces, virials_from(gradient, neighborhoods, n_frames)))
+
+    value, (by_energy, along) = jax.value_and_grad(from_edges, argnums=(0, 1), has_aux=True)(
+        energies, gradient
+    )
+    blocks = _blocks(neighborhoods, mesh.size, block_size)
+    cotangents = (by_energy.reshape(blocks.types.shape), along.reshape(blocks.edges.shape))
+
+    def weighted(weights: ModelWeights, block: Block, by_energy: Array, along: Array) -> Array:
+        energies, derivative = jax.jvp(
+            lambda edges: atomic_energies(spec, weights, block._replace(edges=edges)), (block.edges,), (along,)
+        )
+        return jnp.sum(by_energy * energies) + jnp.sum(derivative)
+
+    def on_device(weights: ModelWeights, work: PyTree) -> ModelWeights:
+        def add(total: ModelWeights, item: PyTree) -> tuple[ModelWeights, None]:
+            block, (by_energy, along) = item
+            part = jax.grad(weighted)(weights, block, by_energy, along)
+            return jax.tree.map(jnp.add, total, part), None
+
+        return jax.lax.scan(add, jax.tree.map(jnp.zeros_like, weights), work)[0]
+
+    by_weights = _over_blocks(mesh, on_device, reduce=True)(weights, (blocks, cotangents))
+    return value, to_params(by_weights)[0]

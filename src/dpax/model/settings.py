@@ -1,0 +1,152 @@
+"""Settings of the model: descriptor, fitting net, and how the statistics are taken."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field, field_validator
+
+from dpax.descriptor.settings import Activation, DescriptorSettings, Precision, Width
+from dpax.settings import Refused, Settings
+
+
+def _flag_or_flags(value: Any) -> Any:
+    if isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(v, bool) for v in value):
+        return tuple(value)
+    if isinstance(value, bool):
+        return value
+    raise ValueError(f"should be true, false, or a list of these with one for each layer, got {value!r}")
+
+
+def _energy_type(value: Any) -> Any:
+    if value != "ener":
+        raise ValueError(f"dpax fits energies: the only type is 'ener', got {value!r}")
+    return value
+
+
+class FittingSettings(Settings):
+    """The net that turns the descriptor of an atom into its energy."""
+
+    ALIASES: ClassVar[Mapping[str, str]] = {"n_neuron": "neuron"}
+    REFUSED: ClassVar[Mapping[str, Refused]] = {
+        "numb_fparam": Refused((0,)),
+        "numb_aparam": Refused((0,)),
+        "default_fparam": Refused((None, [])),
+        "dim_case_embd": Refused((0,)),
+        "layer_name": Refused((None, [])),
+        "use_aparam_as_mask": Refused((False,)),
+    }
+
+    type: Annotated[Literal["ener"], BeforeValidator(_energy_type)] = Field(
+        default="ener", description="What is fitted: `ener`, the energy."
+    )
+    neuron: tuple[Width, ...] = Field(default=(120, 120, 120), description="Widths of the hidden layers.")
+    activation_function: Activation = Field(default="tanh", description="Activation of the hidden layers.")
+    resnet_dt: bool = Field(default=True, description="Trainable step in the skip connections.")
+    precision: Precision = Field(
+        default="default", description="float16, bfloat16, float32, float64, or default (float64)."
+    )
+    trainable: Annotated[bool | tuple[bool, ...], BeforeValidator(_flag_or_flags)] = Field(
+        default=True,
+        description="Whether training changes the net; a list says it for each layer, the last included.",
+    )
+    rcond: float | None = Field(
+        default=None,
+        ge=0,
+        description="Relative size below which singular values count as zero in the energy bias.",
+    )
+    seed: int | None = Field(default=None, ge=0, description="Seed of the net's initial weights.")
+    atom_ener: tuple[float | None, ...] = Field(
+        default=(), description="Energy of an isolated atom of each type (null: not fixed), eV."
+    )
+
+    @field_validator("trainable")
+    @classmethod
+    def _one_flag_per_layer(cls, value: Any, info: Any) -> Any:
+        layers = len(info.data.get("neuron", ())) + 1
+        if isinstance(value, tuple) and "neuron" in info.data and len(value) != layers:
+            raise ValueError(
+                f"should have {layers} flags (the layers of neuron and the last one), got {len(value)}"
+            )
+        return value
+
+
+class ModelSettings(Settings):
+    """The model: which elements it knows, its descriptor and its fitting net."""
+
+    REFUSED: ClassVar[Mapping[str, Refused]] = {
+        "type": Refused(("standard", None)),
+        "use_srtab": Refused(),
+        "pair_exclude_types": Refused(([], None)),
+        "atom_exclude_types": Refused(([], None)),
+        "preset_out_bias": Refused((None, {})),
+        "type_embedding": Refused(
+            (None,),
+            "refused: only TensorFlow models have this section; put tebd_dim and the rest into descriptor",
+        ),
+        "modifier": Refused(),
+        "compress": Refused(),
+        "spin": Refused(),
+        "finetune_head": Refused(),
+        "model_branch_alias": Refused(([], None)),
+        "bridging_method": Refused(("None", "none", None)),
+        "model_dict": Refused((None, {}), "multi-task training, not supported yet by dpax"),
+        "shared_dict": Refused((None, {}), "multi-task training, not supported yet by dpax"),
+    }
+    # The first is free text; the others qualify use_srtab and bridging_method, which are refused.
+    IGNORED: ClassVar[frozenset[str]] = frozenset(
+        {"info", "smin_alpha", "sw_rmin", "sw_rmax", "srtab_add_bias", "bridging_r_inner", "bridging_r_outer"}
+    )
+
+    type_map: tuple[str, ...] = Field(
+        min_length=1,
+        description="The element (or other name) of each type, in the order of the type numbers.",
+    )
+    descriptor: DescriptorSettings = Field(description="The descriptor of an atom's surroundings.")
+    fitting_net: FittingSettings = Field(
+        default_factory=FittingSettings, description="The net from descriptor to atomic energy."
+    )
+    data_stat_nbatch: int = Field(
+        default=10, gt=0, description="Batches of every training system from which statistics are taken."
+    )
+    data_stat_protect: float = Field(
+        default=1e-2, gt=0, description="Smallest standard deviation by which an input is divided."
+    )
+    data_bias_nsample: int = Field(
+        default=10, gt=0, description="Frames of every system from which a changed energy bias is fitted."
+    )
+
+    @field_validator("type_map")
+    @classmethod
+    def _names_differ(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        repeated = sorted({name for name in value if value.count(name) > 1})
+        if repeated:
+            raise ValueError(f"names {repeated[0]!r} twice; each type needs a name of its own")
+        return value
+
+    @field_validator("descriptor")
+    @classmethod
+    def _excluded_types_exist(cls, value: DescriptorSettings, info: Any) -> DescriptorSettings:
+        type_map = info.data.get("type_map")
+        unknown = [t for pair in value.exclude_types for t in pair if type_map and not 0 <= t < len(type_map)]
+        if unknown:
+            raise ValueError(
+                f"exclude_types names type {unknown[0]}, but type_map has types 0 to {len(type_map) - 1}"
+            )
+        return value
+
+    @field_validator("fitting_net")
+    @classmethod
+    def _one_energy_per_type(cls, value: FittingSettings, info: Any) -> FittingSettings:
+        type_map = info.data.get("type_map")
+        if type_map and value.atom_ener and len(value.atom_ener) != len(type_map):
+            raise ValueError(
+                f"atom_ener has {len(value.atom_ener)} energies for the {len(type_map)} types of type_map"
+            )
+        return value
+
+    @property
+    def needs_x64(self) -> bool:
+        """Whether any part of the model computes in float64."""
+        return any(
+            p in ("default", "float64") for p in (self.descriptor.precision, self.fitting_net.precision)
+        )

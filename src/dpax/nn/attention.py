@@ -1,0 +1,140 @@
+"""Gated self-attention among the neighbours of each atom, as pure functions of arrays.
+
+Source: D. Zhang et al., arXiv:2208.08236, eqs. 9-12, with the smooth gate of DeePMD-kit: logits are
+raised by 20, multiplied by both switches and lowered again, so that a neighbour on its way out of the
+cut-off meets the same softmax term, exp(-20), as an empty slot.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from dpax.nn.layers import Affine
+from dpax.nn.primitives import layer_norm, normalize_rows
+
+SHIFT = 20.0
+"""DeePMD-kit's constant: an empty slot's logit is -SHIFT."""
+_LARGEST_EXPONENT = 60.0
+"""Logits bounded below this need no running maximum: exp(60) and sums of it are safe in float32."""
+
+
+@dataclass(frozen=True)
+class AttentionSpec:
+    """What is constant about the attention layers."""
+
+    num_heads: int
+    scaling: float
+    """Factor on q·k."""
+    normalize: bool
+    smooth: bool
+    dotr: bool
+    ln_eps: float
+    attn_norm: str
+    """"sum": LayerNorm(G + A), as DeePMD-kit computes; "branch": G + LayerNorm(A), as the paper prints."""
+
+
+class AttentionWeights(NamedTuple):
+    """The arrays of one attention layer; q, k, v apart, for one fused product is slower on CPUs."""
+
+    q: Affine
+    k: Affine
+    v: Affine
+    out: Affine
+    ln_w: Float[Array, " width"]
+    ln_b: Float[Array, " width"]
+
+
+class Slots(NamedTuple):
+    """What attention knows of the slots of a block of atoms."""
+
+    present: Bool[Array, "block slots"]
+    """True where a slot holds a neighbour that takes part."""
+    switch: Float[Array, "block slots"]
+    """The switching function; 0 where not present."""
+    unit: Float[Array, "block slots 3"]
+    """Directions to the neighbours."""
+    missing: Float[Array, " block"]
+    """Empty slots that count in the softmax beyond those in the array; negative: fewer than are there."""
+
+
+def split_projection(layer: Affine) -> tuple[Affine, Affine, Affine]:
+    """The q, k and v parts of DeePMD-kit's single input projection."""
+    w = jnp.split(layer.w, 3, axis=1)
+    b = (None, None, None) if layer.b is None else jnp.split(layer.b, 3)
+    return Affine(w[0], b[0], None), Affine(w[1], b[1], None), Affine(w[2], b[2], None)
+
+
+def _project(g: Float[Array, "block slots width"], weights: Affine, heads: int, normalize: bool):
+    """Project, as [block, slots, hidden] or, with several heads, [block, heads, slots, head_dim]."""
+    x = g @ weights.w
+    if weights.b is not None:
+        x = x + weights.b
+    if heads > 1:
+        block, slots, hidden = x.shape
+        x = x.reshape(block, slots, heads, hidden // heads).transpose(0, 2, 1, 3)
+    return normalize_rows(x) if normalize else x
+
+
+def _smooth_weights(logits: Float[Array, "*b n m"], slots: Slots, spec: AttentionSpec) -> Float[Array, "*b n m"]:
+    """Softmax over keys, gated by both switches.
+
+    Every slot of the array without a neighbour has switch 0, so it adds exp(0) to the (raised) sum by
+    itself; `missing` accounts for the empty slots that the array does not have.
+    """
+    head = (slice(None),) + (None,) * (logits.ndim - 3)
+    gate = (slots.switch[:, :, None] * slots.switch[:, None, :])[head]
+    raised = (logits + SHIFT) * gate
+    missing = slots.missing[head][..., None, None]
+    if spec.normalize and abs(spec.scaling) + SHIFT < _LARGEST_EXPONENT:
+        weights, empty = jnp.exp(raised), jnp.ones((), raised.dtype)
+    else:
+        top = jax.lax.stop_gradient(jnp.max(raised, axis=-1, keepdims=True, initial=0.0))
+        weights, empty = jnp.exp(raised - top), jnp.exp(-top)
+    return weights * (gate / (jnp.sum(weights, axis=-1, keepdims=True) + missing * empty))
+
+
+def _masked_weights(logits: Float[Array, "*b n m"], slots: Slots) -> Float[Array, "*b n m"]:
+    """Softmax over the neighbours that are present; rows of absent ones are zero."""
+    head = (slice(None),) + (None,) * (logits.ndim - 3)
+    pair = (slots.present[:, :, None] & slots.present[:, None, :])[head]
+    logits = jnp.where(pair, logits, -jnp.inf)
+    top = jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
+    weights = jnp.where(pair, jnp.exp(logits - jnp.where(jnp.isfinite(top), top, 0.0)), 0.0)
+    total = jnp.sum(weights, axis=-1, keepdims=True)
+    return weights / jnp.where(total > 0, total, 1.0)
+
+
+def gated_attention(
+    g: Float[Array, "block slots width"], weights: AttentionWeights, slots: Slots, spec: AttentionSpec
+) -> Float[Array, "block slots width"]:
+    """The attention output, before residual and normalisation."""
+    heads = spec.num_heads
+    q = _project(g, weights.q, heads, spec.normalize) * jnp.asarray(spec.scaling, g.dtype)
+    k = _project(g, weights.k, heads, spec.normalize)
+    v = _project(g, weights.v, heads, spec.normalize)
+    # Half precisions lack the range of exp(20): logits and softmax are float32 there.
+    wide = np.promote_types(g.dtype, np.float32) if g.dtype.itemsize < 4 else g.dtype
+    logits = jnp.einsum("...nd,...md->...nm", q, k).astype(wide)
+    a = _smooth_weights(logits, slots, spec) if spec.smooth else _masked_weights(logits, slots)
+    if spec.dotr:
+        cosines = jnp.einsum("bnx,bmx->bnm", slots.unit, slots.unit)
+        a = a * (cosines[:, None] if heads > 1 else cosines)
+    o = a.astype(g.dtype) @ v
+    if heads > 1:
+        o = o.transpose(0, 2, 1, 3).reshape(g.shape[0], g.shape[1], -1)
+    o = o @ weights.out.w
+    return o if weights.out.b is None else o + weights.out.b
+
+
+def attention_layer(
+    g: Float[Array, "block slots width"], weights: AttentionWeights, slots: Slots, spec: AttentionSpec
+) -> Float[Array, "block slots width"]:
+    """Attention, residual and normalisation."""
+    a = gated_attention(g, weights, slots, spec)
+    if spec.attn_norm == "branch":
+        return g + layer_norm(a, weights.ln_w, weights.ln_b, spec.ln_eps)
+    return layer_norm(g + a, weights.ln_w, weights.ln_b, spec.ln_eps)

@@ -1,0 +1,148 @@
+"""The embedding of element types: one linear layer on one-hot vectors or electron configurations."""
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from dpax.errors import InputError
+from dpax.nn.electron_configuration import electron_configuration
+from dpax.nn.initial import Seed
+from dpax.nn.layers import EmbeddingNet, take
+from dpax.nn.module import Module
+from dpax.nn.precision import jax_dtype
+
+
+class TypeEmbedNet(Module):
+    """A row of numbers for each element type, and a row of zeros for no atom at all.
+
+    Args:
+        ntypes: number of types.
+        neuron: widths of the layers; DPA-1 has one, `[tebd_dim]`.
+        resnet_dt: a trainable time step on residual layers.
+        activation_function: of every layer; DPA-1 uses none.
+        precision: of the arrays.
+        trainable: False freezes the arrays.
+        seed: None for fresh entropy.
+        padding: append the row of zeros.
+        use_econf_tebd: start from the element's electron configuration instead of a one-hot vector.
+        use_tebd_bias: whether the layers have a bias.
+        type_map: element symbols, needed with `use_econf_tebd`.
+    """
+
+    def __init__(
+        self,
+        *,
+        ntypes: int,
+        neuron: Sequence[int],
+        resnet_dt: bool = False,
+        activation_function: str = "tanh",
+        precision: str = "float64",
+        trainable: bool = True,
+        seed: Seed = None,
+        padding: bool = False,
+        use_econf_tebd: bool = False,
+        use_tebd_bias: bool = False,
+        type_map: Sequence[str] | None = None,
+    ):
+        self.ntypes = ntypes
+        self.neuron = tuple(neuron)
+        self.resnet_dt = resnet_dt
+        self.activation_function = activation_function
+        self.dtype = jax_dtype(precision)
+        self.trainable = trainable
+        self.padding = padding
+        self.use_econf_tebd = use_econf_tebd
+        self.use_tebd_bias = use_tebd_bias
+        self.type_map = None if type_map is None else tuple(type_map)
+        self.embedding_net: Any = EmbeddingNet(
+            self.inputs().shape[1],
+            neuron,
+            activation_function,
+            resnet_dt,
+            precision,
+            seed=seed,
+            bias=use_tebd_bias,
+            trainable=trainable,
+        )
+
+    def inputs(self) -> np.ndarray:
+        """What the layers see of each type, [ntypes, ntypes or 118].
+
+        Raises:
+            InputError: electron configurations are wanted but the elements' names are not known.
+        """
+        if not self.use_econf_tebd:
+            return np.eye(self.ntypes, dtype=self.dtype)
+        if self.type_map is None:
+            raise InputError("use_econf_tebd needs type_map, the element symbols of the types")
+        return np.stack([electron_configuration(name) for name in self.type_map]).astype(self.dtype)
+
+    def __call__(self) -> Float[Array, "rows tebd_dim"]:
+        """The table of embeddings, [ntypes (+ 1 with padding), tebd_dim]."""
+        table = self.embedding_net(jnp.asarray(self.inputs()))
+        return jnp.pad(table, ((0, 1), (0, 0))) if self.padding else table
+
+    def change_type_map(self, type_map: Sequence[str], seed: Seed = None) -> None:
+        """Reorder the types; rows of new types are drawn at random, as a new layer's would be.
+
+        Raises:
+            InputError: the present types have no names.
+        """
+        if self.type_map is None:
+            raise InputError("the types have no names (type_map is None), so they cannot be matched to new ones")
+        old, self.type_map, self.ntypes = self.type_map, tuple(type_map), len(type_map)
+        if self.use_econf_tebd:
+            return
+        layer = self.embedding_net[0]
+        # With a residual the table is w + I: the identity belongs to the old order of the types.
+        table = np.asarray(layer.w[...]) + _residual(len(old), layer.w.shape[1])
+        fresh = EmbeddingNet(self.ntypes, self.neuron, precision=self.dtype.name, seed=seed)[0]
+        new = np.asarray(fresh.w[...]) + _residual(self.ntypes, layer.w.shape[1])
+        for row, name in enumerate(type_map):
+            if name in old:
+                new[row] = table[old.index(name)]
+        layer.set_arrays(
+            new - _residual(self.ntypes, layer.w.shape[1]),
+            None if layer.b is None else layer.b[...],
+            None if layer.idt is None else layer.idt[...],
+        )
+        self.embedding_net.in_dim = self.ntypes
+
+    def serialize(self) -> dict:
+        """DeePMD-kit's dictionary of a `TypeEmbedNet`."""
+        return {
+            "@class": "TypeEmbedNet",
+            "@version": 2,
+            "ntypes": self.ntypes,
+            "neuron": list(self.neuron),
+            "resnet_dt": self.resnet_dt,
+            "precision": self.dtype.name,
+            "activation_function": self.activation_function,
+            "trainable": self.trainable,
+            "padding": self.padding,
+            "use_econf_tebd": self.use_econf_tebd,
+            "use_tebd_bias": self.use_tebd_bias,
+            "type_map": None if self.type_map is None else list(self.type_map),
+            "embedding": self.embedding_net.serialize(),
+        }
+
+    @classmethod
+    def deserialize(cls, data: dict) -> Self:
+        """Read DeePMD-kit's dictionary of a `TypeEmbedNet`; version 1 always had a bias."""
+        data = take(data, "TypeEmbedNet", 2)
+        embedding = data.pop("embedding")
+        data.setdefault("use_tebd_bias", True)
+        net = cls(**data)
+        net.embedding_net = EmbeddingNet.deserialize(embedding)
+        return net
+
+
+def _residual(n_in: int, n_out: int) -> np.ndarray:
+    """What the residual rule adds to one-hot rows: I, [I, I] or nothing."""
+    eye = np.eye(n_in)
+    if n_out == n_in:
+        return eye
+    return np.hstack([eye, eye]) if n_out == 2 * n_in else np.zeros((n_in, n_out))

@@ -1,0 +1,86 @@
+"""The reference of all settings, written from the settings classes themselves.
+
+python -m dpax.report.reference > docs/settings.md
+"""
+
+import json
+import typing
+from collections.abc import Iterator
+
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from dpax.settings import Settings
+from dpax.train.settings import InputSettings
+
+_INTRODUCTION = """# Settings
+
+An input file is JSON, YAML or TOML. Its keys are those of DeePMD-kit's input file, so a DPA-1
+`input.json` of DeePMD-kit is an input file of dpax; what dpax adds is marked or stands in the section
+`dpax`. Energies are in eV, lengths in Å. A key that starts with `_` is a comment. `dpax validate`
+checks an input file and its data before anything is trained.
+
+This page is written by `python -m dpax.report.reference`.
+"""
+
+
+def reference(settings: type[Settings] = InputSettings) -> str:
+    """The reference of a settings class and its sections, in Markdown."""
+    return "\n".join([_INTRODUCTION, *_sections(settings, "")])
+
+
+def _sections(settings: type[Settings], path: str) -> Iterator[str]:
+    yield f"## {f'`{path}`' if path else 'The input file'}\n"
+    yield f"{_paragraphs(settings.__doc__)}\n"
+    inner = {name: _section(field) for name, field in settings.model_fields.items()}
+    if settings.model_fields:
+        yield "| key | default | meaning |"
+        yield "| --- | --- | --- |"
+        for name, field in settings.model_fields.items():
+            yield f"| `{name}` | {_default(field, inner[name])} | {_cell(field.description)} |"
+        yield ""
+    yield from _other_keys(settings)
+    for name, section in inner.items():
+        if section is not None:
+            yield from _sections(section, f"{path}.{name}" if path else name)
+
+
+def _other_keys(settings: type[Settings]) -> Iterator[str]:
+    if settings.ALIASES:
+        pairs = ", ".join(f"`{alias}` for `{name}`" for alias, name in settings.ALIASES.items())
+        yield f"Other spellings: {pairs}.\n"
+    if settings.REFUSED:
+        yield f"Accepted only where they ask for nothing: {_names(settings.REFUSED)}.\n"
+    if settings.IGNORED:
+        yield f"Accepted, without effect: {_names(sorted(settings.IGNORED))}.\n"
+
+
+def _names(keys: typing.Iterable[str]) -> str:
+    return ", ".join(f"`{key}`" for key in keys)
+
+
+def _section(field: FieldInfo) -> type[Settings] | None:
+    candidates = (field.annotation, *typing.get_args(field.annotation))
+    return next((c for c in candidates if isinstance(c, type) and issubclass(c, Settings)), None)
+
+
+def _default(field: FieldInfo, section: type[Settings] | None) -> str:
+    if field.is_required():
+        return "required"
+    if section is not None:
+        return "" if field.default is PydanticUndefined else "none"
+    if field.default is PydanticUndefined:
+        return "see there"
+    return "unset" if field.default is None else f"`{json.dumps(field.default)}`"
+
+
+def _cell(description: str | None) -> str:
+    return (description or "").replace("|", "\\|")
+
+
+def _paragraphs(text: str | None) -> str:
+    return "\n".join(line.strip() for line in (text or "").strip().splitlines())
+
+
+if __name__ == "__main__":
+    print(reference(), end="")

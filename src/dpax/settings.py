@@ -1,0 +1,249 @@
+"""The base of every settings class, and the reader of input files.
+
+Each part of dpax has its own settings class beside the code that it configures. All of them share
+what stands here: they are frozen, know no key that is not declared, treat keys that start with `_`
+as comments, accept DeePMD-kit's alternative spellings, and report every mistake with its dotted path.
+"""
+
+import difflib
+import json
+import re
+import tomllib
+import typing
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from dpax.errors import InputError
+
+
+class Refused(NamedTuple):
+    """A key of DeePMD-kit that is accepted only where it asks for nothing."""
+
+    neutral: tuple[Any, ...] = (None,)
+    """The values that mean "not used"."""
+    reason: str = "not supported yet by dpax"
+    """Why any other value is refused, for the error message."""
+
+
+class _RaisesInputError(type(BaseModel)):
+    """Lets `SomeSettings(key=value)` fail with `InputError`.
+
+    The conversion cannot stand in `__init__`: pydantic would then call it for nested sections too,
+    and the path from the root would be lost.
+    """
+
+    def __call__(cls, *args: Any, **keywords: Any) -> Any:
+        try:
+            return super().__call__(*args, **keywords)
+        except ValidationError as error:
+            raise InputError(explain(typing.cast(type[BaseModel], cls), error)) from None
+
+
+class Settings(BaseModel, metaclass=_RaisesInputError):
+    """Base of all settings: frozen, unknown keys forbidden, mistakes reported as `InputError`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+    ALIASES: ClassVar[Mapping[str, str]] = {}
+    """Other accepted spellings of a key, and the key each stands for."""
+    REFUSED: ClassVar[Mapping[str, Refused]] = {}
+    """Keys that are accepted at a neutral value only."""
+    IGNORED: ClassVar[frozenset[str]] = frozenset()
+    """Keys that are accepted at any value because they cannot change a result of dpax."""
+
+    @classmethod
+    def model_validate(cls, obj: Any, **options: Any) -> Self:
+        """Build the settings from a plain dictionary.
+
+        Raises:
+            InputError: any mistake in it; the message lists all of them with their dotted paths.
+        """
+        try:
+            return super().model_validate(obj, **options)
+        except ValidationError as error:
+            raise InputError(explain(cls, error)) from None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_deepmd_spelling(cls, data: Any) -> Any:
+        """Drop comments and neutral keys, rename aliases; what stays unknown is refused later."""
+        if not isinstance(data, Mapping):
+            return data
+        kept: dict[str, Any] = {}
+        for key, value in data.items():
+            if str(key).startswith("_") or key in cls.IGNORED or cls._is_neutral(key, value):
+                continue
+            name = cls.ALIASES.get(key, key)
+            kept[key if name in data else name] = value
+        return kept
+
+    @classmethod
+    def _is_neutral(cls, key: str, value: Any) -> bool:
+        return key in cls.REFUSED and value in cls.REFUSED[key].neutral
+
+    def resolved(self) -> dict[str, Any]:
+        """All values, defaults included, as plain JSON types; reading them again gives the same settings."""
+        return self.model_dump(mode="json")
+
+
+# Explaining mistakes
+
+
+def explain(settings: type[BaseModel], error: ValidationError) -> str:
+    """Turn pydantic's report into one line: every mistake with its path, what was got, what is expected."""
+    found: dict[str, str] = {}
+    for detail in error.errors():
+        # A default that waits for another key is not a second mistake when that key is wrong.
+        if detail["type"] == "default_factory_not_called":
+            continue
+        owner, path = _locate(settings, detail["loc"])
+        found.setdefault(path, _describe(settings, owner, detail))
+    mistakes = [f"{path}: {message}" if path else message for path, message in found.items()]
+    if len(mistakes) == 1:
+        return mistakes[0]
+    return f"{len(mistakes)} mistakes: " + "; ".join(f"({n}) {text}" for n, text in enumerate(mistakes, 1))
+
+
+def _locate(settings: type[BaseModel], location: tuple[int | str, ...]) -> tuple[type[BaseModel], str]:
+    """The section that holds the last key of a location, and the dotted path of that key."""
+    owner: type[BaseModel] = settings
+    section: type[BaseModel] | None = settings
+    path = ""
+    for part in location:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif section is not None:
+            owner, section = section, _section(section, part)
+            path += f".{part}" if path else part
+        # Names below a plain value are pydantic's labels of a union's branches, not keys.
+    return owner, path
+
+
+def _section(settings: type[BaseModel], key: str) -> type[BaseModel] | None:
+    """The settings class of a key that is a section of its own."""
+    field = settings.model_fields.get(key)
+    if field is None:
+        return None
+    candidates = (field.annotation, *typing.get_args(field.annotation))
+    return next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
+
+
+def _describe(root: type[BaseModel], owner: type[BaseModel], detail: Any) -> str:
+    got = _short(detail["input"])
+    match detail["type"]:
+        case "extra_forbidden":
+            return _describe_unknown(root, owner, str(detail["loc"][-1]), got)
+        case "missing":
+            field = owner.model_fields[str(detail["loc"][-1])]
+            return f"is required and was not given ({field.description})"
+        case "value_error":
+            return str(detail["ctx"]["error"])
+        case "literal_error":
+            return f"should be {detail['ctx']['expected']}, got {got}"
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return f"should be a section with keys of its own, got {got}"
+        case "tuple_type":
+            return f"should be a list, got {got}"
+    return f"{detail['msg'].removeprefix('Input ')}, got {got}"
+
+
+def _describe_unknown(root: type[BaseModel], owner: type[BaseModel], key: str, got: str) -> str:
+    section = owner if issubclass(owner, Settings) else Settings
+    if key in section.REFUSED:
+        return f"{got} is {section.REFUSED[key].reason}"
+    if key in section.ALIASES:
+        return f"means the same as {section.ALIASES[key]}, which is given too; keep one of them"
+    known = [*owner.model_fields, *section.ALIASES, *section.REFUSED]
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    if close:
+        return f"unknown key; did you mean {section.ALIASES.get(close[0], close[0])}?"
+    homes = list(_homes(root, key))
+    if homes:
+        return f"unknown key; it belongs to {' or '.join(homes)}"
+    return f"unknown key; known here are {', '.join(sorted(owner.model_fields))}"
+
+
+def _homes(settings: type[BaseModel], key: str, path: str = "") -> Iterator[str]:
+    """The dotted paths of the sections that have this key."""
+    if path and key in settings.model_fields:
+        yield path
+    for name in settings.model_fields:
+        section = _section(settings, name)
+        if section is not None:
+            yield from _homes(section, key, f"{path}.{name}" if path else name)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+# Reading input files
+
+
+def read_input(path: str | Path) -> dict[str, Any]:
+    """Read a JSON, YAML or TOML input file into a plain dictionary.
+
+    Args:
+        path: ending in .json, .yaml, .yml or .toml.
+
+    Raises:
+        InputError: the file is missing, of another kind, or has a syntax error (named with its line).
+    """
+    path = Path(path)
+    parsers = {".json": _parse_json, ".yaml": _parse_yaml, ".yml": _parse_yaml, ".toml": _parse_toml}
+    parse = parsers.get(path.suffix.lower())
+    if parse is None:
+        raise InputError(
+            f"{path}: an input file ends in {', '.join(parsers)}, not in {path.suffix or 'nothing'}"
+        )
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a text file in UTF-8 ({error.reason} at byte {error.start})") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    content = parse(path, text)
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: an input file holds sections (model, training, …), got {_short(content)}")
+    return content
+
+
+def _parse_json(path: Path, text: str) -> Any:
+    def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        content = dict(pairs)
+        if len(content) < len(pairs):
+            keys = [key for key, _ in pairs if not key.startswith("_")]
+            repeated = sorted({key for key in keys if keys.count(key) > 1})
+            if repeated:
+                raise InputError(f"{path}: the key {repeated[0]!r} is given twice in one section")
+        return content
+
+    try:
+        return json.loads(text, object_pairs_hook=without_repeats)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}: line {error.lineno}, column {error.colno}: {error.msg}") from None
+
+
+def _parse_yaml(path: Path, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise InputError(f"{path}: {where}{error.problem or error.context}") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def _parse_toml(path: Path, text: str) -> Any:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        place = re.search(r"\(at (line \d+, column \d+)\)", str(error))
+        where = f"{place[1]}: " if place else ""
+        raise InputError(f"{path}: {where}{str(error).split(' (at ')[0]}") from None
