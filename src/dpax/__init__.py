@@ -1,3 +1,35 @@
-"""dpax: from quantum-mechanical data to molecular dynamics with a DPA-1 potential, in pure JAX."""
+"""dpax: from quantum-mechanical data to molecular dynamics with a DPA-1 potential, in pure JAX.
+
+The names below are loaded when first used, so that importing dpax is instant and touches no device.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from dpax.errors import InputError as InputError
+
+if TYPE_CHECKING:
+    from dpax.infer import Potential as Potential
+    from dpax.infer import load as load
+    from dpax.interfaces.ase import Calculator as Calculator
+    from dpax.train import train as train
 
 __version__ = "0.1.0"
+__all__ = ["Calculator", "InputError", "Potential", "__version__", "load", "train"]
+
+_LAZY = {
+    "Calculator": "dpax.interfaces.ase",
+    "Potential": "dpax.infer",
+    "load": "dpax.infer",
+    "train": "dpax.train",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'dpax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -7,11 +7,12 @@ What runs is DeePMD-kit's `DPTrainer` itself: its constructor (which reads the i
 Only the data system is replaced, by one that hands out the given batches in the given order; the sections
 `loss` and `learning_rate` receive the defaults of DeePMD-kit's input file.
 
-Verified against the command itself, `dp --jax train --init-model` of 3.2.0 in float64 on the CPU, ten steps on
-the first batch of `tiny_frames()` with energy, force, virial and atomic-energy terms and a learning rate that
-falls every three steps, versions 1 and 2: every number of its `lcurve.out` is that of `after` to the three
-digits it prints, and every weight of its last checkpoint agrees within 5e-16. What does not train is the mean and
-deviation of the environment matrix, the energy bias `out_bias` and the fitting net's `bias_atom_e`.
+Verified against the command itself, `dp --jax train --init-model` of 3.2.0 in float64 on the CPU: ten steps
+on the first batch of `tiny_frames()` with energy, force, virial and atomic-energy terms and a learning rate
+that falls every three steps, versions 1 and 2. Every number of its `lcurve.out` is that of `after` to the
+three digits it prints, and every weight of its last checkpoint agrees within 5e-16. The mean and deviation of
+the environment matrix, the energy bias `out_bias` and the fitting net's `bias_atom_e` do not train; all else
+does, the type embedding and the LayerNorms too.
 
 The trainer compiles for about 20 s per model and batch shape, so a test module should share one run.
 """

@@ -2,12 +2,16 @@
 
 import inspect
 import json
+from pathlib import Path
 
 import pytest
 
+from dpax.descriptor.dpa1 import DescrptDPA1
+from dpax.descriptor.se_atten_v2 import DescrptSeAttenV2
 from dpax.descriptor.settings import DescriptorSettings
 from dpax.errors import InputError
 from dpax.model.settings import FittingSettings, ModelSettings
+from dpax.report.reference import reference
 from dpax.train.settings import (
     DataSettings,
     InputSettings,
@@ -189,35 +193,35 @@ def test_stripped_type_embedding_is_deprecated(flag, mode):
     assert settings.tebd_input_mode == mode
 
 
-@pytest.mark.parametrize(
-    ("sel", "fixed", "factor"),
-    [(120, 120, 1.1), ([46, 92], 138, 1.1), ("auto", None, 1.1), ("auto:1.5", None, 1.5)],
-)
-def test_sel(sel, fixed, factor):
-    settings = DescriptorSettings.model_validate({"type": "se_atten", "sel": sel})
-    assert (settings.fixed_sel, settings.sel_factor) == (fixed, factor)
+@pytest.mark.parametrize(("sel", "fixed"), [(120, 120), ([46, 92], 138), ("auto", None), ("auto:1.5", None)])
+def test_sel(sel, fixed):
+    assert DescriptorSettings.model_validate({"type": "se_atten", "sel": sel}).fixed_sel == fixed
 
 
-@pytest.mark.parametrize("sel", [0, -4, [], [0], [1.5], "auto:", "auto:0.5", "auto:x", "max", True, None])
+@pytest.mark.parametrize("sel", [0, -4, [], [0], [1.5], "auto:0.5", "auto:x", "max", True, None])
 def test_wrong_sel(sel):
-    if sel == "auto:":
-        assert DescriptorSettings.model_validate({"type": "se_atten", "sel": sel}).sel_factor == 1.1
-    else:
-        assert message("model.descriptor.sel", sel).startswith(
-            "model.descriptor.sel: should be a positive number"
-        )
-
-
-def test_arguments_fit_the_constructor():
-    dpa1 = pytest.importorskip("dpax.descriptor.dpa1")
-    settings = DescriptorSettings(
-        type="se_atten", sel=20, neuron=(4, 8), axis_neuron=2, exclude_types=((0, 1),)
+    assert message("model.descriptor.sel", sel).startswith(
+        "model.descriptor.sel: should be a positive number"
     )
+
+
+@pytest.mark.parametrize(("kind", "cls"), [("se_atten", DescrptDPA1), ("se_atten_v2", DescrptSeAttenV2)])
+def test_arguments_fit_the_constructor(kind, cls):
+    content = {"type": kind, "sel": [10, 10], "neuron": [4, 8], "axis_neuron": 2, "exclude_types": [[0, 1]]}
+    settings = DescriptorSettings.model_validate(content)
     arguments = settings.arguments(["O", "H"])
-    inspect.signature(dpa1.DescrptDPA1).bind(**arguments)
+    inspect.signature(cls.__init__).bind(None, **arguments)
     assert arguments["ntypes"] == 2
     assert arguments["sel"] == 20
     assert arguments["neuron"] == [4, 8]
+    # Whatever the class can be told, the settings tell: no default of the class is ever in force.
+    taken = set(inspect.signature(cls.__init__).parameters) - {
+        "self",
+        "attn_mask",
+        "spin",
+        "stripped_type_embedding",
+    }
+    assert set(arguments) == taken
 
 
 def test_arguments_need_a_number_for_auto():
@@ -329,3 +333,10 @@ def test_file_is_named_in_the_error(tmp_path):
         InputError, match=r"input\.json: training\.numb_steps: should be greater than 0, got 0"
     ):
         read_settings(path)
+
+
+def test_reference_is_up_to_date():
+    page = Path(__file__).parents[2] / "docs" / "settings.md"
+    assert page.read_text(encoding="utf-8") == reference(), (
+        "run python -m dpax.report.reference > docs/settings.md"
+    )

@@ -1,10 +1,12 @@
 """`dpax eval`: energies, forces and stresses of structures."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dpax.cli.start import Devices, load_potential
 from dpax.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,12 +20,10 @@ def evaluate(
     model: Annotated[Path, typer.Option("--model", "-m", help="Model file.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Extended XYZ file to write.")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
-    devices: Annotated[int | None, typer.Option(help="Devices to use; default: all cores.")] = None,
+    devices: Devices = None,
 ) -> None:
     """Evaluate every structure of a file and write them with energy, forces and stress."""
     from ase.io.extxyz import write_extxyz
-
-    from dpax.cli.start import load_potential
 
     _check_output(output, overwrite)
     potential = load_potential(model, devices)
@@ -49,7 +49,7 @@ def with_results(atoms: "Atoms", evaluation: "Evaluation") -> "Atoms":
     from ase.calculators.singlepoint import SinglePointCalculator
 
     results = {"energy": evaluation.energy, "forces": evaluation.forces}
-    if atoms.cell.rank == 3:
+    if evaluation.volume is not None:
         results["stress"] = evaluation.stress
     described = atoms.copy()
     described.calc = SinglePointCalculator(described, **results)
@@ -65,16 +65,15 @@ def _check_output(output: Path, overwrite: bool) -> None:
         raise InputError(f"{output} exists already; give another name, or --overwrite to replace it")
 
 
-def _read(path: Path):
-    """The structures of a file, one at a time."""
+def _read(path: Path) -> Iterator["Atoms"]:
+    """The structures of a file, one at a time: it may be longer than the memory."""
     from ase.io import iread
-    from ase.io.formats import UnknownFileTypeError
 
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
         yield from iread(path, index=":")
-    except UnknownFileTypeError as error:
-        raise InputError(f"{path}: ASE does not know this format ({error})") from None
-    except (ValueError, KeyError, IndexError, OSError) as error:
-        raise InputError(f"{path}: ASE cannot read this file ({error})") from None
+    except Exception as error:  # ASE's readers raise whatever their parsing runs into
+        raise InputError(
+            f"{path}: ASE cannot read this file ({str(error) or type(error).__name__})"
+        ) from None

@@ -26,22 +26,23 @@ def guarded(directory: Path | None = None) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        _say("error", str(error))
+        say("error", str(error))
         raise SystemExit(MISTAKE) from None
     except Exception as error:
         reason = str(error).strip().partition("\n")[0] or "no message"
         path = _write_traceback(error, directory)
-        _say("error", f"{type(error).__name__}: {reason} (full traceback: {path})")
+        say("error", f"{type(error).__name__}: {reason} (full traceback: {path})")
         raise SystemExit(FAILURE) from None
 
 
 def show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     """A stand-in for `warnings.showwarning`: one line, without file name and source."""
     del category
-    _say("warning", str(message))
+    say("warning", str(message))
 
 
-def _say(kind: str, text: str) -> None:
+def say(kind: str, text: str) -> None:
+    """Print one line to stderr: `dpax: kind: text`."""
     print(f"dpax: {kind}: {' '.join(text.split())}", file=sys.stderr, flush=True)
 
 

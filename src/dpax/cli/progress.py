@@ -1,13 +1,17 @@
 """What a training shows: a live line on a terminal, plain lines in a log file."""
 
+import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+if TYPE_CHECKING:
+    from dpax.train.settings import InputSettings
+
 _ERRORS = (("rmse_e", "E", "meV/atom"), ("rmse_f", "F", "meV/Å"), ("rmse_v", "V", "meV/atom"))
-"""Key in the record (eV/atom or eV/Å), letter and unit shown; shown a thousandfold."""
+"""Stem of the keys in the record (eV/atom or eV/Å), letter and unit shown; shown a thousandfold."""
 
 
 class TrainReporter:
@@ -22,26 +26,34 @@ class TrainReporter:
         self._progress: Progress | None = None
         self._task = TaskID(0)
         self._total = 0
+        self._shows_errors = self._shows_speed = True
 
-    def start(self, settings: Any, total_steps: int, first_step: int) -> None:
+    def start(self, settings: "InputSettings", total_steps: int, first_step: int) -> None:
         """A training begins, or goes on, after `first_step` steps of `total_steps`."""
-        del settings
         self._total = total_steps
+        self._shows_errors = settings.training.disp_training
+        self._shows_speed = settings.training.time_training
         verb = f"training goes on from step {first_step}" if first_step else "training begins"
         self.message(f"{verb}; {total_steps} steps in all")
         if self._console.is_terminal:
+            left = [TimeRemainingColumn(compact=True)] if self._shows_speed else []
             self._progress = Progress(
                 TextColumn("step"),
                 MofNCompleteColumn(),
                 BarColumn(bar_width=None),
                 TextColumn("{task.fields[errors]}"),
-                TimeRemainingColumn(compact=True),
+                *left,
                 console=self._console,
             )
             self._task = self._progress.add_task(
                 "training", total=total_steps, completed=first_step, errors=""
             )
             self._progress.start()
+
+    def tick(self, step: int) -> None:
+        """A step is done."""
+        if self._progress is not None:
+            self._progress.update(self._task, completed=step)
 
     def step(self, step: int, record: Mapping[str, Any]) -> None:
         """A step whose errors are known.
@@ -51,6 +63,10 @@ class TrainReporter:
             record: `loss`; `rmse_e`, `rmse_v` in eV/atom and `rmse_f` in eV/Å, the same with `_val` for the
                 validation data; `lr`; `steps_per_second`. Any of them may be absent.
         """
+        if not self._shows_errors:
+            return
+        if not self._shows_speed:
+            record = {key: value for key, value in record.items() if key != "steps_per_second"}
         if self._progress is not None:
             self._progress.update(self._task, completed=step, errors=summary(record))
             return
@@ -60,7 +76,7 @@ class TrainReporter:
 
     def message(self, text: str) -> None:
         """Anything worth a line: a checkpoint, a best model, a warning."""
-        self._console.print(text, markup=False, soft_wrap=True)
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def finish(self, text: str = "") -> None:
         """The training is over, for whatever reason."""
@@ -86,7 +102,7 @@ def summary(record: Mapping[str, Any]) -> str:
 
 
 def _known(record: Mapping[str, Any], key: str) -> bool:
-    return record.get(key) is not None
+    return record.get(key) is not None and math.isfinite(record[key])
 
 
 def duration(seconds: float) -> str:

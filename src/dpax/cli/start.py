@@ -1,8 +1,20 @@
-"""What has to be settled before JAX starts: devices and 64-bit mode."""
+"""What has to be settled before JAX starts: its devices."""
 
 import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from dpax.errors import InputError
+
+if TYPE_CHECKING:
+    from dpax.infer import Potential
+
+Devices = Annotated[
+    int | None, typer.Option(help="Devices to share the work; default: every core, or all GPUs.")
+]
+"""The option `--devices` of every command that computes."""
 
 
 def cores() -> int:
@@ -12,11 +24,10 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def start_jax(*, x64: bool, devices: int | None = None) -> None:
-    """Configure JAX: one host device for each core, and float64 if the model computes in it.
+def start_jax(devices: int | None) -> None:
+    """Give JAX one host device for each core; whether it computes in float64 the models say themselves.
 
     Args:
-        x64: whether float64 is wanted.
         devices: number of devices instead; of host devices, and of GPUs where there are any.
 
     Raises:
@@ -29,4 +40,15 @@ def start_jax(*, x64: bool, devices: int | None = None) -> None:
     jax.config.update("jax_num_cpu_devices", devices or cores())
     if devices is not None:
         jax.config.update("jax_cuda_visible_devices", ",".join(map(str, range(devices))))
-    jax.config.update("jax_enable_x64", x64)
+
+
+def load_potential(path: Path, devices: int | None) -> "Potential":
+    """Start JAX and load a model, which computes in its own precision.
+
+    Raises:
+        InputError: the file is no model, or `devices` is not positive.
+    """
+    start_jax(devices)
+    from dpax.infer import load
+
+    return load(path)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dpax.cli.start import Devices, load_potential
 from dpax.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,10 +29,9 @@ def compare(
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the errors to this file.")] = None,
     frames: Annotated[int, typer.Option("--frames", "-n", min=0, help="Frames per system; 0: all.")] = 0,
-    devices: Annotated[int | None, typer.Option(help="Devices to use; default: all cores.")] = None,
+    devices: Devices = None,
 ) -> None:
     """Compare a model with labelled data: MAE and RMSE of energies, forces and virials."""
-    from dpax.cli.start import load_potential
     from dpax.data import open_systems
     from dpax.report.details import DetailFiles
     from dpax.report.metrics import ErrorSums

@@ -762,7 +762,6 @@ class DescrptBlockSeAtten(Module):
             self.ntypes,
             self.rcut,
             self.rcut_smth,
-            self.nnei,
             self.env_protection,
             ~kept_pairs(self.exclude_types, self.ntypes),
         )
@@ -792,7 +791,7 @@ class DescrptBlockSeAtten(Module):
                 real = types >= 0
                 edges = find_edges(positions[real], cell, [cell is not None] * 3, self.rcut)
                 accumulator.add(types[real], edges.i, edges.j, edges.vectors)
-        self.set_statistics(*accumulator.mean_and_deviation())
+        self.set_statistics(*accumulator.mean_and_deviation(self.nnei))
 
     def change_types(self, old: Sequence[str], new: Sequence[str], stat_from: "DescrptBlockSeAtten | None") -> None:
         """Reorder the statistics and exclusions; new types take theirs from `stat_from` where given."""

@@ -117,7 +117,6 @@ class EnvironmentStatistics:
         ntypes: number of types.
         rcut: Å.
         rcut_smth: Å.
-        sel: slots per atom.
         protection: added to distances in denominators, Å.
         excluded: bool [ntypes, ntypes], pairs of types that do not see each other.
     """
@@ -125,14 +124,13 @@ class EnvironmentStatistics:
     ntypes: int
     rcut: float
     rcut_smth: float
-    sel: int
     protection: float = 0.0
     excluded: np.ndarray | None = None
-    slots: np.ndarray = field(init=False)
+    atoms: np.ndarray = field(init=False)
     sums: np.ndarray = field(init=False)
 
     def __post_init__(self):
-        self.slots = np.zeros(self.ntypes)
+        self.atoms = np.zeros(self.ntypes)
         self.sums = np.zeros((self.ntypes, 4))
 
     def add(self, types: np.ndarray, i: np.ndarray, j: np.ndarray, vectors: np.ndarray) -> None:
@@ -155,14 +153,18 @@ class EnvironmentStatistics:
         radial = rest**3 * (1.0 + 3.0 * u + 6.0 * u * u) / (r + self.protection)
         angular = vectors * (radial / (r + self.protection))[:, None]
         columns = (radial, radial**2, angular.sum(axis=1), (angular**2).sum(axis=1))
-        self.slots += np.bincount(types[types >= 0], minlength=self.ntypes) * self.sel
+        self.atoms += np.bincount(types[types >= 0], minlength=self.ntypes)
         for column, values in enumerate(columns):
             self.sums[:, column] += np.bincount(ti, weights=values, minlength=self.ntypes)
 
-    def mean_and_deviation(self) -> tuple[np.ndarray, np.ndarray]:
-        """(mean, deviation), both [ntypes, 4]; a type that was not seen has mean 0 and deviation 0.1."""
-        seen = self.slots > 0
-        count = np.where(seen, self.slots, 1.0)
+    def mean_and_deviation(self, sel: int) -> tuple[np.ndarray, np.ndarray]:
+        """(mean, deviation), both [ntypes, 4]; a type that was not seen has mean 0 and deviation 0.1.
+
+        Args:
+            sel: slots per atom.
+        """
+        seen = self.atoms > 0
+        count = np.where(seen, self.atoms * sel, 1.0)
         radial, radial2 = (self.sums[:, :2] / count[:, None]).T
         angular, angular2 = (self.sums[:, 2:] / (3.0 * count[:, None])).T
         mean = np.zeros((self.ntypes, 4))

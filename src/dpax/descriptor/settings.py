@@ -120,7 +120,9 @@ class DescriptorSettings(Settings):
     trainable_ln: bool = Field(
         default=True, description="Whether it changes scale and shift of the LayerNorms."
     )
-    seed: int | None = Field(default=None, ge=0, description="Seed of the descriptor's initial weights.")
+    seed: int | None = Field(
+        default=None, ge=0, description="Seed of the descriptor's initial weights. Unset: training.seed."
+    )
     exclude_types: tuple[tuple[int, int], ...] = Field(
         default=(), description="Pairs of types that do not see each other."
     )
@@ -219,14 +221,8 @@ class DescriptorSettings(Settings):
             return None
         return self.sel if isinstance(self.sel, int) else sum(self.sel)
 
-    @property
-    def sel_factor(self) -> float:
-        """The factor of "auto:factor"."""
-        factor = self.sel.partition(":")[2] if isinstance(self.sel, str) else ""
-        return float(factor or 1.1)
-
     def arguments(self, type_map: Sequence[str], sel: int | None = None) -> dict[str, Any]:
-        """Keyword arguments of `dpax.descriptor.dpa1.DescrptDPA1`.
+        """Keyword arguments of `DescrptDPA1`, or of `DescrptSeAttenV2` where that is the type.
 
         Args:
             type_map: element of each type.
@@ -238,6 +234,7 @@ class DescriptorSettings(Settings):
         slots = self.fixed_sel if sel is None else sel
         if slots is None:
             raise ValueError('sel is "auto": count the neighbours of the data first and pass the number')
-        values = self.model_dump(exclude={"type", "sel", "empty_slots"})
+        fixed = set(_FIXED_BY_V2) if self.type == V2 else set()
+        values = self.model_dump(exclude={"type", "sel"} | fixed)
         lists = {key: list(value) for key, value in values.items() if isinstance(value, tuple)}
         return values | lists | {"sel": slots, "ntypes": len(type_map), "type_map": list(type_map)}

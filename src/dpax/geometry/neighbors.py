@@ -12,13 +12,16 @@ import vesin
 
 from dpax.errors import InputError
 from dpax.geometry.arrays import Edges, FrameIndex, NeighborIndex, NeighborTypes, Types
+from dpax.geometry.cell import complete_cell, heights, wrap
 
 SLOT_MULTIPLE = 8
 """Slot counts are rounded up to this: the width of a SIMD register in float32."""
+GRID_LIMIT = 5e4
+"""Grid cells above which the search looks at the shape of the grid: half of vesin's own limit."""
 
 
 class EdgeList(NamedTuple):
-    """All ordered pairs (i, j) of one frame with |r_j + shift - r_i| <= cut-off, sorted by i."""
+    """All ordered pairs (i, j) of one frame with |r_j + shift - r_i| <= cut-off, sorted by i, j, shift."""
 
     i: np.ndarray
     """int64 [edges], the centre."""
@@ -51,31 +54,103 @@ class Capacity(NamedTuple):
     slots: int
 
 
-def find_edges(positions: np.ndarray, cell: np.ndarray | None, pbc: Sequence[bool], cutoff: float) -> EdgeList:
+def find_edges(
+    positions: np.ndarray, cell: np.ndarray | None, pbc: Sequence[bool] | np.ndarray, cutoff: float
+) -> EdgeList:
     """List all pairs within the cut-off, periodic images included.
 
+    The order of the list depends on the structure alone, so that sums over it repeat to the last bit.
+
     Args:
-        positions: [atoms, 3], Å.
+        positions: [atoms, 3], Å; periodic images of atoms may lie anywhere.
         cell: [3, 3], rows are lattice vectors, Å; ignored along directions that are not periodic.
         pbc: periodicity along each lattice vector.
         cutoff: Å.
 
     Raises:
-        InputError: two atoms at the same place, for which no force is defined.
+        InputError: a position that is not finite, a periodic cell without volume, or two atoms at the
+            same place, for which no force is defined.
     """
-    positions = np.ascontiguousarray(positions, dtype=np.float64)
-    periodic = np.asarray(pbc, dtype=bool)
-    box = np.zeros((3, 3)) if cell is None else np.ascontiguousarray(cell, dtype=np.float64)
+    positions = np.asarray(positions, dtype=np.float64).reshape(-1, 3)
+    if not np.isfinite(positions).all():
+        atom = int(np.flatnonzero(~np.isfinite(positions).all(axis=1))[0])
+        raise InputError(f"the position of atom {atom} (counted from 0) is NaN or infinite")
     if len(positions) == 0:
-        return EdgeList(np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, 3)), np.empty((0, 3), np.int32))
-    search = vesin.NeighborList(cutoff=float(cutoff), full_list=True, sorted=True)
-    i, j, vectors, shifts = search.compute(positions, box, periodic, "ijDS")
+        none = np.empty(0, np.int64)
+        return EdgeList(none, none, np.empty((0, 3)), np.empty((0, 3), np.int32))
+    periodic = np.asarray(pbc, dtype=bool)
+    box = complete_cell(cell, periodic)
+    wrapped, shifts = wrap(positions, box, periodic)
+    compact = _close_gaps(wrapped, box, periodic, cutoff)
+    i, j, vectors, images = _search(compact, box, periodic, cutoff)
+    _refuse_coincident(i, j, vectors)
+    images = images + (shifts[i] - shifts[j]).astype(np.int32)
+    return EdgeList(i, j, vectors, images)
+
+
+def _close_gaps(positions: np.ndarray, box: np.ndarray, periodic: np.ndarray, cutoff: float) -> np.ndarray:
+    """Bring groups of atoms that are further apart than the cut-off along a free direction closer.
+
+    No pair within the cut-off changes, because whole groups move and stay out of each other's reach.
+    It bounds the volume the search has to cover when atoms have evaporated from a slab or wire.
+    """
+    moved = positions
+    for direction in np.flatnonzero(~periodic):
+        # Rows that are not periodic are orthonormal: the product is a length along the direction.
+        height = moved @ box[direction]
+        order = np.argsort(height)
+        excess = np.maximum(np.diff(height[order]) - 1.25 * cutoff, 0.0)
+        if excess.any():
+            drop = np.zeros(len(height))
+            drop[order[1:]] = np.cumsum(excess)
+            moved = moved - drop[:, None] * box[direction]
+    return moved
+
+
+def _search(
+    positions: np.ndarray, box: np.ndarray, periodic: np.ndarray, cutoff: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The library's search, with its boundary (< or <=) and its order made our own."""
+    reach = _library_cutoff(positions, box, periodic, cutoff * (1.0 + 1e-9))
+    library = vesin.NeighborList(cutoff=reach, full_list=True, sorted=False, n_threads=1)
+    i, j, vectors, images = library.compute(positions, box, periodic, "ijDS")
     i, j = i.astype(np.int64), j.astype(np.int64)
+    inside = np.einsum("ex,ex->e", vectors, vectors) <= cutoff * cutoff
+    i, j, vectors, images = i[inside], j[inside], vectors[inside], images[inside]
+    width = 2 * np.abs(images).max(axis=0, initial=0).astype(np.int64) + 1
+    key = i * len(positions) + j
+    for direction in range(3):
+        key = key * width[direction] + images[:, direction] + width[direction] // 2
+    order = np.argsort(key)
+    return i[order], j[order], vectors[order], images[order]
+
+
+def _library_cutoff(positions: np.ndarray, box: np.ndarray, periodic: np.ndarray, cutoff: float) -> float:
+    """A cut-off, mostly the one given, with which vesin's grid keeps a cell along every direction.
+
+    Above 1e5 cells vesin scales its grid down, and divides by zero where a thin direction (a sheet of
+    a million atoms) is left with none. A longer cut-off makes the grid coarser without that.
+    """
+    free = np.ptp(positions @ box.T, axis=0)
+    lengths = np.where(periodic, heights(box), free + cutoff)
+    for reach in cutoff * 1.2 ** np.arange(20):
+        cells = np.maximum(lengths / reach, 1.0)
+        shrink = np.cbrt(GRID_LIMIT / cells.prod())
+        if shrink >= 1.0 or cells.min() * shrink >= 4.0:
+            return float(reach)
+    raise InputError(
+        f"the cell is too elongated for a neighbour search: {', '.join(f'{x:.3g}' for x in lengths)} Å "
+        "between its faces; choose a cell that fits the atoms, or mark the long direction as not periodic"
+    )
+
+
+def _refuse_coincident(i: np.ndarray, j: np.ndarray, vectors: np.ndarray) -> None:
     coincident = np.flatnonzero(np.einsum("ex,ex->e", vectors, vectors) == 0.0)
     if len(coincident):
         first = coincident[0]
-        raise InputError(f"atoms {i[first]} and {j[first]} (counted from 0) are at the same position")
-    return EdgeList(i, j, vectors, shifts.astype(np.int32))
+        raise InputError(
+            f"atoms {i[first]} and {j[first]} (counted from 0) are at the same position; remove one of them"
+        )
 
 
 def neighbor_counts(i: np.ndarray, n_atoms: int) -> np.ndarray:
@@ -96,7 +171,11 @@ def slot_columns(i: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def pack(
-    edge_lists: Sequence[EdgeList], types: Sequence[np.ndarray], capacity: Capacity, dtype: np.typing.DTypeLike
+    edge_lists: Sequence[EdgeList],
+    types: Sequence[np.ndarray],
+    capacity: Capacity,
+    dtype: np.typing.DTypeLike,
+    n_frames: int | None = None,
 ) -> Neighborhoods:
     """Put the frames of a batch on one axis of atoms, with padded neighbour slots.
 
@@ -105,16 +184,21 @@ def pack(
         types: one int array [atoms of the frame] per frame.
         capacity: array sizes; must hold the frames.
         dtype: of the edge vectors.
+        n_frames: the length of the frame axis, at least the number of frames given, which is the
+            default. Atoms that only pad the array belong to frame `n_frames`, past the last one.
 
     Raises:
-        ValueError: the capacity is too small.
+        ValueError: the capacity or the frame axis is too small.
     """
+    n_frames = len(types) if n_frames is None else n_frames
+    if len(types) > n_frames:
+        raise ValueError(f"{len(types)} frames do not fit a frame axis of {n_frames}")
     n_atoms = sum(len(t) for t in types)
     edges = np.zeros((capacity.atoms, capacity.slots, 3), dtype)
     neighbors = np.full((capacity.atoms, capacity.slots), -1, np.int32)
     neighbor_types = np.zeros((capacity.atoms, capacity.slots), np.int32)
     flat_types = np.full(capacity.atoms, -1, np.int32)
-    frames = np.full(capacity.atoms, len(types), np.int32)
+    frames = np.full(capacity.atoms, n_frames, np.int32)
     if n_atoms > capacity.atoms:
         raise ValueError(f"{n_atoms} atoms do not fit a capacity of {capacity.atoms}")
     start = 0

@@ -121,13 +121,6 @@ class EnergyModel(Module):
         )
         return cls(descriptor, fitting, settings.type_map)
 
-    def reinitialize(self, rule: str, seed: int | None) -> None:
-        """Draw the weights of all layers by a named rule, each from a seed of its own name."""
-        for path, module in nnx.iter_modules(self):
-            if isinstance(module, Layer):
-                name = "/".join(map(str, path)).encode()
-                module.reinitialize(rule, None if seed is None else [seed, *name])
-
     @property
     def rcut(self) -> float:
         """Cut-off radius, Å."""
@@ -187,6 +180,14 @@ class EnergyModel(Module):
         bias = np.asarray(data["@variables"]["out_bias"], np.float64)[0, :, 0]
         _check_uniform(descriptor)
         return cls(descriptor, fitting, data["type_map"], bias + extra)
+
+
+def reinitialize(module: Module, rule: str, seed: int | None) -> None:
+    """Draw the weights of all layers of a module by a named rule, each from a seed of its own name."""
+    for path, layer in nnx.iter_modules(module):
+        if isinstance(layer, Layer):
+            name = "/".join(map(str, path)).encode()
+            layer.reinitialize(rule, None if seed is None else [seed, *name])
 
 
 def _check_uniform(descriptor: DescrptDPA1) -> None:

@@ -54,7 +54,9 @@ class FittingSettings(Settings):
         ge=0,
         description="Relative size below which singular values count as zero in the energy bias.",
     )
-    seed: int | None = Field(default=None, ge=0, description="Seed of the net's initial weights.")
+    seed: int | None = Field(
+        default=None, ge=0, description="Seed of the net's initial weights. Unset: training.seed."
+    )
     atom_ener: tuple[float | None, ...] = Field(
         default=(), description="Energy of an isolated atom of each type (null: not fixed), eV."
     )
@@ -92,9 +94,19 @@ class ModelSettings(Settings):
         "model_dict": Refused((None, {}), "multi-task training, not supported yet by dpax"),
         "shared_dict": Refused((None, {}), "multi-task training, not supported yet by dpax"),
     }
-    # The first is free text; the others qualify use_srtab and bridging_method, which are refused.
+    # Free text; what concerns inputs and fits that dpax does not have; what qualifies refused keys.
     IGNORED: ClassVar[frozenset[str]] = frozenset(
-        {"info", "smin_alpha", "sw_rmin", "sw_rmax", "srtab_add_bias", "bridging_r_inner", "bridging_r_outer"}
+        {
+            "info",
+            "data_stat_protect",
+            "data_bias_nsample",
+            "smin_alpha",
+            "sw_rmin",
+            "sw_rmax",
+            "srtab_add_bias",
+            "bridging_r_inner",
+            "bridging_r_outer",
+        }
     )
 
     type_map: tuple[str, ...] = Field(
@@ -107,12 +119,6 @@ class ModelSettings(Settings):
     )
     data_stat_nbatch: int = Field(
         default=10, gt=0, description="Batches of every training system from which statistics are taken."
-    )
-    data_stat_protect: float = Field(
-        default=1e-2, gt=0, description="Smallest standard deviation by which an input is divided."
-    )
-    data_bias_nsample: int = Field(
-        default=10, gt=0, description="Frames of every system from which a changed energy bias is fitted."
     )
 
     @field_validator("type_map")

@@ -10,12 +10,11 @@ from dpax.errors import InputError
 
 LOG = "log.jsonl"
 _PANELS = (
-    ("rmse_e", "energy RMSE / meV atom⁻¹", 1e3),
-    ("rmse_f", "force RMSE / meV Å⁻¹", 1e3),
-    ("rmse_v", "virial RMSE / meV atom⁻¹", 1e3),
-    ("lr", "learning rate", 1.0),
+    ("rmse_e", "energy RMSE / meV atom⁻¹"),
+    ("rmse_f", "force RMSE / meV Å⁻¹"),
+    ("rmse_v", "virial RMSE / meV atom⁻¹"),
 )
-"""Key in the log, label of the axis, factor from the log's unit to the axis'."""
+"""Stem of the keys in the log (eV/atom or eV/Å), and label of the axis."""
 
 
 def read_log(run_dir: str | Path) -> list[dict[str, Any]]:
@@ -58,20 +57,30 @@ def plot_learning_curve(run_dir: str | Path, out: str | Path) -> None:
         InputError: the run has logged nothing.
     """
     records = read_log(run_dir)
-    panels = [panel for panel in _PANELS if any(_has(record, panel[0]) for record in records)]
-    figure = Figure(figsize=(4.2 * len(panels), 3.4), layout="constrained")
-    axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    for axis, (key, label, factor) in zip(axes, panels, strict=True):
-        for name, title in ((key, "training"), (f"{key}_val", "validation")):
-            points = [(record["step"], factor * record[name]) for record in records if _has(record, name)]
-            if points:
-                axis.plot(*zip(*points, strict=True), label=title, linewidth=1.2)
+    curves = {label: _curves(records, key) for key, label in _PANELS}
+    drawn = {label: lines for label, lines in curves.items() if lines}
+    figure = Figure(figsize=(4.2 * (len(drawn) + 1), 3.4), layout="constrained")
+    axes = figure.subplots(1, len(drawn) + 1, squeeze=False)[0]
+    for axis, (label, lines) in zip(axes, drawn.items(), strict=False):
+        for name, (steps, errors) in lines.items():
+            axis.plot(steps, errors, label=name, linewidth=1.2)
         axis.set(xlabel="step", ylabel=label, yscale="log")
-        if len(axis.lines) > 1:
-            axis.legend(frameon=False)
+        axis.legend(frameon=False)
+    axes[-1].plot(*_points(records, "lr"), color="0.4", linewidth=1.2)
+    axes[-1].set(xlabel="step", ylabel="learning rate", yscale="log")
     figure.savefig(out, dpi=150)
 
 
-def _has(record: dict[str, Any], key: str) -> bool:
-    value = record.get(key)
-    return isinstance(value, (int, float)) and value > 0
+def _curves(records: list[dict[str, Any]], key: str) -> dict[str, tuple[list[int], list[float]]]:
+    """Steps and errors, in thousandths, of training and validation as far as they were logged."""
+    found = {}
+    for name, suffix in (("training", "trn"), ("validation", "val")):
+        steps, errors = _points(records, f"{key}_{suffix}")
+        if steps:
+            found[name] = (steps, [1e3 * error for error in errors])
+    return found
+
+
+def _points(records: list[dict[str, Any]], key: str) -> tuple[list[int], list[float]]:
+    known = [(record["step"], record[key]) for record in records if record.get(key)]
+    return [step for step, _ in known], [value for _, value in known]

@@ -228,12 +228,13 @@ class TrainingSettings(Settings):
         "num_epoch_dict": _MULTI_TASK,
         "data_dict": _MULTI_TASK,
     }
-    # A cache of statistics, choices of DeePMD-kit's kernels and compilers, and what qualifies refused keys:
-    # nothing in dpax depends on them.
+    # Files that have fixed places in a run of dpax, choices of DeePMD-kit's kernels and compilers, and what
+    # qualifies refused keys.
     IGNORED: ClassVar[frozenset[str]] = frozenset(
         {
             "stat_file",
             "stat_file_mode",
+            "save_ckpt",
             "neighbor_graph_method",
             "enable_compile",
             "ema_decay",
@@ -249,11 +250,14 @@ class TrainingSettings(Settings):
         default=None, description="The data on which its errors are watched."
     )
     numb_steps: int = Field(gt=0, description="Number of steps; each takes one batch.")
-    seed: int | None = Field(default=None, ge=0, description="Seed of the order in which batches are drawn.")
+    seed: int | None = Field(
+        default=None,
+        ge=0,
+        description="Seed of the order in which batches are drawn. Unset: one is drawn and noted in the run.",
+    )
     disp_file: str = Field(default="lcurve.out", min_length=1, description="File of the learning curve.")
     disp_freq: int = Field(default=1000, gt=0, description="Steps between two lines of the learning curve.")
     save_freq: int = Field(default=1000, gt=0, description="Steps between two checkpoints.")
-    save_ckpt: str = Field(default="model.ckpt", min_length=1, description="Name of the checkpoints.")
     max_ckpt_keep: int = Field(
         default=5, gt=0, description="Number of checkpoints kept; older ones are deleted."
     )

@@ -1,0 +1,69 @@
+"""`dpax freeze`: a model file from a checkpoint of a run."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dpax.cli.failures import say
+from dpax.cli.start import start_jax
+from dpax.errors import InputError
+
+if TYPE_CHECKING:
+    from dpax.model.potential import EnergyModel
+    from dpax.train.run import RunFolder
+
+
+def freeze(
+    run: Annotated[Path, typer.Argument(help="Folder of the run.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Model file to write (.dpax).")],
+    step: Annotated[int | None, typer.Option(help="Step of the checkpoint; default: the last one.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
+) -> None:
+    """Write the model of any checkpoint of a run as a model file."""
+    if output.exists() and not overwrite:
+        raise InputError(f"{output} exists already; give another name, or --overwrite to replace it")
+    if not output.absolute().parent.is_dir():
+        raise InputError(f"{output}: the folder {output.parent} does not exist")
+    start_jax(devices=1)
+    import jax
+
+    from dpax.model.file import save_model
+    from dpax.train.run import RunFolder
+
+    folder = RunFolder(run)
+    with jax.enable_x64(folder.read_settings().model.needs_x64):
+        model, facts = checkpointed_model(folder, step)
+        save_model(output, model, facts)
+    typer.echo(f"{output}: the model of step {facts['step']}")
+
+
+def checkpointed_model(folder: "RunFolder", step: int | None) -> "tuple[EnergyModel, dict[str, Any]]":
+    """The model of a checkpoint, and where it comes from.
+
+    Args:
+        folder: of the run.
+        step: of the checkpoint; None takes the last one that is not damaged.
+
+    Raises:
+        InputError: no run, or no such checkpoint.
+    """
+    from dpax.model.potential import EnergyModel
+    from dpax.train.checkpoints import Checkpoints
+    from dpax.train.loop import restored_model
+    from dpax.train.setup import Data, provenance
+
+    settings = folder.read_settings()
+    with Checkpoints(folder.checkpoints) as checkpoints:
+        checkpoint = checkpoints.latest(_warn) if step is None else checkpoints.restore(step)
+    sel = json.loads(folder.statistics.read_text(encoding="utf-8"))["sel"]
+    model = restored_model(EnergyModel.from_settings(settings.model, sel), checkpoint)
+    facts = provenance(settings, Data([], []), checkpoint.meta["progress"]["step"], None)
+    # The data may have moved since; its paths are in the input.
+    del facts["trained_on"]
+    return model, facts
+
+
+def _warn(text: str) -> None:
+    say("warning", text)

@@ -1,0 +1,107 @@
+"""`dpax inspect`: what is in a model file."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dpax.cli.start import load_potential
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from dpax.model.potential import EnergyModel
+
+_PARTS = {
+    "type_embedding": "type embedding",
+    "embeddings": "embedding net",
+    "embeddings_strip": "net of type pairs",
+    "adam_degree_gain_raw": "degree gains",
+    "dpa1_attention": "attention",
+    "fitting": "fitting net",
+}
+"""Attribute in the model, and what it is called here."""
+
+
+def inspect(model: Annotated[Path, typer.Argument(help="Model file.")]) -> None:
+    """Show a model file: format, settings, elements, number of parameters, statistics, provenance."""
+    from dpax.model.file import read_header
+
+    header = read_header(model)
+    potential = load_potential(model, devices=1)
+    _heading(f"{model}: dpax model file, format {header['version']}")
+    typer.echo(f"elements: {' '.join(potential.type_map)}")
+    for part in ("descriptor", "fitting"):
+        _heading(part)
+        for key, value in plain_values(potential.settings[part]):
+            typer.echo(f"{key}: {value}")
+    _heading("parameters")
+    counts = parameter_counts(potential.model)
+    for part, count in counts.items():
+        typer.echo(f"{part}: {count}")
+    typer.echo(f"all: {sum(counts.values())}")
+    _heading("statistics")
+    _print_statistics(potential.model)
+    _heading("provenance")
+    for key, value in flattened(potential.provenance):
+        typer.echo(f"{key}: {value}")
+
+
+def _heading(text: str) -> None:
+    typer.echo(typer.style(f"\n{text}", bold=True))
+
+
+def plain_values(part: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The settings of a serialised part: neither arrays nor inner parts nor what is not set."""
+    for key, value in part.items():
+        if (
+            not key.startswith("@")
+            and key != "type_map"
+            and value is not None
+            and not isinstance(value, dict)
+        ):
+            yield key, value
+
+
+def parameter_counts(model: "EnergyModel") -> Counter[str]:
+    """Number of weights of each part of a model; statistics and energy biases are none."""
+    from flax import nnx
+
+    counts: Counter[str] = Counter()
+    for path, variable in nnx.to_flat_state(nnx.state(model)):
+        part = next((_PARTS[name] for name in path if name in _PARTS), None)
+        if part is not None:
+            counts[part] += variable[...].size
+    return counts
+
+
+def _print_statistics(model: "EnergyModel") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    # All neighbour slots of a type have the same statistics; the angular columns share mean and deviation.
+    mean, deviation = (_first_slot(model, name) for name in ("mean", "stddev"))
+    table = Table("element", "energy bias / eV", "mean", "deviation: radial", "angular")
+    for column in range(1, 5):
+        table.columns[column].justify = "right"
+    for number, element in enumerate(model.type_map):
+        numbers = (mean[number, 0], deviation[number, 0], deviation[number, 1])
+        table.add_row(element, f"{model.bias[number]:.6f}", *(f"{value:.6g}" for value in numbers))
+    Console(highlight=False).print(table)
+
+
+def _first_slot(model: "EnergyModel", name: str) -> "np.ndarray":
+    import numpy as np
+
+    return np.asarray(getattr(model.descriptor.se_atten, name)[...])[:, 0]
+
+
+def flattened(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of nested dictionaries with their dotted paths."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from flattened(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", value

@@ -1,0 +1,148 @@
+"""`dpax validate`: everything about an input file and its data that can be known before training."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dpax.cli.failures import say
+from dpax.cli.start import Devices, start_jax
+from dpax.errors import InputError
+
+if TYPE_CHECKING:
+    from dpax.cli.survey import Survey
+    from dpax.train.settings import InputSettings
+
+_TOO_CLOSE = 0.5
+"""Å; no two atoms of condensed matter or of a molecule come so near."""
+_PREFACTORS = {"energy": "e", "forces": "f", "virial": "v", "atom_energies": "ae"}
+"""The label that each term of the loss needs."""
+
+
+def validate(
+    input_file: Annotated[Path, typer.Argument(metavar="INPUT", help="Input file (.json, .yaml or .toml).")],
+    time_step: Annotated[
+        bool, typer.Option("--step/--no-step", help="Time one training step for an estimate.")
+    ] = True,
+    devices: Devices = None,
+) -> None:
+    """Check an input file and all of its data, and estimate time and memory, without training."""
+    from dpax.cli.inputs import load_settings
+
+    settings = load_settings(input_file)
+    start_jax(devices)
+    typer.echo(f"{input_file}: every key is known and every value makes sense")
+    training, validation = _survey_all(settings, input_file.absolute().parent)
+    print_surveys(training + validation)
+    for warning in [*model_warnings(settings), *data_warnings(settings, training, validation)]:
+        say("warning", warning)
+    problems = [problem for one in training + validation for problem in described_problems(one)]
+    if problems:
+        raise InputError("; ".join(problems))
+    if time_step:
+        _print_estimate(settings, input_file.absolute().parent)
+    typer.echo("ready to train")
+
+
+def _survey_all(settings: "InputSettings", base: Path) -> "tuple[list[Survey], list[Survey]]":
+    from dpax.cli.survey import survey
+    from dpax.data import open_systems
+
+    rcut, type_map = settings.model.descriptor.rcut, settings.model.type_map
+    parts = (settings.training.training_data, settings.training.validation_data)
+    systems = [open_systems(part.systems, type_map, base) if part else [] for part in parts]
+    training, validation = ([survey(system, rcut) for system in part] for part in systems)
+    return training, validation
+
+
+def described_problems(one: "Survey") -> list[str]:
+    """Why a system cannot be used."""
+    more = one.bad_frames - len(one.problems)
+    return one.problems + ([f"{one.name}: the same or worse in {more} more frames"] if more else [])
+
+
+def model_warnings(settings: "InputSettings") -> list[str]:
+    """What is allowed, but not what one would want in new work."""
+    descriptor = settings.model.descriptor
+    found = []
+    if not descriptor.smooth_type_embedding:
+        found.append(
+            "smooth_type_embedding is false (DeePMD-kit's default for se_atten): the energy jumps where an "
+            "atom crosses the cut-off; true is better for molecular dynamics"
+        )
+    residue = not descriptor.set_davg_zero and descriptor.empty_slots == "dense"
+    if residue and descriptor.tebd_input_mode == "concat":
+        found.append(
+            "set_davg_zero is false in concat mode: as in DeePMD-kit, the energy then depends on which atom "
+            'comes first in a frame; set it to true, or tebd_input_mode to "strip"'
+        )
+    return found
+
+
+def data_warnings(
+    settings: "InputSettings", training: "list[Survey]", validation: "list[Survey]"
+) -> list[str]:
+    """What in the data is suspicious or will not be used as hoped."""
+    found = []
+    names, loss = settings.model.type_map, settings.loss
+    trained = {t for one in training for t in one.types}
+    absent = [name for number, name in enumerate(names) if number not in trained]
+    if absent:
+        found.append(
+            f"no atom of {', '.join(absent)} in the training data: nothing will be learnt about them"
+        )
+    for one in [*training, *validation]:
+        if one.closest < _TOO_CLOSE:
+            found.append(f"{one.closest_in}: two atoms are only {one.closest:.3f} Å apart")
+        for label, letter in _PREFACTORS.items():
+            weighted = getattr(loss, f"start_pref_{letter}") or getattr(loss, f"limit_pref_{letter}")
+            missing = one.frames - one.labels[label]
+            if weighted and missing:
+                found.append(f"{one.name}: {missing} of {one.frames} frames have no {label}")
+    found += sel_warnings(settings, [*training, *validation])
+    if not validation:
+        found.append("no validation_data: the best model cannot be told from an overfitted one")
+    return found
+
+
+def sel_warnings(settings: "InputSettings", surveys: "list[Survey]") -> list[str]:
+    """Whether any atom has more neighbours than `sel`."""
+    sel = settings.model.descriptor.fixed_sel
+    fullest = max(surveys, key=lambda one: one.most_neighbors)
+    if sel is None or fullest.most_neighbors <= sel:
+        return []
+    return [
+        f"{fullest.crowded}: an atom has {fullest.most_neighbors} neighbours, more than sel = {sel}; dpax "
+        f"uses all of them, DeePMD-kit would drop some: set sel to at least {fullest.most_neighbors}"
+    ]
+
+
+def print_surveys(surveys: "list[Survey]") -> None:
+    """A table of what the data hold."""
+    from rich.console import Console
+    from rich.table import Table
+
+    titles = ("system", "frames", "atoms", "labels", "neighbours max", "mean", "closest / Å")
+    table = Table(*titles)
+    for column in (1, 2, 4, 5, 6):
+        table.columns[column].justify = "right"
+    for one in surveys:
+        same = one.fewest_atoms == one.most_atoms
+        atoms = f"{one.most_atoms}" if same else f"{one.fewest_atoms}-{one.most_atoms}"
+        labels = ", ".join(one.labels) or "none"
+        numbers = (f"{one.most_neighbors}", f"{one.mean_neighbors:.1f}", f"{one.closest:.3f}")
+        table.add_row(one.name, f"{one.frames}", atoms, labels, *numbers)
+    Console(highlight=False).print(table)
+
+
+def _print_estimate(settings: "InputSettings", base: Path) -> None:
+    from dpax.cli.progress import duration
+    from dpax.train.probe import time_one_step
+
+    probe = time_one_step(settings, base)
+    whole = probe.seconds_compile + probe.seconds_step * settings.training.numb_steps
+    typer.echo(
+        f"one step: {probe.seconds_step:.3g} s for {probe.n_atoms} atoms of {probe.n_slots} slots, after "
+        f"{probe.seconds_compile:.0f} s of compilation; memory {probe.peak_memory_bytes / 2**30:.2f} GiB; "
+        f"{settings.training.numb_steps} steps take about {duration(whole)}, validation not included"
+    )

@@ -1,0 +1,136 @@
+"""Structures and labels from anything ASE reads: extxyz, traj, db, OUTCAR, vasprun.xml, and so on."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import ase
+import ase.io
+import numpy as np
+from ase.stress import voigt_6_to_full_3x3_stress
+
+from dpax.data.frame import LABELS, Frame, type_indices
+from dpax.errors import InputError
+from dpax.geometry.cell import volume
+
+FORCES = ("forces", "force")
+VIRIAL = ("virial", "virials")
+
+
+class AseSystem:
+    """All frames of one file, in memory.
+
+    The file is parsed once. What is kept is float64 positions and forces, the other labels and int32
+    types: about 52 bytes for each atom of each frame. A data set for which that is too much is better
+    converted to the npy layout (`write_deepmd_npy`), which is read from disk frame by frame.
+
+    Args:
+        path: any file `ase.io.read` understands.
+        type_map: the model's element names.
+        name: for messages; the path as the user would write it.
+
+    Raises:
+        InputError: ASE cannot read the file, it holds no frame, an element is not in type_map, or a
+            frame is not sound (see `Frame`).
+    """
+
+    def __init__(self, path: Path, type_map: Sequence[str], name: str | None = None):
+        self.name = str(path) if name is None else name
+        self.type_map = tuple(type_map)
+        self._frames = [
+            frame_from_atoms(atoms, self.type_map, f"{self.name} frame {number}", labels=True)
+            for number, atoms in enumerate(read_atoms(path, self.name))
+        ]
+        self.labels = frozenset(
+            label for label in LABELS if any(getattr(frame, label) is not None for frame in self._frames)
+        )
+
+    def __len__(self) -> int:
+        """The number of frames."""
+        return len(self._frames)
+
+    def n_atoms(self, index: int) -> int:
+        """The atoms of a frame."""
+        return len(self._frames[index].types)
+
+    def frame(self, index: int) -> Frame:
+        """One frame."""
+        return self._frames[index]
+
+
+def read_atoms(path: Path, name: str) -> list[ase.Atoms]:
+    """Every structure in a file.
+
+    Raises:
+        InputError: ASE cannot read the file, or it holds no structure.
+    """
+    try:
+        found = ase.io.read(path, index=":")
+    except Exception as error:  # ASE's readers raise whatever their parsing runs into
+        raise InputError(
+            f"{name} cannot be read by ASE: {str(error) or type(error).__name__}; expected a file with "
+            "structures (.extxyz, .traj, .db, OUTCAR, vasprun.xml, ...)"
+        ) from error
+    structures = found if isinstance(found, list) else [found]
+    if not structures:
+        raise InputError(f"{name} holds no structures")
+    return structures
+
+
+def frame_from_atoms(
+    atoms: ase.Atoms, type_map: Sequence[str], source: str = "structure", *, labels: bool = False
+) -> Frame:
+    """Turn ASE's structure into a Frame; nothing is computed, and constraints play no part.
+
+    With `labels`, the labels are what the attached calculator has stored, or, where it has none, what
+    stands in `atoms.info` and `atoms.arrays` as extended-xyz files spell it (`energy`, `virial`;
+    `force` or `forces`). Where both are stored, `free_energy` is preferred to `energy`: forces are the
+    derivative of the former (VASP's `energy` is extrapolated to zero smearing). A stress σ becomes the
+    virial W = -σ·volume. Constraints are ignored: forces on fixed atoms are kept as they were computed.
+
+    Args:
+        atoms: the structure; partly periodic is fine.
+        type_map: the model's element names.
+        source: how error messages call the structure.
+        labels: take energies, forces and so on along; without, an attached calculator is ignored.
+
+    Raises:
+        InputError: an element that type_map lacks, or an unsound structure (see `Frame`).
+    """
+    periodic = np.asarray(atoms.pbc, dtype=bool)
+    return Frame(
+        positions=np.array(atoms.positions, dtype=np.float64),
+        types=type_indices(list(atoms.symbols), type_map, source),
+        cell=np.array(atoms.cell.array, dtype=np.float64) if periodic.any() else None,
+        pbc=(bool(periodic[0]), bool(periodic[1]), bool(periodic[2])),
+        source=source,
+        **(_labels(atoms, source) if labels else {}),
+    )
+
+
+def _labels(atoms: ase.Atoms, source: str) -> dict:
+    stored = dict(getattr(atoms.calc, "results", None) or {})
+    energy = _first(("free_energy", "energy"), stored, atoms.info)
+    virial = _first(VIRIAL, atoms.info)
+    stress = _first(("stress",), stored)
+    if stress is not None:
+        stress = np.asarray(stress, dtype=np.float64)
+        full = voigt_6_to_full_3x3_stress(stress) if stress.size == 6 else stress.reshape(3, 3)
+        virial = -full * volume(atoms.cell.array)
+    return {
+        "energy": None if energy is None else _number(energy, source),
+        "forces": _first(FORCES, stored, atoms.arrays),
+        "virial": None if virial is None else np.reshape(virial, (3, 3)),
+        "atom_energies": _first(("energies",), stored),
+    }
+
+
+def _first(keys: Sequence[str], *places: Mapping) -> object | None:
+    """The value of the first place that has one of the keys."""
+    return next((place[key] for place in places for key in keys if place.get(key) is not None), None)
+
+
+def _number(value: object, source: str) -> float:
+    array = np.asarray(value)
+    if array.size != 1 or array.dtype.kind not in "fiu":
+        raise InputError(f"{source}: the energy is {value!r}, expected one number in eV")
+    return float(array.reshape(()))

@@ -1,0 +1,181 @@
+"""Systems in DeePMD-kit's npy layout: `type.raw`, `type_map.raw`, `nopbc`, and `set.*` folders.
+
+Per set and flat per frame: coord (3 per atom, Å), box (9, rows are lattice vectors, Å), energy (1, eV),
+force (3 per atom, eV/Å), virial (9, eV, W = -dE/d(strain)), atom_ener (1 per atom, eV), and in the mixed
+layout real_atom_types (1 per atom, -1 for a virtual atom). `atomic_ener` is accepted for `atom_ener`.
+"""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+
+from dpax.data.frame import Frame
+from dpax.data.npy_file import NpyFile
+from dpax.data.type_files import VIRTUAL, check_range, read_names, read_types, translation
+from dpax.errors import InputError
+
+PER_ATOM = ("positions", "forces", "atom_energies")
+
+
+class DeepmdSystem:
+    """One system folder; frames are read from disk one at a time, never the whole files.
+
+    Atoms keep the order of the file. DeePMD-kit sorts them by type, which changes no energy except in
+    models whose padding takes the type of atom 0 (`concat` type embedding with a nonzero mean).
+
+    Args:
+        folder: holds `type.raw` and `set.*`.
+        type_map: the model's element names.
+        name: for messages; the path as the user would write it.
+
+    Raises:
+        InputError: the folder does not follow the layout, or has an element the type_map lacks.
+    """
+
+    def __init__(self, folder: Path, type_map: Sequence[str], name: str | None = None):
+        self.name = str(folder) if name is None else name
+        self.type_map = tuple(type_map)
+        types = read_types(folder)
+        periodic = not (folder / "nopbc").exists()
+        self._pbc = (periodic, periodic, periodic)
+        self._sets = [_Set(path, len(types), periodic) for path in set_folders(folder)]
+        used = _mixed_types(self._sets, self.name)
+        self._translation = translation(
+            types if used is None else used, read_names(folder), self.type_map, self.name
+        )
+        self._types = self._translation[types] if used is None else None
+        self._atoms = len(types)
+        self._stops = list(accumulate(s.frames for s in self._sets))
+        self.labels = frozenset(label for s in self._sets for label in s.labels)
+
+    def __len__(self) -> int:
+        """The number of frames in all sets."""
+        return self._stops[-1]
+
+    def n_atoms(self, index: int) -> int:  # noqa: ARG002 - the same for all frames of a folder
+        """The atoms of a frame, virtual ones included."""
+        return self._atoms
+
+    def frame(self, index: int) -> Frame:
+        """Read one frame.
+
+        Raises:
+            InputError: NaN or infinite numbers, a periodic box without volume, no real atom.
+        """
+        number = bisect_right(self._stops, index)
+        part = self._sets[number]
+        row = index - (self._stops[number] - part.frames)
+        arrays = part.read(row)
+        types = self._types
+        if types is None:
+            raw = part.real_types(row)
+            real = raw != VIRTUAL
+            types = self._translation[raw[real]]
+            arrays |= {key: arrays[key][real] for key in PER_ATOM if key in arrays}
+        energy = arrays.pop("energy").item() if "energy" in arrays else None
+        return Frame(
+            **{"cell": None, **arrays},
+            types=types,
+            pbc=self._pbc,
+            source=f"{self.name}/{part.path.name} frame {row}",
+            energy=energy,
+        )
+
+
+class _Set:
+    """The files of one set folder, their shapes checked."""
+
+    def __init__(self, path: Path, n_atoms: int, periodic: bool):
+        self.path = path
+        coord = _open(path, ("coord",))
+        if coord is None:
+            raise InputError(f"{path} has no coord.npy; every set needs the positions of its frames")
+        if coord.frames == 0:
+            raise InputError(f"{coord.path} holds no frames; remove the folder {path.name}")
+        self.frames = coord.frames
+        scalars = f"1 for each of the {n_atoms} atoms in type.raw"
+        vectors = f"3 for each of the {n_atoms} atoms in type.raw"
+        coord.expect(self.frames, 3 * n_atoms, vectors)
+        self._files = {"positions": (coord, (n_atoms, 3))}
+        self._add("energy", ("energy",), (), "one energy")
+        self._add("forces", ("force",), (n_atoms, 3), vectors)
+        self._add("virial", ("virial",), (3, 3), "a 3 x 3 virial")
+        self._add("atom_energies", ("atom_ener", "atomic_ener"), (n_atoms,), scalars)
+        self.labels = frozenset(self._files) - {"positions"}
+        if periodic and not self._add("cell", ("box",), (3, 3), "3 lattice vectors"):
+            raise InputError(
+                f"{path} has no box.npy; add it, or put an empty file named nopbc into {path.parent} "
+                "if the system is not periodic"
+            )
+        self.types = _open(path, ("real_atom_types",))
+        if self.types:
+            self.types.expect(self.frames, n_atoms, scalars)
+
+    def _add(self, key: str, names: Sequence[str], shape: tuple[int, ...], meaning: str) -> bool:
+        file = _open(self.path, names)
+        if file:
+            file.expect(self.frames, int(np.prod(shape)), meaning)
+            self._files[key] = (file, shape)
+        return file is not None
+
+    def read(self, row: int) -> dict[str, np.ndarray]:
+        """All arrays of one frame, float64, in their shapes."""
+        return {key: file.floats(row).reshape(shape) for key, (file, shape) in self._files.items()}
+
+    def real_types(self, row: int) -> np.ndarray:
+        """The types of one frame of a system of mixed type, -1 for virtual atoms."""
+        if self.types is None:
+            raise ValueError(f"{self.path} is not of mixed type")
+        return self.types.integers(row)
+
+
+def _open(folder: Path, names: Sequence[str]) -> NpyFile | None:
+    paths = [folder / f"{name}.npy" for name in names]
+    return next((NpyFile(path) for path in paths if path.exists()), None)
+
+
+def _mixed_types(sets: Sequence[_Set], source: str) -> np.ndarray | None:
+    """The types that occur in a system of mixed type; None in a system of one composition."""
+    mixed = [s for s in sets if s.types]
+    if not mixed:
+        return None
+    if len(mixed) < len(sets):
+        raise InputError(
+            f"{source}: only {', '.join(s.path.name for s in mixed)} of its {len(sets)} sets has "
+            "real_atom_types.npy; in a system of mixed type every set needs it"
+        )
+    return np.unique(np.concatenate([s.types.values() for s in mixed if s.types]))
+
+
+def set_folders(folder: Path) -> list[Path]:
+    """The `set.*` folders of a system, sorted.
+
+    Raises:
+        InputError: there is none.
+    """
+    found = sorted(path for path in folder.glob("set.*") if path.is_dir())
+    if not found:
+        raise InputError(
+            f"{folder} has type.raw but no set.* folder with the frames; expected for example "
+            f"{folder / 'set.000' / 'coord.npy'}"
+        )
+    return found
+
+
+def used_names(folder: Path) -> set[str]:
+    """The elements that the frames of a system contain; empty where it has no `type_map.raw`.
+
+    Raises:
+        InputError: an index without a name, or unreadable files.
+    """
+    names = read_names(folder)
+    if names is None:
+        return set()
+    files = [_open(path, ("real_atom_types",)) for path in set_folders(folder)]
+    found = [file.values() for file in files if file] or [read_types(folder)]
+    used = np.unique(np.concatenate(found))
+    check_range(used, len(names), str(folder), "type_map.raw")
+    return {names[index] for index in used if index != VIRTUAL}

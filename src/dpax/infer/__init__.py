@@ -1,0 +1,5 @@
+"""Evaluating trained models."""
+
+from dpax.infer.potential import Evaluation as Evaluation
+from dpax.infer.potential import Potential as Potential
+from dpax.infer.potential import load as load

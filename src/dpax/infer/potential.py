@@ -1,0 +1,273 @@
+"""A trained model, ready to be evaluated on structures."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, overload
+
+import ase
+import jax
+import numpy as np
+from flax import nnx
+from jaxtyping import PyTree
+
+from dpax.data import CapacityPlanner, Frame, frame_from_atoms
+from dpax.errors import InputError
+from dpax.geometry.neighbors import Neighborhoods, find_edges, neighbor_counts, pack, slots_needed
+from dpax.model.derivatives import (
+    Prediction,
+    atomic_virials_from,
+    default_block_size,
+    edge_gradients,
+    forces_from,
+    hessian,
+    make_mesh,
+    virials_from,
+)
+from dpax.model.file import load_model
+from dpax.model.potential import EnergyModel, ModelWeights
+
+_ATOMS_AT_ONCE = 8192
+"""Frames are put together up to this many atoms."""
+_VOIGT = ((0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1))
+"""Rows and columns of xx, yy, zz, yz, xz, xy."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a potential says of one structure."""
+
+    energy: float
+    """eV."""
+    energies: np.ndarray
+    """[atoms], eV."""
+    forces: np.ndarray
+    """[atoms, 3], eV/Å."""
+    virial: np.ndarray
+    """[3, 3], eV; -dE/d(strain)."""
+    volume: float | None
+    """Å³; None unless periodic in all directions."""
+    virials: np.ndarray | None = None
+    """[atoms, 3, 3], eV, where asked for; they add up to `virial`."""
+
+    @property
+    def stress(self) -> np.ndarray:
+        """Stress in ASE's sign and order xx, yy, zz, yz, xz, xy, eV/Å³.
+
+        Raises:
+            InputError: the structure is not periodic in all directions, so it has no volume.
+        """
+        return _voigt_stress(self.virial, self.volume)
+
+    @property
+    def stresses(self) -> np.ndarray:
+        """Each atom's share of the stress, [atoms, 6], eV/Å³.
+
+        Raises:
+            InputError: no volume, or `virials` were not asked for.
+        """
+        if self.virials is None:
+            raise InputError("atomic stresses need evaluate(..., atomic_virials=True)")
+        return _voigt_stress(self.virials, self.volume)
+
+
+class Potential:
+    """A DPA-1 potential.
+
+    Programs are compiled for array sizes, not for structures: a structure that fits sizes used before is
+    evaluated without compiling anything.
+
+    Args:
+        model: the model.
+        provenance: where it comes from.
+        devices: JAX devices that share the work; all local ones by default.
+        block_size: most atoms computed at a time on a device; None chooses for the machine.
+    """
+
+    def __init__(
+        self,
+        model: EnergyModel,
+        provenance: dict[str, Any] | None = None,
+        devices: list[Any] | None = None,
+        block_size: int | None = None,
+    ):
+        self.model = model
+        self.provenance = provenance or {}
+        self._devices = devices
+        self._block_size = block_size
+        self._bias = np.array(model.bias)
+        self._graph, self._state = nnx.split(model)
+        self._spec = model.spec()
+        self._edge_gradients = jax.jit(self._compute)
+        self._derived = jax.jit(_derive, static_argnames=("n_frames", "atomic_virials"))
+        self._hessian = jax.jit(partial(self._compute, function=hessian))
+
+    @property
+    def type_map(self) -> tuple[str, ...]:
+        """Element symbols that the potential knows."""
+        return self.model.type_map
+
+    @property
+    def rcut(self) -> float:
+        """Cut-off radius, Å."""
+        return self.model.rcut
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The model's dictionary (DeePMD-kit's form) without its arrays."""
+        return _without_arrays(self.model.serialize())
+
+    @cached_property
+    def _mesh(self) -> jax.sharding.Mesh:
+        return make_mesh(self._devices)
+
+    @cached_property
+    def _planner(self) -> CapacityPlanner:
+        return CapacityPlanner(atom_multiple=self._mesh.size)
+
+    def _weights(self, state: PyTree) -> ModelWeights:
+        return nnx.merge(self._graph, state).weights()
+
+    def _compute(self, state: PyTree, neighborhoods: Neighborhoods, function: Any = edge_gradients) -> Any:
+        platform = self._mesh.devices.flat[0].platform
+        size = self._block_size or default_block_size(neighborhoods.edges.shape[1], platform)
+        return function(self._spec, self._weights(state), neighborhoods, self._mesh, size)
+
+    @overload
+    def evaluate(self, structures: ase.Atoms | Frame, *, atomic_virials: bool = False) -> Evaluation: ...
+
+    @overload
+    def evaluate(
+        self, structures: Sequence[ase.Atoms | Frame], *, atomic_virials: bool = False
+    ) -> list[Evaluation]: ...
+
+    def evaluate(self, structures: Any, *, atomic_virials: bool = False) -> Evaluation | list[Evaluation]:
+        """Energy, atomic energies, forces and virial of one structure, or of each of several.
+
+        Args:
+            structures: ASE's atoms, or frames whose types are indices of this potential's `type_map`.
+            atomic_virials: compute each atom's share of the virial too.
+
+        Raises:
+            InputError: an element that the potential does not know, or atoms at the same position.
+        """
+        if isinstance(structures, (ase.Atoms, Frame)):
+            return self.evaluate([structures], atomic_virials=atomic_virials)[0]
+        frames = [self._frame(structure) for structure in structures]
+        results: list[Evaluation] = []
+        with _precision(self.model):
+            for group in _groups(frames):
+                results += self._evaluate_group(group, atomic_virials)
+        return results
+
+    def hessian(self, structure: ase.Atoms | Frame) -> np.ndarray:
+        """Second derivatives of the energy with respect to the positions, [3·atoms, 3·atoms], eV/Å²."""
+        frame = self._frame(structure)
+        n = len(frame.types)
+        with _precision(self.model):
+            rows = self._hessian(self._state, self._pack([frame]))
+        return np.asarray(rows, np.float64)[:n, :, :n].reshape(3 * n, 3 * n)
+
+    def _frame(self, structure: ase.Atoms | Frame) -> Frame:
+        if isinstance(structure, Frame):
+            return structure
+        return frame_from_atoms(structure, self.type_map, source="structure")
+
+    def _pack(self, frames: Sequence[Frame]) -> Neighborhoods:
+        edges = [find_edges(f.positions, f.cell, f.pbc, self.rcut) for f in frames]
+        slots = max(slots_needed(neighbor_counts(e.i, len(f.types))) for e, f in zip(edges, frames, strict=True))
+        capacity = self._planner.fit(sum(len(f.types) for f in frames), slots)
+        return pack(edges, [f.types for f in frames], capacity, self.model.dtype)
+
+    def _evaluate_group(self, frames: Sequence[Frame], atomic_virials: bool) -> list[Evaluation]:
+        neighborhoods = self._pack(frames)
+        energies, gradient = self._edge_gradients(self._state, neighborhoods)
+        # Frames come in groups of any number: rounding it up keeps the programs few.
+        n_frames = 1 << (len(frames) - 1).bit_length()
+        prediction, virials = self._derived(
+            energies, gradient, neighborhoods, n_frames=n_frames, atomic_virials=atomic_virials
+        )
+        arrays = [None if a is None else np.asarray(a, np.float64) for a in (*prediction, virials)]
+        results, start = [], 0
+        for number, frame in enumerate(frames):
+            atoms = slice(start, start := start + len(frame.types))
+            results.append(self._evaluation(frame, number, atoms, *arrays))
+        return results
+
+    def _evaluation(
+        self, frame: Frame, number: int, atoms: slice, energies: Any, forces: Any, virials: Any, shares: Any
+    ) -> Evaluation:
+        atomic = energies[atoms] + self._bias[frame.types]
+        periodic = frame.cell is not None and all(frame.pbc)
+        return Evaluation(
+            energy=float(np.sum(atomic)),
+            energies=atomic,
+            forces=forces[atoms],
+            virial=virials[number],
+            volume=float(abs(np.linalg.det(frame.cell))) if periodic else None,
+            virials=None if shares is None else shares[atoms],
+        )
+
+
+def load(
+    path: str | os.PathLike, devices: list[Any] | None = None, block_size: int | None = None
+) -> Potential:
+    """Load a potential from a model file.
+
+    Args:
+        path: a `.dpax` file.
+        devices: JAX devices that share the work; all local ones by default.
+        block_size: most atoms computed at a time on a device; None chooses for the machine.
+
+    Raises:
+        InputError: not a model file.
+    """
+    with jax.enable_x64(True):  # whatever the caller's mode, a float64 model stays one
+        return Potential(*load_model(path), devices=devices, block_size=block_size)
+
+
+@contextmanager
+def _precision(model: EnergyModel) -> Iterator[None]:
+    """Compute in the model's own precision, whatever the process's default is."""
+    wide = any(dtype == np.float64 for dtype in (model.dtype, model.fitting.net.dtype))
+    with jax.enable_x64(wide):
+        yield
+
+
+def _derive(
+    energies: Any, gradient: Any, neighborhoods: Neighborhoods, n_frames: int, atomic_virials: bool
+) -> tuple[Prediction, Any]:
+    forces = forces_from(gradient, neighborhoods)
+    prediction = Prediction(energies, forces, virials_from(gradient, neighborhoods, n_frames))
+    return prediction, atomic_virials_from(gradient, neighborhoods) if atomic_virials else None
+
+
+def _groups(frames: Sequence[Frame]) -> Iterator[list[Frame]]:
+    """Consecutive frames with at most `_ATOMS_AT_ONCE` atoms together; a larger frame stands alone."""
+    group: list[Frame] = []
+    atoms = 0
+    for frame in frames:
+        if group and atoms + len(frame.types) > _ATOMS_AT_ONCE:
+            yield group
+            group, atoms = [], 0
+        group.append(frame)
+        atoms += len(frame.types)
+    if group:
+        yield group
+
+
+def _voigt_stress(virial: np.ndarray, volume: float | None) -> np.ndarray:
+    if volume is None:
+        raise InputError("the stress needs a structure that is periodic in all three directions")
+    symmetric = 0.5 * (virial + np.swapaxes(virial, -1, -2))
+    return -symmetric[..., _VOIGT[0], _VOIGT[1]] / volume
+
+
+def _without_arrays(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {k: _without_arrays(v) for k, v in tree.items() if not isinstance(v, np.ndarray)}
+    if isinstance(tree, list):
+        return [_without_arrays(v) for v in tree if not isinstance(v, np.ndarray)]
+    return tree

@@ -1,0 +1,1 @@
+"""dpax in other programs: one file for each."""

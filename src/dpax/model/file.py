@@ -1,0 +1,120 @@
+"""The model file: one safetensors file with named arrays and a JSON description.
+
+Anyone can open it: the arrays are in the safetensors format, and the file's metadata hold the model's
+dictionary (DeePMD-kit's form, `EnergyModel.serialize`) with each array replaced by {"@array": name}, the
+format's version, and where the model comes from.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from dpax.errors import InputError
+from dpax.model.potential import EnergyModel
+
+FORMAT = "dpax"
+VERSION = 1
+_NAME_OF_ARRAY = "@array"
+
+
+def save_model(path: str | os.PathLike, model: EnergyModel, provenance: dict) -> None:
+    """Write a model file; a file that is there is replaced at once or not at all.
+
+    Args:
+        path: usually ends in `.dpax`.
+        model: the model.
+        provenance: JSON-able facts of where it comes from.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    tree = _take_arrays(model.serialize(), "", arrays)
+    header = {
+        "format": FORMAT,
+        "version": str(VERSION),
+        "model": json.dumps(tree),
+        "provenance": json.dumps(provenance),
+    }
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        save_file(arrays, temporary, metadata=header)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_header(path: str | os.PathLike) -> dict[str, Any]:
+    """The description in a model file, without its arrays.
+
+    Returns:
+        `version` (int), `model` (the dictionary with arrays named), `provenance`.
+
+    Raises:
+        InputError: the file is missing, not a model file, or of a newer format.
+    """
+    return _read(path, with_arrays=False)[0]
+
+
+def load_model(path: str | os.PathLike) -> tuple[EnergyModel, dict]:
+    """Read a model file.
+
+    Returns:
+        The model and its provenance.
+
+    Raises:
+        InputError: the file is missing, not a model file, damaged, or of a newer format.
+    """
+    header, arrays = _read(path, with_arrays=True)
+    try:
+        return EnergyModel.deserialize(_put_arrays(header["model"], arrays)), header["provenance"]
+    except KeyError as error:
+        raise InputError(f"{path}: the model file lacks {error}; it is damaged, or not written by dpax") from None
+
+
+def _read(path: str | os.PathLike, with_arrays: bool) -> tuple[dict, dict[str, np.ndarray]]:
+    if not Path(path).is_file():
+        raise InputError(f"{path}: there is no such model file")
+    arrays = {}
+    try:
+        with safe_open(path, framework="numpy") as file:
+            header = file.metadata() or {}
+            if with_arrays:
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: not a dpax model file, or a damaged one ({error})") from None
+    if header.get("format") != FORMAT:
+        raise InputError(f"{path}: a safetensors file, but not a dpax model; models are written by `dpax train`")
+    if int(header["version"]) > VERSION:
+        raise InputError(
+            f"{path}: format version {header['version']}; this dpax reads up to {VERSION}: install a newer one"
+        )
+    parsed = {key: json.loads(header[key]) for key in ("model", "provenance")}
+    return {"version": int(header["version"]), **parsed}, arrays
+
+
+def _take_arrays(tree: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
+    """The tree with arrays replaced by their names; bfloat16 is widened, which loses nothing."""
+    if isinstance(tree, dict):
+        return {key: _take_arrays(value, f"{path}/{key}", arrays) for key, value in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return [_take_arrays(value, f"{path}/{index}", arrays) for index, value in enumerate(tree)]
+    if isinstance(tree, np.ndarray):
+        name = path.strip("/").replace("/@variables/", "/")
+        known = tree.dtype.kind in "fiub" and tree.dtype.isbuiltin == 1
+        arrays[name] = np.ascontiguousarray(tree if known else tree.astype(np.float32))
+        return {_NAME_OF_ARRAY: name}
+    return tree
+
+
+def _put_arrays(tree: Any, arrays: dict[str, np.ndarray]) -> Any:
+    if isinstance(tree, dict):
+        if set(tree) == {_NAME_OF_ARRAY}:
+            return arrays[tree[_NAME_OF_ARRAY]]
+        return {key: _put_arrays(value, arrays) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_put_arrays(value, arrays) for value in tree]
+    return tree

@@ -1,0 +1,138 @@
+"""Checkpoints: the whole state of a training, stored by orbax, verified when read."""
+
+import hashlib
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from jaxtyping import PyTree
+
+from dpax.errors import InputError
+
+_ITEMS = ("arrays", "meta")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a training needs to go on as if it had not been interrupted."""
+
+    arrays: dict[str, np.ndarray]
+    """By name: parameters, fixed arrays of the model, optimizer."""
+    meta: dict[str, Any]
+    """JSON-able: step, order of the data, best error, energy bias and so on."""
+
+
+class Checkpoints:
+    """The checkpoints in a folder.
+
+    Args:
+        folder: made when the first checkpoint is written.
+        keep: how many of the latest are kept; None keeps all.
+    """
+
+    def __init__(self, folder: Path, keep: int | None = None):
+        # orbax tells of its every move; users hear of checkpoints from the training itself.
+        logging.getLogger("absl").setLevel(logging.ERROR)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, enable_async_checkpointing=False, create=True, cleanup_tmp_directories=True
+        )
+        self.folder = folder
+        self._manager = ocp.CheckpointManager(folder.absolute(), options=options, item_names=_ITEMS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._manager.close()
+
+    def steps(self) -> list[int]:
+        """Steps of the checkpoints that are there, oldest first."""
+        return sorted(self._manager.all_steps())
+
+    def save(self, step: int, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint; one that is there for this step is replaced."""
+        meta = {**checkpoint.meta, "digest": _digest(checkpoint.arrays)}
+        if step in self._manager.all_steps():
+            self._manager.delete(step)
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                arrays=ocp.args.StandardSave(checkpoint.arrays), meta=ocp.args.JsonSave(meta)
+            ),
+        )
+
+    def restore(self, step: int) -> Checkpoint:
+        """Read one checkpoint.
+
+        Raises:
+            InputError: there is none for this step, or it is damaged.
+        """
+        if step not in self._manager.all_steps():
+            steps = ", ".join(map(str, self.steps())) or "none"
+            raise InputError(f"{self.folder}: no checkpoint of step {step}; there are: {steps}")
+        try:
+            restored = self._manager.restore(
+                step,
+                args=ocp.args.Composite(arrays=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore()),
+            )
+            arrays = {name: np.asarray(array) for name, array in restored.arrays.items()}
+            meta = dict(restored.meta)
+        except Exception as error:  # orbax and its storage raise many kinds for damaged files
+            raise InputError(f"{self.folder / str(step)}: damaged checkpoint ({type(error).__name__})") from None
+        if meta.pop("digest", None) != _digest(arrays):
+            raise InputError(f"{self.folder / str(step)}: damaged checkpoint (its contents have changed)")
+        return Checkpoint(arrays, meta)
+
+    def latest(self, warn: Callable[[str], None]) -> Checkpoint:
+        """Read the latest checkpoint that is not damaged; tell of each that is.
+
+        Raises:
+            InputError: there is none.
+        """
+        for step in reversed(self.steps()):
+            try:
+                return self.restore(step)
+            except InputError as error:
+                warn(f"{error}; trying the one before")
+        raise InputError(f"{self.folder}: no usable checkpoint; start the training anew without --restart")
+
+
+def named_arrays(tree: PyTree, prefix: str) -> dict[str, np.ndarray]:
+    """The leaves of a tree by the names of their paths."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {f"{prefix}{jax.tree_util.keystr(path)}": np.asarray(leaf) for path, leaf in leaves}
+
+
+def from_named_arrays(template: PyTree, prefix: str, arrays: Mapping[str, np.ndarray]) -> PyTree:
+    """A tree like the template with its leaves taken by name.
+
+    Raises:
+        InputError: a leaf is missing or has another shape: the checkpoint is of another model.
+    """
+
+    def take(path: Any, leaf: Any) -> np.ndarray:
+        name = f"{prefix}{jax.tree_util.keystr(path)}"
+        if name not in arrays:
+            raise InputError(f"the checkpoint is of another model: it lacks {name}")
+        if arrays[name].shape != np.shape(leaf):
+            raise InputError(
+                f"the checkpoint is of another model: {name} has shape {arrays[name].shape}, "
+                f"expected {np.shape(leaf)}"
+            )
+        return arrays[name]
+
+    return jax.tree_util.tree_map_with_path(take, template)
+
+
+def _digest(arrays: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,78 @@
+"""The learning curve on disk: DeePMD-kit's `lcurve.out`, and JSON lines for machines."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+_ERRORS = ("rmse", "rmse_e", "rmse_f", "rmse_v", "rmse_ae")
+
+
+class LearningCurve:
+    """Appends records of a training to both files.
+
+    Args:
+        lcurve: file in DeePMD-kit's columns.
+        jsonl: file of one JSON object a line.
+        errors: which of rmse, rmse_e, rmse_f, rmse_v, rmse_ae have columns.
+        validation: whether errors on validation data have columns too.
+        after: keep what the files hold up to this step and drop what lies beyond; 0 starts anew.
+    """
+
+    def __init__(self, lcurve: Path, jsonl: Path, errors: tuple[str, ...], validation: bool, after: int = 0):
+        self._columns = [
+            f"{error}_{kind}" for error in errors for kind in (("val", "trn") if validation else ("trn",))
+        ]
+        kept = _lines_up_to(lcurve, after, lambda line: int(line.split()[0]) if line[0] != "#" else 0)
+        if not kept:
+            kept = [f"#  {'step':>5s}" + "".join(f" {name:>14s}" for name in self._columns) + f" {'lr':>10s}\n"]
+        lcurve.write_text("".join(kept), encoding="utf-8")
+        lines = _lines_up_to(jsonl, after, lambda line: json.loads(line)["step"])
+        jsonl.write_text("".join(lines), encoding="utf-8")
+        self._lcurve = lcurve.open("a", encoding="utf-8")
+        self._jsonl = jsonl.open("a", encoding="utf-8")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lcurve.close()
+        self._jsonl.close()
+
+    def add(self, step: int, record: Mapping[str, Any]) -> None:
+        """Write a record with `lr` and the errors of training (`rmse_f_trn`) and validation (`rmse_f_val`)."""
+        values = "".join(f" {record.get(name, math.nan):14.4e}" for name in self._columns)
+        self._lcurve.write(f"{step:8d}{values} {record['lr']:10.2e}\n")
+        self._lcurve.flush()
+        self.note({"step": step, **record})
+
+    def note(self, record: Mapping[str, Any]) -> None:
+        """Write a line to the machine-readable log alone; NaN becomes null, as JSON has none."""
+        clean = {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in record.items()
+        }
+        self._jsonl.write(json.dumps(clean) + "\n")
+        self._jsonl.flush()
+
+
+def shown_errors(has_virial: bool, has_atom_energies: bool) -> tuple[str, ...]:
+    """The errors that have columns."""
+    optional = (("rmse_v", has_virial), ("rmse_ae", has_atom_energies))
+    return (*_ERRORS[:3], *(name for name, there in optional if there))
+
+
+def _lines_up_to(path: Path, step: int, step_of: Any) -> list[str]:
+    """The leading lines of a log that are not beyond a step; a broken last line is dropped."""
+    kept: list[str] = []
+    if step == 0 or not path.exists():
+        return kept
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        try:
+            if not line.endswith("\n") or step_of(line) > step:
+                break
+        except (ValueError, KeyError, IndexError):
+            break
+        kept.append(line)
+    return kept

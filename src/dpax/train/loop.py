@@ -1,0 +1,377 @@
+"""The training loop: everything around the compiled step."""
+
+import math
+import secrets
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jaxtyping import PyTree
+
+from dpax.data import Batch, BatchLoader, BatchOrder, CapacityPlanner, Labels, make_batch
+from dpax.errors import InputError
+from dpax.model.derivatives import make_mesh
+from dpax.model.file import save_model
+from dpax.model.potential import EnergyModel
+from dpax.train.checkpoints import Checkpoint, Checkpoints, from_named_arrays, named_arrays
+from dpax.train.interrupt import Interrupt, listening
+from dpax.train.log import LearningCurve, shown_errors
+from dpax.train.loss import Errors, Prefactors, prefactors, without_bias
+from dpax.train.reporter import Reporter, Silent
+from dpax.train.run import RunFolder
+from dpax.train.schedule import make_schedule
+from dpax.train.settings import InputSettings
+from dpax.train.setup import Data, check_labels, data_statistics, initial_model, open_data, provenance
+from dpax.train.step import TrainState, make_functions
+from dpax.train.validation import ErrorMeans, validation_error
+
+_ATOM_MULTIPLE = 8
+"""Atoms of a batch are padded to a multiple of this on every device, so that blocks divide evenly."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a training ended."""
+
+    run_dir: Path
+    step: int
+    """Steps done."""
+    interrupted: bool
+    """Whether it was asked to stop before its end."""
+    best_step: int | None
+    """The step of best.dpax; None without validation data."""
+
+
+@dataclass
+class Progress:
+    """Where a training stands, beyond its arrays."""
+
+    step: int = 0
+    best_step: int | None = None
+    best_error: float | None = None
+
+
+def train(
+    settings: InputSettings,
+    run_dir: Path | str,
+    *,
+    base: Path | None = None,
+    restart: bool = False,
+    overwrite: bool = False,
+    reporter: Reporter | None = None,
+    devices: list[Any] | None = None,
+) -> TrainResult:
+    """Train a model.
+
+    The run's folder gets `input.json` (the settings as resolved), the learning curve (`lcurve.out` and
+    `log.jsonl`), `checkpoints/`, `best.dpax` and `model.dpax`. Ctrl-C or SIGTERM stops after the step under
+    way and a checkpoint.
+
+    Args:
+        settings: a whole input.
+        run_dir: the run's folder.
+        base: folder that relative paths in the settings start from; the working directory by default.
+        restart: go on from the last checkpoint of the run, bit for bit as if it had not stopped.
+        overwrite: replace a run that is there.
+        reporter: told of the progress.
+        devices: JAX devices that share the work; all local ones by default.
+
+    Raises:
+        InputError: settings or data are wrong, the folder holds a run, or the loss is no longer finite.
+    """
+    # The worker threads make NumPy arrays only, so this thread's precision is all that matters.
+    with jax.enable_x64(settings.model.needs_x64), listening() as interrupt:
+        training = Training(settings, RunFolder(Path(run_dir)), base, reporter or Silent(), devices)
+        return training.run(interrupt, restart=restart, overwrite=overwrite)
+
+
+class Training:
+    """A training under way.
+
+    Args:
+        settings: a whole input.
+        folder: of the run.
+        base: folder that relative paths in the settings start from.
+        reporter: told of the progress.
+        devices: JAX devices that share the work.
+    """
+
+    def __init__(
+        self,
+        settings: InputSettings,
+        folder: RunFolder,
+        base: Path | None,
+        reporter: Reporter,
+        devices: list[Any] | None,
+    ):
+        if settings.training.seed is None:
+            # Whatever is drawn from here on is on record: the seed is written into the run's input.json.
+            training = settings.training.model_copy(update={"seed": secrets.randbelow(2**31)})
+            settings = settings.model_copy(update={"training": training})
+        self.settings = settings
+        self.folder = folder
+        self.base = base
+        self.reporter = reporter
+        self.mesh = make_mesh(devices)
+        self.progress = Progress()
+        self.schedule = make_schedule(settings.learning_rate, settings.training.numb_steps)
+        type_map = settings.model.type_map
+        self.data = open_data(settings.training.training_data, type_map, base)
+        valid = settings.training.validation_data
+        self.valid = None if valid is None else open_data(valid, type_map, base)
+        check_labels(settings, self.data)
+
+    def run(self, interrupt: Interrupt, *, restart: bool, overwrite: bool) -> TrainResult:
+        """Train from the beginning or from the last checkpoint to the end, or until interrupted."""
+        training = self.settings.training
+        with ExitStack() as stack:
+            checkpoint = self._prepare(stack, restart, overwrite)
+            self._build(checkpoint)
+            curve = self._open_curve(stack)
+            loader = stack.enter_context(self._open_loader())
+            first = self.progress.step
+            self.reporter.start(self.settings, training.numb_steps, first)
+            stack.callback(self.reporter.finish)
+            clock, counted = time.monotonic(), first
+            while self.progress.step < training.numb_steps and interrupt.signal is None:
+                batch, self.order_state = next(loader)
+                lr, errors = self._step(batch)
+                done = self.progress.step
+                if done == 1 or done % training.disp_freq == 0:
+                    speed = (done - counted) / (time.monotonic() - clock)
+                    self._display(curve, batch.labels, lr, errors, speed)
+                    clock, counted = time.monotonic(), done
+                if self.valid is not None and done % self.settings.valid_freq == 0:
+                    self._validate(curve)
+                if done % training.save_freq == 0:
+                    self._save()
+                self.reporter.tick(done)
+            return self._finish(curve, interrupt)
+
+    # Preparation
+
+    def _prepare(self, stack: ExitStack, restart: bool, overwrite: bool) -> Checkpoint | None:
+        """Make or open the run's folder; with `restart` read the last good checkpoint."""
+        if restart:
+            before = self.folder.read_settings()
+            if before.model != self.settings.model:
+                raise InputError(
+                    f"{self.folder.input} was started with another model section; a restart must keep the "
+                    "model. Use the same, or start anew in another folder"
+                )
+        else:
+            self.folder.prepare_new(self.settings, overwrite)
+        keep = self.settings.training.max_ckpt_keep
+        self.checkpoints = stack.enter_context(Checkpoints(self.folder.checkpoints, keep))
+        checkpoint = self.checkpoints.latest(self.reporter.message) if restart else None
+        if checkpoint is not None:
+            seed = {"seed": checkpoint.meta["seed"]}
+            training = self.settings.training.model_copy(update=seed)
+            self.settings = self.settings.model_copy(update={"training": training})
+        self.folder.write_settings(self.settings)
+        return checkpoint
+
+    def _build(self, checkpoint: Checkpoint | None) -> None:
+        """The model, the compiled functions and the state of everything that moves."""
+        seed = self.settings.training.seed
+        assert seed is not None
+        statistics = data_statistics(self.settings, self.data, self.folder.statistics)
+        self._warn_of_neighbors(statistics.sel, statistics.max_neighbors, statistics.crowded)
+        model = initial_model(self.settings, statistics, seed)
+        self.planner = CapacityPlanner(atom_multiple=_ATOM_MULTIPLE * self.mesh.size)
+        self.valid_planner = CapacityPlanner(atom_multiple=_ATOM_MULTIPLE * self.mesh.size)
+        probabilities = self.settings.training.training_data
+        self.order = BatchOrder(
+            self.data.systems,
+            self.data.batch_sizes,
+            seed,
+            system_probabilities(self.data, probabilities.auto_prob, probabilities.sys_probs),
+        )
+        if self.valid is not None:
+            self.valid_order = BatchOrder(self.valid.systems, self.valid.batch_sizes, seed)
+        if checkpoint is not None:
+            model = restored_model(model, checkpoint)
+            meta = checkpoint.meta
+            self.progress = Progress(**meta["progress"])
+            self.order.restore(meta["order"])
+            self.planner.restore(meta["planner"])
+            self.valid_planner.restore(meta["valid_planner"])
+            if self.valid is not None and meta["valid_order"] is not None:
+                self.valid_order.restore(meta["valid_order"])
+        self.order_state = self.order.state()
+        self.bias = np.array(model.bias)
+        self.dtype = model.dtype
+        self.rcut = model.rcut
+        self.fixed = named_arrays(nnx.state(model, nnx.Not(nnx.Param)), "fixed")
+        self.functions = make_functions(
+            model, self.settings.optimizer, self.mesh, self.settings.dpax.block_size
+        )
+        self.state = self.functions.init()
+        if not jax.tree.leaves(self.state.params):
+            raise InputError("nothing is trainable: descriptor and fitting net are both frozen by 'trainable'")
+        if checkpoint is not None:
+            optimizer = from_named_arrays(self.state.optimizer, "optimizer", checkpoint.arrays)
+            self.state = TrainState(self.state.params, jax.tree.map(jax.numpy.asarray, optimizer))
+
+    def _warn_of_neighbors(self, sel: int, most: int, crowded: str) -> None:
+        if most > sel:
+            self.reporter.message(
+                f"warning: {crowded}: an atom has {most} neighbours, more than sel = {sel}; dpax uses all of "
+                f"them, DeePMD-kit would drop some. Set sel to at least {most}"
+            )
+
+    def _open_curve(self, stack: ExitStack) -> LearningCurve:
+        loss = self.settings.loss
+        virial = bool(loss.start_pref_v or loss.limit_pref_v) and "virial" in self.data.labels
+        atomic = bool(loss.start_pref_ae or loss.limit_pref_ae) and "atom_energies" in self.data.labels
+        lcurve = self.folder.path / self.settings.training.disp_file
+        return stack.enter_context(
+            LearningCurve(
+                lcurve,
+                self.folder.log,
+                shown_errors(virial, atomic),
+                self.valid is not None,
+                self.progress.step,
+            )
+        )
+
+    def _open_loader(self) -> BatchLoader:
+        return BatchLoader(self.data.systems, self.order, self.rcut, self.planner, self.dtype)
+
+    # Steps
+
+    def _weights(self) -> tuple[float, Prefactors]:
+        lr = self.schedule(self.progress.step)
+        return lr, prefactors(self.settings.loss, lr / self.settings.learning_rate.start_lr)
+
+    def _labels(self, batch: Batch) -> Labels:
+        nb = batch.neighborhoods
+        return without_bias(batch.labels, np.asarray(nb.types), np.asarray(nb.frames), self.bias, self.dtype)
+
+    def _step(self, batch: Batch) -> tuple[float, Errors]:
+        lr, weights = self._weights()
+        labels = self._labels(batch)
+        self.state, errors = self.functions.step(self.state, batch.neighborhoods, labels, weights, lr)
+        errors = jax.device_get(errors)
+        if not math.isfinite(errors.loss):
+            kept = self.checkpoints.steps()
+            last = f"the last checkpoint is that of step {kept[-1]}" if kept else "there is no checkpoint yet"
+            raise InputError(
+                f"step {self.progress.step + 1}: the loss is no longer finite, with {', '.join(batch.sources)}. "
+                f"Look at these frames, or lower learning_rate.start_lr; {last}"
+            )
+        self.progress.step += 1
+        return lr, errors
+
+    def _errors(self, batch: Batch, weights: Prefactors) -> tuple[Errors, Labels]:
+        labels = self._labels(batch)
+        errors = self.functions.errors(self.state.params, batch.neighborhoods, labels, weights)
+        return jax.device_get(errors), labels
+
+    def _display(
+        self, curve: LearningCurve, labels: Labels, lr: float, errors: Errors, steps_per_second: float
+    ) -> None:
+        trained = ErrorMeans()
+        trained.add(errors, labels)
+        found = {"_trn": trained.roots()}
+        if self.valid is not None:
+            assert self.settings.training.validation_data is not None
+            means = ErrorMeans()
+            weights = prefactors(self.settings.loss, lr / self.settings.learning_rate.start_lr)
+            for _ in range(self.settings.training.validation_data.numb_btch):
+                system, frames = self.valid_order.next()
+                batch = self._valid_batch(self.valid, system, frames)
+                means.add(*self._errors(batch, weights))
+            found["_val"] = means.roots()
+        record: dict[str, Any] = {
+            f"{name}{kind}": value for kind, roots in found.items() for name, value in roots.items()
+        }
+        curve.add(self.progress.step, {"lr": lr, **record, "steps_per_second": steps_per_second})
+        shown = {name.removesuffix("_trn"): value for name, value in record.items()}
+        shown |= {"loss": float(errors.loss), "lr": lr, "steps_per_second": steps_per_second}
+        self.reporter.step(self.progress.step, shown)
+
+    def _valid_batch(self, data: Data, system: int, frames: Any) -> Batch:
+        picked = [data.systems[system].frame(int(index)) for index in frames]
+        return make_batch(picked, self.rcut, self.valid_planner, self.dtype)
+
+    def _validate(self, curve: LearningCurve) -> None:
+        """Evaluate the whole validation set; keep the model if it is the best so far."""
+        assert self.valid is not None
+        means = ErrorMeans()
+        weights = self._weights()[1]
+        for number, (system, size) in enumerate(zip(self.valid.systems, self.valid.batch_sizes, strict=True)):
+            for start in range(0, len(system), size):
+                batch = self._valid_batch(self.valid, number, range(start, min(start + size, len(system))))
+                means.add(*self._errors(batch, weights))
+        roots = means.roots()
+        error = validation_error(roots, self.settings.loss)
+        step = self.progress.step
+        curve.note({"step": step, "full_validation": roots})
+        best = self.progress.best_error is None or error < self.progress.best_error
+        if best:
+            self.progress.best_step, self.progress.best_error = step, error
+            self._write_model(self.folder.best, roots)
+        text = ", ".join(f"{name} {roots[name]:.4g} {unit}" for name, unit in _UNITS.items() if name in roots)
+        self.reporter.message(f"step {step}: whole validation set: {text}{' (best so far)' if best else ''}")
+
+    # Saving
+
+    def _save(self) -> None:
+        arrays = {
+            **named_arrays(self.state.params, "params"),
+            **self.fixed,
+            **named_arrays(self.state.optimizer, "optimizer"),
+        }
+        meta = {
+            "progress": asdict(self.progress),
+            "seed": self.settings.training.seed,
+            "order": self.order_state,
+            "valid_order": None if self.valid is None else self.valid_order.state(),
+            "planner": self.planner.state(),
+            "valid_planner": self.valid_planner.state(),
+            "bias": list(map(float, self.bias)),
+        }
+        self.checkpoints.save(self.progress.step, Checkpoint(arrays, meta))
+
+    def _write_model(self, path: Path, errors: Mapping[str, float] | None = None) -> None:
+        facts = provenance(self.settings, self.data, self.progress.step, errors)
+        save_model(path, self.functions.model(self.state.params), facts)
+
+    def _finish(self, curve: LearningCurve, interrupt: Interrupt) -> TrainResult:
+        step = self.progress.step
+        interrupted = interrupt.signal is not None and step < self.settings.training.numb_steps
+        if not interrupted and self.valid is not None and step % self.settings.valid_freq:
+            self._validate(curve)
+            self._save()
+        elif step not in self.checkpoints.steps():
+            self._save()
+        if interrupted:
+            self.reporter.finish(f"stopped at step {step} after a checkpoint; go on with --restart")
+        else:
+            self._write_model(self.folder.model)
+            self.reporter.finish(f"{step} steps done; the model is {self.folder.model}")
+        return TrainResult(self.folder.path, step, interrupted, self.progress.best_step)
+
+
+_UNITS = {"rmse_e": "eV/atom", "rmse_f": "eV/Å", "rmse_v": "eV/atom"}
+
+
+def restored_model(model: EnergyModel, checkpoint: Checkpoint) -> EnergyModel:
+    """The model with all its arrays and its energy bias taken from a checkpoint.
+
+    Raises:
+        InputError: the checkpoint is of another model.
+    """
+    graph, params, fixed = nnx.split(model, nnx.Param, ...)
+    params = from_named_arrays(params, "params", checkpoint.arrays)
+    fixed = from_named_arrays(fixed, "fixed", checkpoint.arrays)
+    restored = nnx.merge(graph, *jax.tree.map(jax.numpy.asarray, (params, fixed)))
+    restored.bias = tuple(checkpoint.meta["bias"])
+    return restored

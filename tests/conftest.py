@@ -1,0 +1,35 @@
+"""What all tests share: float64, two host devices, and where real data may lie."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import hypothesis
+import jax
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_num_cpu_devices", 2)
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_compilation_cache_dir", str(ROOT / ".pytest_cache" / "jax"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+# Compilation makes the first example slow; no test depends on timing.
+hypothesis.settings.register_profile("dpax", deadline=None, max_examples=25, derandomize=True)
+hypothesis.settings.load_profile("dpax")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Callable[[str], Path]:
+    """A folder of DFT data by name; the test is skipped where it is absent, as on a user's machine."""
+    root = Path(os.environ.get("DPAX_TEST_DATA", ROOT.parent / "shared" / "data"))
+
+    def find(name: str) -> Path:
+        path = root / name
+        if not path.exists():
+            pytest.skip(f"no real data {name} (set DPAX_TEST_DATA to a folder that has it)")
+        return path
+
+    return find
