@@ -71,7 +71,7 @@ def parameter_counts(model: "EnergyModel") -> Counter[str]:
 
     counts: Counter[str] = Counter()
     for path, variable in nnx.to_flat_state(nnx.state(model)):
-        part = next((_PARTS[name] for name in path if name in _PARTS), None)
+        part = next((_PARTS[name] for name in map(str, path) if name in _PARTS), None)
         if part is not None:
             counts[part] += variable[...].size
     return counts

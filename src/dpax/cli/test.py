@@ -1,6 +1,7 @@
 """`dpax test`: the errors of a model on labelled data."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,12 +11,19 @@ from dpax.cli.start import Devices, load_potential
 from dpax.errors import InputError
 
 if TYPE_CHECKING:
-    from dpax.data import Frame, System
-    from dpax.infer import Evaluation, Potential
-    from dpax.report.details import DetailFiles
-    from dpax.report.metrics import ErrorSums
+    from dpax.data import Errors, Frame, System, SystemErrors
+    from dpax.infer import Evaluation
 
 _ATOMS_AT_ONCE = 4096
+_KEYS = {
+    "energy": ("energy", "ev"),
+    "energy_per_atom": ("energy_per_atom", "ev"),
+    "forces": ("force", "ev_per_angstrom"),
+    "virial": ("virial", "ev"),
+    "virial_per_atom": ("virial_per_atom", "ev"),
+}
+"""Of each quantity, the beginning and the end of its keys in the JSON report."""
+_TITLES = {"forces": "force component", "virial": "virial component", "virial_per_atom": "virial per atom"}
 
 
 def compare(
@@ -32,75 +40,73 @@ def compare(
     devices: Devices = None,
 ) -> None:
     """Compare a model with labelled data: MAE and RMSE of energies, forces and virials."""
-    from dpax.data import open_systems
+    from dpax.data import SystemErrors, open_systems
     from dpax.report.details import DetailFiles
-    from dpax.report.metrics import ErrorSums
 
     if json_file is not None and not json_file.absolute().parent.is_dir():
         raise InputError(f"--json {json_file}: the folder {json_file.parent} does not exist")
     potential = load_potential(model, devices)
     systems = open_systems(system, potential.type_map)
-    overall, report = ErrorSums(), {}
+    errors, counts = SystemErrors(), {}
     with DetailFiles(detail) as details:
         for one in systems:
-            errors = _system_errors(potential, one, frames or len(one), details)
-            overall.merge(errors)
-            report[one.name] = errors
-    report["all"] = overall
-    _print_table(report)
+            counts[one.name] = min(frames or len(one), len(one))
+            for group in _groups(one, counts[one.name]):
+                for frame, evaluation in zip(group, potential.evaluate(group), strict=True):
+                    _add(errors[one.name], frame, evaluation)
+                    details.add(frame, evaluation)
+    _print_tables(errors, counts)
     if json_file is not None:
-        content = {name: errors.report() for name, errors in report.items()}
-        json_file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        report = {name: {"frames": counts[name]} | flat(errors[name]) for name in errors}
+        report["all"] = {"frames": sum(counts.values())} | flat(errors.total())
+        json_file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
-def _system_errors(
-    potential: "Potential", system: "System", frames: int, details: "DetailFiles"
-) -> "ErrorSums":
-    from dpax.report.metrics import ErrorSums
-
-    errors = ErrorSums()
-    batch: list[Frame] = []
-    for index in range(min(frames, len(system))):
-        batch.append(system.frame(index))
-        if index + 1 == min(frames, len(system)) or sum(len(f.types) for f in batch) >= _ATOMS_AT_ONCE:
-            for frame, evaluation in zip(batch, potential.evaluate(batch), strict=True):
-                errors.add(differences(frame, evaluation))
-                details.add(frame, evaluation)
-            batch = []
-    return errors
+def _groups(system: "System", frames: int) -> Iterator[list["Frame"]]:
+    """The first frames of a system, as many at a time as are worth evaluating together."""
+    group: list[Frame] = []
+    for index in range(frames):
+        group.append(system.frame(index))
+        if sum(len(frame.types) for frame in group) >= _ATOMS_AT_ONCE:
+            yield group
+            group = []
+    if group:
+        yield group
 
 
-def differences(frame: "Frame", evaluation: "Evaluation") -> dict:
-    """Prediction minus label of one frame, for what has a label, by the keys of `report.metrics`."""
-    import numpy as np
+def _add(errors: "Errors", frame: "Frame", evaluation: "Evaluation") -> None:
+    for quantity in ("energy", "forces", "virial"):
+        label = getattr(frame, quantity)
+        if label is not None:
+            errors.update(quantity, label, getattr(evaluation, quantity), len(frame.types))
 
-    found, atoms = {}, len(frame.types)
-    if frame.energy is not None:
-        found["energy"] = np.asarray(evaluation.energy - frame.energy)
-        found["energy_per_atom"] = found["energy"] / atoms
-    if frame.forces is not None:
-        found["force"] = evaluation.forces - frame.forces
-    if frame.virial is not None:
-        found["virial"] = evaluation.virial - frame.virial
-        found["virial_per_atom"] = found["virial"] / atoms
+
+def flat(errors: "Errors") -> dict[str, float]:
+    """MAE and RMSE of every quantity that was compared, with units in the keys."""
+    found = {}
+    for quantity, (stem, unit) in _KEYS.items():
+        for kind, values in (("mae", errors.mae), ("rmse", errors.rmse)):
+            if quantity in values:
+                found[f"{stem}_{kind}_{unit}"] = values[quantity]
     return found
 
 
-def _print_table(report: "dict[str, ErrorSums]") -> None:
+def _print_tables(errors: "SystemErrors", counts: dict[str, int]) -> None:
+    from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table
 
-    from dpax.report.metrics import QUANTITIES
+    from dpax.data.metrics import UNITS
 
-    table = Table("system", "frames", "quantity", "unit", "MAE", "RMSE")
-    for column in (1, 4, 5):
-        table.columns[column].justify = "right"
-    for name, errors in report.items():
-        for quantity in QUANTITIES:
-            if errors.count(quantity.key):
-                mae, rmse = errors.mae(quantity.key), errors.rmse(quantity.key)
-                table.add_row(
-                    name, str(errors.frames), quantity.title, quantity.unit, f"{mae:.6g}", f"{rmse:.6g}"
-                )
-        table.add_section()
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    rows = {name: (counts[name], errors[name]) for name in errors}
+    for name, (count, found) in {**rows, "all": (sum(counts.values()), errors.total())}.items():
+        console.print(
+            f"{name}: {count} frame{'s' * (count != 1)}", style="bold", markup=False, soft_wrap=True
+        )
+        table = Table("quantity", "unit", "MAE", "RMSE", box=SIMPLE)
+        table.columns[2].justify = table.columns[3].justify = "right"
+        for quantity, rmse in found.rmse.items():
+            title = _TITLES.get(quantity, quantity.replace("_", " "))
+            table.add_row(title, UNITS[quantity], f"{found.mae[quantity]:.6g}", f"{rmse:.6g}")
+        console.print(table)

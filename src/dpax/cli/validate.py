@@ -96,9 +96,10 @@ def data_warnings(
             found.append(f"{one.closest_in}: two atoms are only {one.closest:.3f} Å apart")
         for label, letter in _PREFACTORS.items():
             weighted = getattr(loss, f"start_pref_{letter}") or getattr(loss, f"limit_pref_{letter}")
-            missing = one.frames - one.labels[label]
+            usable = one.frames - one.bad_frames
+            missing = usable - one.labels[label]
             if weighted and missing:
-                found.append(f"{one.name}: {missing} of {one.frames} frames have no {label}")
+                found.append(f"{one.name}: {missing} of {usable} frames have no {label}")
     found += sel_warnings(settings, [*training, *validation])
     if not validation:
         found.append("no validation_data: the best model cannot be told from an overfitted one")
@@ -124,6 +125,7 @@ def print_surveys(surveys: "list[Survey]") -> None:
 
     titles = ("system", "frames", "atoms", "labels", "neighbours max", "mean", "closest / Å")
     table = Table(*titles)
+    table.columns[0].overflow = "fold"
     for column in (1, 2, 4, 5, 6):
         table.columns[column].justify = "right"
     for one in surveys:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import ase
 import ase.io
@@ -110,21 +111,33 @@ def frame_from_atoms(
 def _labels(atoms: ase.Atoms, source: str) -> dict:
     stored = dict(getattr(atoms.calc, "results", None) or {})
     energy = _first(("free_energy", "energy"), stored, atoms.info)
-    virial = _first(VIRIAL, atoms.info)
-    stress = _first(("stress",), stored)
-    if stress is not None:
-        stress = np.asarray(stress, dtype=np.float64)
-        full = voigt_6_to_full_3x3_stress(stress) if stress.size == 6 else stress.reshape(3, 3)
-        virial = -full * volume(atoms.cell.array)
     return {
         "energy": None if energy is None else _number(energy, source),
         "forces": _first(FORCES, stored, atoms.arrays),
-        "virial": None if virial is None else np.reshape(virial, (3, 3)),
+        "virial": _virial(atoms, stored, source),
         "atom_energies": _first(("energies",), stored),
     }
 
 
-def _first(keys: Sequence[str], *places: Mapping) -> object | None:
+def _virial(atoms: ase.Atoms, stored: Mapping, source: str) -> np.ndarray | None:
+    """From the stress, or as it stands in the file; a stress without a volume means nothing."""
+    stress, size = _first(("stress",), stored), volume(atoms.cell.array)
+    if stress is not None and size > 0:
+        full = (
+            voigt_6_to_full_3x3_stress(stress) if np.size(stress) == 6 else _matrix(stress, "stress", source)
+        )
+        return -size * np.asarray(full, dtype=np.float64)
+    virial = _first(VIRIAL, atoms.info)
+    return None if virial is None else _matrix(virial, "virial", source)
+
+
+def _matrix(value: Any, name: str, source: str) -> np.ndarray:
+    if np.size(value) != 9:
+        raise InputError(f"{source}: the {name} is {value!r}, expected 3 x 3 numbers")
+    return np.reshape(value, (3, 3))
+
+
+def _first(keys: Sequence[str], *places: Mapping) -> Any:
     """The value of the first place that has one of the keys."""
     return next((place[key] for place in places for key in keys if place.get(key) is not None), None)
 

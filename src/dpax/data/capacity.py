@@ -60,6 +60,11 @@ class CapacityPlanner:
         counts = Counter(self._rounded(*need) for need in needs)
         self._known = _fewest(sorted(counts, key=cost), counts, self.programs - 2)
 
+    @property
+    def primed(self) -> bool:
+        """Whether any size is known."""
+        return bool(self._known)
+
     def state(self) -> dict[str, Any]:
         """The known sizes, as integers that JSON can hold: a resumed run pads as the first one did."""
         return {"capacities": [list(capacity) for capacity in self._known]}

@@ -99,7 +99,7 @@ class _Set:
         scalars = f"1 for each of the {n_atoms} atoms in type.raw"
         vectors = f"3 for each of the {n_atoms} atoms in type.raw"
         coord.expect(self.frames, 3 * n_atoms, vectors)
-        self._files = {"positions": (coord, (n_atoms, 3))}
+        self._files: dict[str, tuple[NpyFile, tuple[int, ...]]] = {"positions": (coord, (n_atoms, 3))}
         self._add("energy", ("energy",), (), "one energy")
         self._add("forces", ("force",), (n_atoms, 3), vectors)
         self._add("virial", ("virial",), (3, 3), "a 3 x 3 virial")

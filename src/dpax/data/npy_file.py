@@ -33,13 +33,14 @@ class NpyFile:
         self.frames = rows.shape[0]
         self.width = int(np.prod(rows.shape[1:]))
         self._dtype, self._offset, self._shape = rows.dtype, rows.offset, rows.shape
-        self._order = "F" if rows.flags.f_contiguous and not rows.flags.c_contiguous else "C"
+        self._fortran = rows.flags.f_contiguous and not rows.flags.c_contiguous
 
     def _map(self) -> np.ndarray:
-        return np.memmap(self.path, self._dtype, "r", self._offset, self._shape, self._order)
+        order = "F" if self._fortran else "C"
+        return np.memmap(self.path, self._dtype, "r", self._offset, self._shape, order)
 
     def _row(self, frame: int) -> np.ndarray:
-        if self._order == "F":
+        if self._fortran:
             return np.array(self._map()[frame]).reshape(-1)
         start = self._offset + frame * self.width * self._dtype.itemsize
         row = np.fromfile(self.path, self._dtype, count=self.width, offset=start)

@@ -90,8 +90,9 @@ class BatchOrder:
         """
         if list(state["frames"]) != self._frames:
             raise InputError(
-                f"the training was interrupted with systems of {_shorten(state['frames'])} frames, but the data "
-                f"now has {_shorten(self._frames)}; restore the data, or start a new training from the model"
+                f"the training was interrupted with systems of {_shorten(state['frames'])} frames, but the "
+                f"data now has {_shorten(self._frames)}; restore the data, or start a new training from "
+                "the model"
             )
         self._step = int(state["step"])
         self._epochs = list(state["epochs"])
@@ -102,7 +103,8 @@ def _checked(weights: Sequence[float], n_systems: int) -> np.ndarray:
     array = np.asarray(weights, dtype=np.float64)
     if array.shape != (n_systems,) or not np.isfinite(array).all() or (array < 0).any() or array.sum() <= 0:
         raise InputError(
-            f"the probabilities of the systems are {list(weights)}, expected {n_systems} numbers >= 0, not all zero"
+            f"the probabilities of the systems are {list(weights)}, expected {n_systems} numbers >= 0, "
+            "one for each system, not all zero"
         )
     return array
 

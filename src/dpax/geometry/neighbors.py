@@ -5,7 +5,7 @@ number of slots follows from the real neighbour counts, and no neighbour is ever
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import vesin
@@ -216,4 +216,6 @@ def pack(
         flat_types[start:stop] = frame_types
         frames[start:stop] = number
         start = stop
-    return Neighborhoods(edges, neighbors, neighbor_types, flat_types, frames)
+    # The field types name JAX arrays, which these become on their way into a compiled function.
+    arrays: tuple[Any, ...] = (edges, neighbors, neighbor_types, flat_types, frames)
+    return Neighborhoods(*arrays)

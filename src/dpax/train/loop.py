@@ -23,12 +23,13 @@ from dpax.train.checkpoints import Checkpoint, Checkpoints, from_named_arrays, n
 from dpax.train.interrupt import Interrupt, listening
 from dpax.train.log import LearningCurve, shown_errors
 from dpax.train.loss import Errors, Prefactors, prefactors, without_bias
+from dpax.train.probabilities import system_probabilities
 from dpax.train.reporter import Reporter, Silent
 from dpax.train.run import RunFolder
 from dpax.train.schedule import make_schedule
 from dpax.train.settings import InputSettings
 from dpax.train.setup import Data, check_labels, data_statistics, initial_model, open_data, provenance
-from dpax.train.step import TrainState, make_functions
+from dpax.train.step import TrainState, make_functions, replicated
 from dpax.train.validation import ErrorMeans, validation_error
 
 _ATOM_MULTIPLE = 8
@@ -166,7 +167,7 @@ class Training:
                     "model. Use the same, or start anew in another folder"
                 )
         else:
-            self.folder.prepare_new(self.settings, overwrite)
+            self.folder.prepare_new(self.settings.training.disp_file, overwrite)
         keep = self.settings.training.max_ckpt_keep
         self.checkpoints = stack.enter_context(Checkpoints(self.folder.checkpoints, keep))
         checkpoint = self.checkpoints.latest(self.reporter.message) if restart else None
@@ -186,13 +187,9 @@ class Training:
         model = initial_model(self.settings, statistics, seed)
         self.planner = CapacityPlanner(atom_multiple=_ATOM_MULTIPLE * self.mesh.size)
         self.valid_planner = CapacityPlanner(atom_multiple=_ATOM_MULTIPLE * self.mesh.size)
-        probabilities = self.settings.training.training_data
-        self.order = BatchOrder(
-            self.data.systems,
-            self.data.batch_sizes,
-            seed,
-            system_probabilities(self.data, probabilities.auto_prob, probabilities.sys_probs),
-        )
+        rule = self.settings.training.training_data
+        probabilities = system_probabilities(self.data.n_batches, rule.auto_prob, rule.sys_probs)
+        self.order = BatchOrder(self.data.systems, self.data.batch_sizes, seed, probabilities)
         if self.valid is not None:
             self.valid_order = BatchOrder(self.valid.systems, self.valid.batch_sizes, seed)
         if checkpoint is not None:
@@ -217,7 +214,7 @@ class Training:
             raise InputError("nothing is trainable: descriptor and fitting net are both frozen by 'trainable'")
         if checkpoint is not None:
             optimizer = from_named_arrays(self.state.optimizer, "optimizer", checkpoint.arrays)
-            self.state = TrainState(self.state.params, jax.tree.map(jax.numpy.asarray, optimizer))
+            self.state = replicated(TrainState(self.state.params, optimizer), self.mesh)
 
     def _warn_of_neighbors(self, sel: int, most: int, crowded: str) -> None:
         if most > sel:

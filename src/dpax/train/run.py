@@ -47,11 +47,7 @@ class RunFolder:
         """The model with the smallest error on validation data."""
         return self.path / "best.dpax"
 
-    def _own_files(self, settings: InputSettings) -> list[Path]:
-        lcurve = self.path / settings.training.disp_file
-        return [self.input, self.log, lcurve, self.checkpoints, self.model, self.best]
-
-    def prepare_new(self, settings: InputSettings, overwrite: bool) -> None:
+    def prepare_new(self, disp_file: str, overwrite: bool) -> None:
         """Make the folder for a new run.
 
         Raises:
@@ -64,7 +60,8 @@ class RunFolder:
             raise InputError(
                 f"{self.path} {what}: continue it with --restart, replace it with --overwrite, or give another -o"
             )
-        for file in self._own_files(settings):
+        lcurve = self.path / disp_file
+        for file in (self.input, self.log, lcurve, self.checkpoints, self.model, self.best):
             shutil.rmtree(file) if file.is_dir() else file.unlink(missing_ok=True)
         self.path.mkdir(parents=True, exist_ok=True)
 

@@ -161,13 +161,14 @@ class DataSettings(Settings):
     IGNORED: ClassVar[frozenset[str]] = frozenset({"set_prefix"})
 
     systems: Annotated[tuple[str, ...], BeforeValidator(_one_or_many_paths)] = Field(
-        description="Systems, or folders to be searched for systems: one path or a list."
+        description="Folders in DeePMD-kit's layout, folders to be searched for these, files that ASE reads, "
+        "patterns: one path or a list, relative to the input file."
     )
     batch_size: Annotated[int | tuple[int, ...] | str, BeforeValidator(_batch_size)] = Field(
         default="auto",
         description='Frames in a batch (a list: one number for each system). "auto:N": as many as have at '
-        'least N atoms; "auto" is "auto:32"; "max:N": as many as have at most N atoms; "filter:N": the same '
-        'without larger frames; "mixed:N": N frames from anywhere.',
+        'least N atoms; "auto" is "auto:32"; "max:N": as many as have at most N atoms; "filter:N": the same, '
+        'without systems of more atoms; "mixed:N": N. A batch is of one system.',
     )
     auto_prob: str = Field(
         default="prob_sys_size",

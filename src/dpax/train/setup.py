@@ -34,6 +34,13 @@ class Data:
     batch_sizes: list[int]
 
     @property
+    def n_batches(self) -> list[int]:
+        """Batches of each system in one pass over it, at least 1."""
+        return [
+            max(1, len(system) // size) for system, size in zip(self.systems, self.batch_sizes, strict=True)
+        ]
+
+    @property
     def labels(self) -> frozenset[str]:
         """Labels that any of the systems has."""
         return frozenset().union(*(system.labels for system in self.systems))

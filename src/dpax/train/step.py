@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import optax
 from flax import nnx
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
 from dpax.data import Labels
@@ -34,6 +34,11 @@ class Functions:
     step: Callable[[TrainState, Neighborhoods, Labels, Prefactors, float], tuple[TrainState, Errors]]
     errors: Callable[[PyTree, Neighborhoods, Labels, Prefactors], Errors]
     model: Callable[[PyTree], EnergyModel]
+
+
+def replicated(tree: PyTree, mesh: Mesh) -> PyTree:
+    """The arrays on every device, as a step returns them: another placement would compile it twice."""
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
 def make_functions(
@@ -83,7 +88,7 @@ def make_functions(
         return energy_loss(prediction, labels, neighborhoods.frames, weights)[1]
 
     return Functions(
-        init=lambda: TrainState(params, adam.init(params)),
+        init=lambda: replicated(TrainState(params, adam.init(params)), mesh),
         step=jax.jit(step),
         errors=jax.jit(errors),
         model=lambda params: nnx.merge(graph, params, fixed),

@@ -1,0 +1,70 @@
+"""Frames, and system folders written by hand: the readers are not tested against dpax's own writer alone."""
+
+from pathlib import Path
+
+import numpy as np
+
+from dpax.data import Frame
+
+RNG = np.random.default_rng(11)
+
+
+def random_frame(n_atoms=5, *, seed=0, periodic=True, labels=True, ntypes=2, source="made up") -> Frame:
+    rng = np.random.default_rng(seed)
+    grid = np.stack(np.meshgrid(*[np.arange(6)] * 3, indexing="ij"), -1).reshape(-1, 3)[:n_atoms]
+    positions = 1.5 * grid + rng.uniform(-0.3, 0.3, (n_atoms, 3))
+    made = {}
+    if labels:
+        made = {
+            "energy": float(rng.normal(-100, 1)),
+            "forces": rng.normal(size=(n_atoms, 3)),
+            "virial": rng.normal(size=(3, 3)),
+            "atom_energies": rng.normal(size=n_atoms),
+        }
+    return Frame(
+        positions=positions,
+        types=rng.integers(0, ntypes, n_atoms),
+        cell=np.diag([9.0, 9.5, 10.0]) + 0.1 if periodic else None,
+        pbc=(periodic,) * 3,
+        source=source,
+        **made,
+    )
+
+
+def write_system(
+    folder: Path,
+    *,
+    types=(0, 1, 1),
+    type_map: tuple[str, ...] | None = ("O", "H"),
+    frames=4,
+    sets=1,
+    nopbc=False,
+    dtype=np.float64,
+    seed=0,
+) -> dict[str, np.ndarray]:
+    """Write a system and return its arrays, all sets joined: coord, box, energy, force, virial, atom_ener."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True)
+    n = len(types)
+    (folder / "type.raw").write_text("\n".join(map(str, types)) + "\n")
+    if type_map is not None:
+        (folder / "type_map.raw").write_text("\n".join(type_map) + "\n")
+    if nopbc:
+        (folder / "nopbc").touch()
+    total = frames * sets
+    arrays = {
+        "coord": rng.uniform(0, 9, (total, 3 * n)),
+        "box": np.tile(np.diag([9.0, 10.0, 11.0]).reshape(1, 9), (total, 1)),
+        "energy": rng.normal(-10, 1, total),
+        "force": rng.normal(size=(total, 3 * n)),
+        "virial": rng.normal(size=(total, 9)),
+        "atom_ener": rng.normal(size=(total, n)),
+    }
+    arrays = {name: array.astype(dtype) for name, array in arrays.items()}
+    for number in range(sets):
+        path = folder / f"set.{number:03d}"
+        path.mkdir()
+        for name, array in arrays.items():
+            if name != "box" or not nopbc:
+                np.save(path / f"{name}.npy", array[number * frames : (number + 1) * frames])
+    return arrays

@@ -1,0 +1,64 @@
+"""Small models and one way to evaluate them without the inference room."""
+
+import jax
+import numpy as np
+from flax import nnx
+
+from dpax.descriptor.dpa1 import DescrptDPA1
+from dpax.descriptor.se_atten_v2 import DescrptSeAttenV2
+from dpax.geometry.neighbors import Capacity, find_edges, neighbor_counts, pack, slots_needed
+from dpax.model.derivatives import Prediction, make_mesh, predict
+from dpax.model.fitting import EnergyFitting
+from dpax.model.potential import EnergyModel
+
+TINY = {
+    "rcut": 4.0,
+    "rcut_smth": 0.5,
+    "sel": 40,
+    "neuron": [4, 8, 16],
+    "axis_neuron": 4,
+    "tebd_dim": 4,
+    "attn": 12,
+    "attn_layer": 2,
+}
+
+
+def tiny_model(version=1, seed=1, statistics=True, precision="float64", **options) -> EnergyModel:
+    """A random model of O and H, with a mean and deviations as data would give."""
+    cls = {1: DescrptDPA1, 2: DescrptSeAttenV2}[version]
+    arguments = {**TINY, "ntypes": 2, "type_map": ["O", "H"], "seed": seed, "precision": precision, **options}
+    descriptor = cls(**arguments)
+    if statistics:
+        rng = np.random.default_rng(seed)
+        # In concat mode a mean makes DeePMD-kit's energy depend on the order of the atoms.
+        mean = np.zeros((2, 4))
+        mean[:, 0] = rng.uniform(0.02, 0.2, 2) if version == 2 else 0.0
+        stddev = np.repeat(rng.uniform(0.1, 0.3, (2, 2)), [1, 3], axis=1)
+        descriptor.se_atten.set_statistics(mean, stddev)
+    fitting = EnergyFitting(2, descriptor.get_dim_out(), [16, 16], precision=precision, seed=seed)
+    fitting.net.layers[-1].w = 10.0 * fitting.net.layers[-1].w[...]  # energies of the size of eV
+    return EnergyModel(descriptor, fitting, ["O", "H"], bias=np.array([-3.0, 2.0]))
+
+
+def batch_of(model, frames, capacity=None):
+    """Neighborhoods of (positions, types, cell, pbc) frames."""
+    edges = [find_edges(x, cell, pbc, model.rcut) for x, _, cell, pbc in frames]
+    types = [np.asarray(frame[1]) for frame in frames]
+    if capacity is None:
+        slots = max(slots_needed(neighbor_counts(e.i, len(t))) for e, t in zip(edges, types, strict=True))
+        atoms = sum(map(len, types))
+        capacity = Capacity(atoms + atoms % 2, slots)
+    return pack(edges, types, capacity, model.dtype)
+
+
+def evaluate(model, frames, capacity=None, block_size=4, devices=None) -> Prediction:
+    """Predictions for a list of frames, on two devices by default."""
+    mesh = make_mesh(devices)
+    graph, state = nnx.split(model)
+    spec = model.spec()
+
+    def run(state, neighborhoods):
+        weights = nnx.merge(graph, state).weights()
+        return predict(spec, weights, neighborhoods, len(frames), mesh, block_size)
+
+    return jax.tree.map(np.asarray, jax.jit(run)(state, batch_of(model, frames, capacity)))

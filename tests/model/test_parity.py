@@ -1,0 +1,49 @@
+"""Energies are DeePMD-kit's, for models exchanged as dictionaries in both directions."""
+
+import itertools
+
+import numpy as np
+import pytest
+from oracle.deepmd_model import evaluate as deepmd_evaluate
+from oracle.deepmd_model import make_model, structures
+
+from dpax.model.potential import EnergyModel
+
+from .support import evaluate
+
+STRUCTURES = structures()
+OPTIONS = [
+    {},
+    {"tebd_input_mode": "strip", "smooth_type_embedding": True},
+    {"smooth_type_embedding": False, "attn_layer": 1},
+    {"exclude_types": [[0, 1]], "lmax": 3, "resnet_dt": True},
+    {"attn_layer": 0, "tebd_input_mode": "strip", "type_one_side": True},
+    {"use_econf_tebd": True, "use_tebd_bias": True, "env_protection": 0.1},
+]
+FITTINGS = [
+    {},
+    {"neuron": [8, 16, 16], "resnet_dt": False, "activation_function": "silu"},
+    {"neuron": [], "activation_function": "gelu"},
+]
+CASES = [
+    *((1, o, f) for (o, f) in itertools.product(OPTIONS, FITTINGS)),
+    *((2, o, f) for (o, f) in itertools.product(OPTIONS[3:4] + [{}], FITTINGS)),
+]
+
+
+@pytest.mark.parametrize(("version", "options", "fitting"), CASES)
+def test_energies_equal_deepmd(version, options, fitting):
+    """Together with all frames in one batch: a frame's energy does not depend on its company."""
+    reference = make_model(version, ["O", "H"], options, fitting, random_statistics=True)
+    model = EnergyModel.deserialize(reference.serialize())
+    back = type(reference).deserialize(model.serialize())
+    frames = [(s.coord, s.atype, s.box, [s.box is not None] * 3) for s in STRUCTURES.values()]
+    prediction = evaluate(model, frames)
+    start = 0
+    for structure in STRUCTURES.values():
+        energy, atomic = deepmd_evaluate(reference, *structure)
+        got = prediction.energies[start : start + len(atomic)] + np.array(model.bias)[structure.atype]
+        np.testing.assert_allclose(got, atomic, rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(got.sum(), energy, rtol=1e-10)
+        np.testing.assert_array_equal(deepmd_evaluate(back, *structure)[1], atomic)
+        start += len(atomic)
