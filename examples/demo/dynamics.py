@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import numpy as np
-from alloys import random_alloy
+from alloys import random_alloy, thermalize
 from ase import units
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from ase.md.verlet import VelocityVerlet
 
 import dpax
@@ -23,7 +22,7 @@ def nve(model: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(7)
     atoms = random_alloy((0.34, 0.33, 0.33), 3, rng)
     atoms.calc = dpax.Calculator(model)
-    MaxwellBoltzmannDistribution(atoms, temperature_K=600, rng=rng)
+    thermalize(atoms, 600, rng)
     dynamics = VelocityVerlet(atoms, TIME_STEP * units.fs)
     samples = []
     for sample in range(STEPS // EVERY + 1):

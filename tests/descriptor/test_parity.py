@@ -93,7 +93,9 @@ def test_statistics_that_differ_between_slots(smooth, mode):
     shape = (2, reference.get_nsel(), 4)
     mean, stddev = rng.normal(size=shape), 0.1 + np.abs(rng.normal(size=shape))
     reference.set_stat_mean_and_stddev(mean, stddev)
-    ours = DescrptDPA1.deserialize(make_descriptor(1, smooth_type_embedding=smooth, tebd_input_mode=mode).serialize())
+    ours = DescrptDPA1.deserialize(
+        make_descriptor(1, smooth_type_embedding=smooth, tebd_input_mode=mode).serialize()
+    )
     ours.mean, ours.stddev = mean, stddev
     arguments = extended_input(reference, *STRUCTURES["triclinic"])
     assert relative_error(ours(*arguments)[0], reference.call(*arguments)[0]) < 1e-10
@@ -149,7 +151,9 @@ def _with_precision(tree, precision):
 def test_type_map_changes_by_name():
     """Subset, superset and permutation: known elements keep their numbers, as in DeePMD-kit."""
     for new in (["H", "O"], ["H", "C", "O"], ["O"]):
-        reference = make_descriptor(1, random_statistics=True, type_map=list(TYPE_MAP), exclude_types=[[0, 0]])
+        reference = make_descriptor(
+            1, random_statistics=True, type_map=list(TYPE_MAP), exclude_types=[[0, 0]]
+        )
         ours = DescrptDPA1.deserialize(reference.serialize())
         ours.change_type_map(new)
         structure = STRUCTURES["triclinic"]

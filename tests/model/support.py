@@ -2,11 +2,10 @@
 
 import jax
 import numpy as np
-from flax import nnx
 
 from dpax.descriptor.dpa1 import DescrptDPA1
 from dpax.descriptor.se_atten_v2 import DescrptSeAttenV2
-from dpax.geometry.neighbors import Capacity, find_edges, neighbor_counts, pack, slots_needed
+from dpax.geometry.neighbors import Capacity, Neighborhoods, find_edges, pack
 from dpax.model.derivatives import Prediction, make_mesh, predict
 from dpax.model.fitting import EnergyFitting
 from dpax.model.potential import EnergyModel
@@ -21,6 +20,10 @@ TINY = {
     "attn": 12,
     "attn_layer": 2,
 }
+# One size for nearly all batches, so that a model's program is compiled once.
+ROOM = Capacity(atoms=128, slots=48)
+FRAMES_AT_ONCE = 48
+_predict = jax.jit(predict, static_argnums=(0, 3, 4, 5))
 
 
 def tiny_model(version=1, seed=1, statistics=True, precision="float64", **options) -> EnergyModel:
@@ -40,25 +43,17 @@ def tiny_model(version=1, seed=1, statistics=True, precision="float64", **option
     return EnergyModel(descriptor, fitting, ["O", "H"], bias=np.array([-3.0, 2.0]))
 
 
-def batch_of(model, frames, capacity=None):
+def batch_of(model, frames, capacity=ROOM, n_frames=None) -> Neighborhoods:
     """Neighborhoods of (positions, types, cell, pbc) frames."""
     edges = [find_edges(x, cell, pbc, model.rcut) for x, _, cell, pbc in frames]
-    types = [np.asarray(frame[1]) for frame in frames]
-    if capacity is None:
-        slots = max(slots_needed(neighbor_counts(e.i, len(t))) for e, t in zip(edges, types, strict=True))
-        atoms = sum(map(len, types))
-        capacity = Capacity(atoms + atoms % 2, slots)
-    return pack(edges, types, capacity, model.dtype)
+    return pack(edges, [np.asarray(frame[1]) for frame in frames], capacity, model.dtype, n_frames)
 
 
-def evaluate(model, frames, capacity=None, block_size=4, devices=None) -> Prediction:
-    """Predictions for a list of frames, on two devices by default."""
-    mesh = make_mesh(devices)
-    graph, state = nnx.split(model)
-    spec = model.spec()
+def evaluate(model, frames, capacity=ROOM, block_size=8, devices=None) -> Prediction:
+    """Predictions for a list of frames, on two devices by default.
 
-    def run(state, neighborhoods):
-        weights = nnx.merge(graph, state).weights()
-        return predict(spec, weights, neighborhoods, len(frames), mesh, block_size)
-
-    return jax.tree.map(np.asarray, jax.jit(run)(state, batch_of(model, frames, capacity)))
+    The program is compiled once for all models with the same options, whatever their weights and frames.
+    """
+    batch = batch_of(model, frames, capacity, FRAMES_AT_ONCE)
+    result = _predict(model.spec(), model.weights(), batch, FRAMES_AT_ONCE, make_mesh(devices), block_size)
+    return jax.tree.map(np.asarray, result)

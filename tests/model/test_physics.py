@@ -54,12 +54,16 @@ def test_forces_and_virial_are_derivatives(name, frame):
     # The four points of a fourth-order difference, for positions and for strain, in one batch.
     steps = np.array([-2, -1, 1, 2]) * h
     moved = [(x + s * direction, types, cell, pbc) for s in steps]
-    strained = [(x @ (np.eye(3) + s * strain).T, types, cell @ (np.eye(3) + s * strain).T, pbc) for s in steps]
+    strained = [
+        (x @ (np.eye(3) + s * strain).T, types, cell @ (np.eye(3) + s * strain).T, pbc) for s in steps
+    ]
     batch = [(x, types, cell, pbc), *moved, *strained]
     prediction = evaluate(model, batch)
     energies = prediction.energies[: len(batch) * len(x)].reshape(len(batch), -1).sum(axis=1)
     stencil = np.array([1, -8, 8, -1]) / (12 * h)
-    np.testing.assert_allclose(-stencil @ energies[1:5], np.sum(prediction.forces[: len(x)] * direction), atol=1e-7)
+    np.testing.assert_allclose(
+        -stencil @ energies[1:5], np.sum(prediction.forces[: len(x)] * direction), atol=1e-7
+    )
     np.testing.assert_allclose(-stencil @ energies[5:9], np.sum(prediction.virials[0] * strain), atol=1e-7)
     np.testing.assert_allclose(prediction.virials[0], prediction.virials[0].T, atol=1e-11)
     np.testing.assert_allclose(prediction.forces[: len(x)].sum(axis=0), 0, atol=1e-11)
@@ -158,7 +162,12 @@ def test_float32_is_safe_at_the_cutoff():
         cluster = np.array([[0, 0, 0], [0.9, 0.2, 0.1], [-0.4, 0.8, -0.3]], float)
         radii = np.linspace(wide.rcut - 0.02, wide.rcut + 0.002, 4000)
         frames = [
-            (np.vstack([cluster, r * np.array([[0.6, 0.64, 0.48]])]), np.array([0, 1, 1, 0]), None, [False] * 3)
+            (
+                np.vstack([cluster, r * np.array([[0.6, 0.64, 0.48]])]),
+                np.array([0, 1, 1, 0]),
+                None,
+                [False] * 3,
+            )
             for r in radii
         ]
         exact, single = (evaluate(model, frames, Capacity(16000, 8), 400) for model in (wide, narrow))

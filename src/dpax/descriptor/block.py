@@ -189,7 +189,9 @@ def _moments(
     return jnp.concatenate([moments, radial * angular_basis(env, spec.lmax)], axis=-1)
 
 
-def _gram(spec: Spec, weights: Weights, m: Float[Array, "block neuron moments"]) -> Float[Array, "block width"]:
+def _gram(
+    spec: Spec, weights: Weights, m: Float[Array, "block neuron moments"]
+) -> Float[Array, "block width"]:
     """Products of the moments with their first `axis_neuron` columns, summed over each degree."""
     axis = m[:, : spec.axis_neuron]
     if spec.lmax > 1:

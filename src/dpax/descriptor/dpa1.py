@@ -543,9 +543,7 @@ class DescrptBlockSeAtten(Module):
             attn_norm=attn_norm,
         )
         gains = np.random.default_rng(child_seed(seed, 3)).normal(scale=_GAIN_DEVIATION, size=lmax - 1)
-        self.adam_degree_gain_raw: Any = (
-            parameter(gains.astype(self.dtype), trainable) if lmax > 1 else None
-        )
+        self.adam_degree_gain_raw: Any = parameter(gains.astype(self.dtype), trainable) if lmax > 1 else None
         self.isotropic = True
         self.mean: Any = Fixed(jnp.zeros((ntypes, self.nnei, 4), self.dtype))
         self.stddev: Any = Fixed(jnp.ones((ntypes, self.nnei, 4), self.dtype))
@@ -672,8 +670,10 @@ class DescrptBlockSeAtten(Module):
             raise InputError("DescrptBlockSeAtten needs type_embedding, the table of TypeEmbedNet")
         nf, nloc, nnei = nlist.shape
         out = self.describe_dense(nlist, coord_ext, atype_ext, type_embedding, False)
-        mean, stddev = (jnp.pad(value(a), ((0, 1), (0, 0), (0, 0)), constant_values=c)
-                        for a, c in ((self.mean, 0.0), (self.stddev, 1.0)))
+        mean, stddev = (
+            jnp.pad(value(a), ((0, 1), (0, 0), (0, 0)), constant_values=c)
+            for a, c in ((self.mean, 0.0), (self.stddev, 1.0))
+        )
         types = jnp.asarray(atype_ext)[:, :nloc].reshape(-1)
         rows = (out.environment.rows - mean[types]) / stddev[types]
         ng = self.neuron[-1]
@@ -793,7 +793,9 @@ class DescrptBlockSeAtten(Module):
                 accumulator.add(types[real], edges.i, edges.j, edges.vectors)
         self.set_statistics(*accumulator.mean_and_deviation(self.nnei))
 
-    def change_types(self, old: Sequence[str], new: Sequence[str], stat_from: "DescrptBlockSeAtten | None") -> None:
+    def change_types(
+        self, old: Sequence[str], new: Sequence[str], stat_from: "DescrptBlockSeAtten | None"
+    ) -> None:
         """Reorder the statistics and exclusions; new types take theirs from `stat_from` where given."""
         mean, stddev = np.asarray(self.mean[...]), np.asarray(self.stddev[...])
         shape = (len(new), self.nnei, 4)
@@ -1187,14 +1189,18 @@ class DescrptDPA1(Module):
             InputError: the present types have no names.
         """
         if self.type_map is None:
-            raise InputError("the types have no names (type_map is None), so they cannot be matched to new ones")
+            raise InputError(
+                "the types have no names (type_map is None), so they cannot be matched to new ones"
+            )
         source = None if model_with_new_type_stat is None else model_with_new_type_stat.se_atten
         self.se_atten.change_types(self.type_map, tuple(type_map), source)
         self.type_embedding.change_type_map(type_map)
         self.type_map = tuple(type_map)
 
     @classmethod
-    def update_sel(cls, train_data: Any, type_map: Sequence[str] | None, local_jdata: dict) -> tuple[dict, float]:
+    def update_sel(
+        cls, train_data: Any, type_map: Sequence[str] | None, local_jdata: dict
+    ) -> tuple[dict, float]:
         """Fill in `sel: "auto"` from data.
 
         Args:
@@ -1243,7 +1249,9 @@ class DescrptDPA1(Module):
         data = take(data, "Descriptor", 4)
         kind = data.pop("type", cls.serialized_type)
         if kind not in (cls.serialized_type, "se_atten" if cls.serialized_type == "dpa1" else ""):
-            raise InputError(f"the dictionary describes a descriptor {kind!r}; expected {cls.serialized_type!r}")
+            raise InputError(
+                f"the dictionary describes a descriptor {kind!r}; expected {cls.serialized_type!r}"
+            )
         data.pop("compress", None)
         networks = {key: data.pop(key, None) for key in _NETWORK_KEYS}
         embedding = data.pop("type_embedding")
@@ -1299,7 +1307,14 @@ def _is_isotropic(mean: nnx.Variable | None, stddev: nnx.Variable | None) -> boo
 
 
 def _statistic(key: str) -> str:
-    names = {"davg": "mean", "avg": "mean", "data_avg": "mean", "dstd": "stddev", "std": "stddev", "data_std": "stddev"}
+    names = {
+        "davg": "mean",
+        "avg": "mean",
+        "data_avg": "mean",
+        "dstd": "stddev",
+        "std": "stddev",
+        "data_std": "stddev",
+    }
     if key not in names:
         raise KeyError(key)
     return names[key]
@@ -1331,7 +1346,9 @@ def _beyond_deepmd(key: str, value: str, default: str) -> dict:
 
 def _refuse_mask(flag: bool, name: str) -> None:
     if flag:
-        raise InputError(f"{name}=True (masking the diagonal of the attention) is not supported; set it to false")
+        raise InputError(
+            f"{name}=True (masking the diagonal of the attention) is not supported; set it to false"
+        )
 
 
 def _check_choice(name: str, given: str, choices: tuple[str, ...]) -> None:

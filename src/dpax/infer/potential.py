@@ -15,6 +15,7 @@ from jaxtyping import PyTree
 
 from dpax.data import CapacityPlanner, Frame, frame_from_atoms
 from dpax.errors import InputError
+from dpax.geometry.cell import volume
 from dpax.geometry.neighbors import Neighborhoods, find_edges, neighbor_counts, pack, slots_needed
 from dpax.model.derivatives import (
     Prediction,
@@ -177,7 +178,9 @@ class Potential:
 
     def _pack(self, frames: Sequence[Frame]) -> Neighborhoods:
         edges = [find_edges(f.positions, f.cell, f.pbc, self.rcut) for f in frames]
-        slots = max(slots_needed(neighbor_counts(e.i, len(f.types))) for e, f in zip(edges, frames, strict=True))
+        slots = max(
+            slots_needed(neighbor_counts(e.i, len(f.types))) for e, f in zip(edges, frames, strict=True)
+        )
         capacity = self._planner.fit(sum(len(f.types) for f in frames), slots)
         return pack(edges, [f.types for f in frames], capacity, self.model.dtype)
 
@@ -200,13 +203,12 @@ class Potential:
         self, frame: Frame, number: int, atoms: slice, energies: Any, forces: Any, virials: Any, shares: Any
     ) -> Evaluation:
         atomic = energies[atoms] + self._bias[frame.types]
-        periodic = frame.cell is not None and all(frame.pbc)
         return Evaluation(
             energy=float(np.sum(atomic)),
             energies=atomic,
             forces=forces[atoms],
             virial=virials[number],
-            volume=float(abs(np.linalg.det(frame.cell))) if periodic else None,
+            volume=volume(frame.cell) if frame.cell is not None and all(frame.pbc) else None,
             virials=None if shares is None else shares[atoms],
         )
 

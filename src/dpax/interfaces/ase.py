@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import ase
+import numpy as np
 from ase.calculators.calculator import Calculator as AseCalculator
 from ase.calculators.calculator import all_changes
 
@@ -47,6 +48,7 @@ class Calculator(AseCalculator):
         """Evaluate the potential; ASE calls this when something has changed."""
         super().calculate(atoms, properties, system_changes)
         wants_shares = "stresses" in properties
+        assert isinstance(self.atoms, ase.Atoms)
         evaluation = self.potential.evaluate(self.atoms, atomic_virials=wants_shares)
         self.results = {
             "energy": evaluation.energy,
@@ -59,6 +61,6 @@ class Calculator(AseCalculator):
             if wants_shares:
                 self.results["stresses"] = evaluation.stresses
 
-    def get_hessian(self, atoms: ase.Atoms | None = None) -> Any:
+    def get_hessian(self, atoms: ase.Atoms) -> np.ndarray:
         """Second derivatives of the energy, [3·atoms, 3·atoms], eV/Å²."""
-        return self.potential.hessian(self.atoms if atoms is None else atoms)
+        return self.potential.hessian(atoms)

@@ -196,7 +196,9 @@ def loss_gradient(
 
     def weighted(weights: ModelWeights, block: Block, by_energy: Array, along: Array) -> Array:
         energies, derivative = jax.jvp(
-            lambda edges: atomic_energies(spec, weights, block._replace(edges=edges)), (block.edges,), (along,)
+            lambda edges: atomic_energies(spec, weights, block._replace(edges=edges)),
+            (block.edges,),
+            (along,),
         )
         return jnp.sum(by_energy * energies) + jnp.sum(derivative)
 

@@ -72,7 +72,9 @@ def load_model(path: str | os.PathLike) -> tuple[EnergyModel, dict]:
     try:
         return EnergyModel.deserialize(_put_arrays(header["model"], arrays)), header["provenance"]
     except KeyError as error:
-        raise InputError(f"{path}: the model file lacks {error}; it is damaged, or not written by dpax") from None
+        raise InputError(
+            f"{path}: the model file lacks {error}; it is damaged, or not written by dpax"
+        ) from None
 
 
 def _read(path: str | os.PathLike, with_arrays: bool) -> tuple[dict, dict[str, np.ndarray]]:
@@ -87,10 +89,12 @@ def _read(path: str | os.PathLike, with_arrays: bool) -> tuple[dict, dict[str, n
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: not a dpax model file, or a damaged one ({error})") from None
     if header.get("format") != FORMAT:
-        raise InputError(f"{path}: a safetensors file, but not a dpax model; models are written by `dpax train`")
+        raise InputError(
+            f"{path}: a safetensors file, but not a dpax model; models are written by `dpax train`"
+        )
     if int(header["version"]) > VERSION:
         raise InputError(
-            f"{path}: format version {header['version']}; this dpax reads up to {VERSION}: install a newer one"
+            f"{path}: format version {header['version']}; this dpax reads 1 to {VERSION}: upgrade it"
         )
     parsed = {key: json.loads(header[key]) for key in ("model", "provenance")}
     return {"version": int(header["version"]), **parsed}, arrays

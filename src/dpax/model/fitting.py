@@ -134,7 +134,9 @@ class EnergyFitting(Module):
             raise InputError(f"the model fits {kind!r}; dpax reads models of energies ('ener')")
         for key, neutral in _NOT_YET.items():
             if data.get(key, neutral) != neutral:
-                raise InputError(f"the model's fitting net has {key} = {data[key]}, which dpax does not read yet")
+                raise InputError(
+                    f"the model's fitting net has {key} = {data[key]}, which dpax does not read yet"
+                )
         nets, arrays = data.pop("nets"), data.pop("@variables", {})
         if not data.pop("mixed_types", True):
             raise InputError("the model has one fitting net for each type; DPA-1 models have one for all")

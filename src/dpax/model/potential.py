@@ -174,7 +174,9 @@ class EnergyModel(Module):
         kind = data["descriptor"].get("type")
         classes = {"dpa1": DescrptDPA1, "se_atten": DescrptDPA1, "se_atten_v2": DescrptSeAttenV2}
         if kind not in classes:
-            raise InputError(f"the model's descriptor is {kind!r}; dpax reads DPA-1 models ({', '.join(classes)})")
+            raise InputError(
+                f"the model's descriptor is {kind!r}; dpax reads DPA-1 models ({', '.join(classes)})"
+            )
         descriptor = classes[kind].deserialize(data["descriptor"])
         fitting, extra = EnergyFitting.deserialize(data["fitting"])
         bias = np.asarray(data["@variables"]["out_bias"], np.float64)[0, :, 0]
@@ -195,4 +197,6 @@ def _check_uniform(descriptor: DescrptDPA1) -> None:
     for name in ("mean", "stddev"):
         array = np.asarray(getattr(descriptor.se_atten, name)[...])
         if np.any(array != array[:, :1]):
-            raise InputError(f"the model's {name} differs between neighbour slots, as no statistics of data do")
+            raise InputError(
+                f"the model's {name} differs between neighbour slots, as no statistics of data do"
+            )

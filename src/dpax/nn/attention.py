@@ -79,7 +79,9 @@ def _project(g: Float[Array, "block slots width"], weights: Affine, heads: int, 
     return normalize_rows(x) if normalize else x
 
 
-def _smooth_weights(logits: Float[Array, "*b n m"], slots: Slots, spec: AttentionSpec) -> Float[Array, "*b n m"]:
+def _smooth_weights(
+    logits: Float[Array, "*b n m"], slots: Slots, spec: AttentionSpec
+) -> Float[Array, "*b n m"]:
     """Softmax over keys, gated by both switches.
 
     Every slot of the array without a neighbour has switch 0, so it adds exp(0) to the (raised) sum by

@@ -1,6 +1,7 @@
 """Affine layers with DeePMD-kit's residual rule, layer normalisation, and networks made of them."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple, Self
 
 import jax.numpy as jnp
@@ -92,10 +93,8 @@ class Layer(Module):
 
     def reinitialize(self, rule: str, seed: Seed) -> None:
         """Draw the arrays anew by a named rule (`dpax.nn.initial`)."""
-        drawn = draw(rule, *self.w.shape, seed, self.scale)
-        self.set_arrays(
-            drawn.w, None if self.b is None else drawn.b, None if self.idt is None else drawn.idt
-        )
+        drawn = draw(rule, self.w.shape[0], self.w.shape[1], seed, self.scale)
+        self.set_arrays(drawn.w, None if self.b is None else drawn.b, None if self.idt is None else drawn.idt)
 
     def weights(self) -> Affine:
         """The arrays, free of the module."""
@@ -127,7 +126,7 @@ class Layer(Module):
         w = np.asarray(arrays["w"])
         if w.ndim != 2:
             raise InputError(f"a layer's w has shape {w.shape}; expected two axes, [n_in, n_out]")
-        layer = cls(*w.shape, **data)
+        layer = cls(w.shape[0], w.shape[1], **data)
         flat = {k: None if arrays.get(k) is None else np.ravel(arrays[k]) for k in ("b", "idt")}
         for name, array in flat.items():
             if array is not None and len(array) != w.shape[1]:
@@ -140,7 +139,12 @@ class LayerNorm(Module):
     """Layer normalisation with a scale w and a shift b, both of width num_in."""
 
     def __init__(
-        self, num_in: int, eps: float = 1e-5, trainable: bool = True, precision: str = "float64", seed: Seed = None
+        self,
+        num_in: int,
+        eps: float = 1e-5,
+        trainable: bool = True,
+        precision: str = "float64",
+        seed: Seed = None,
     ):
         del seed  # nothing is random here; DeePMD-kit's signature has it
         self.eps = eps
@@ -219,7 +223,7 @@ class EmbeddingNet(Module):
                 seed=child_seed(seed, index),
                 trainable=flags[index],
             )
-            for index, (n_in, n_out) in enumerate(zip(widths[:-1], widths[1:], strict=True))
+            for index, (n_in, n_out) in enumerate(pairwise(widths))
         )
 
     def __getitem__(self, index: int) -> Layer:

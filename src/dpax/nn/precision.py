@@ -38,9 +38,9 @@ def jax_dtype(precision: str) -> np.dtype:
         InputError: unknown name, or float64 while JAX would silently compute in float32.
     """
     dtype = numpy_dtype(precision)
-    if dtype == np.float64 and not jax.config.jax_enable_x64:
+    if dtype == np.float64 and not jax.config.read("jax_enable_x64"):
         raise InputError(
-            f"precision {precision!r} needs JAX's 64-bit mode: call jax.config.update('jax_enable_x64', True) "
-            "first, or choose precision='float32'"
+            f"precision {precision!r} needs JAX's 64-bit mode: call jax.config.update('jax_enable_x64', "
+            "True), or choose precision='float32'"
         )
     return dtype

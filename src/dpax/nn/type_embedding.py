@@ -92,7 +92,9 @@ class TypeEmbedNet(Module):
             InputError: the present types have no names.
         """
         if self.type_map is None:
-            raise InputError("the types have no names (type_map is None), so they cannot be matched to new ones")
+            raise InputError(
+                "the types have no names (type_map is None), so they cannot be matched to new ones"
+            )
         old, self.type_map, self.ntypes = self.type_map, tuple(type_map), len(type_map)
         if self.use_econf_tebd:
             return

@@ -80,10 +80,12 @@ class Checkpoints:
                 step,
                 args=ocp.args.Composite(arrays=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore()),
             )
-            arrays = {name: np.asarray(array) for name, array in restored.arrays.items()}
-            meta = dict(restored.meta)
+            arrays = {name: np.asarray(array) for name, array in restored["arrays"].items()}
+            meta = dict(restored["meta"])
         except Exception as error:  # orbax and its storage raise many kinds for damaged files
-            raise InputError(f"{self.folder / str(step)}: damaged checkpoint ({type(error).__name__})") from None
+            raise InputError(
+                f"{self.folder / str(step)}: damaged checkpoint ({type(error).__name__})"
+            ) from None
         if meta.pop("digest", None) != _digest(arrays):
             raise InputError(f"{self.folder / str(step)}: damaged checkpoint (its contents have changed)")
         return Checkpoint(arrays, meta)

@@ -26,7 +26,9 @@ class LearningCurve:
         ]
         kept = _lines_up_to(lcurve, after, lambda line: int(line.split()[0]) if line[0] != "#" else 0)
         if not kept:
-            kept = [f"#  {'step':>5s}" + "".join(f" {name:>14s}" for name in self._columns) + f" {'lr':>10s}\n"]
+            kept = [
+                f"#  {'step':>5s}" + "".join(f" {name:>14s}" for name in self._columns) + f" {'lr':>10s}\n"
+            ]
         lcurve.write_text("".join(kept), encoding="utf-8")
         lines = _lines_up_to(jsonl, after, lambda line: json.loads(line)["step"])
         jsonl.write_text("".join(lines), encoding="utf-8")
@@ -41,7 +43,7 @@ class LearningCurve:
         self._jsonl.close()
 
     def add(self, step: int, record: Mapping[str, Any]) -> None:
-        """Write a record with `lr` and the errors of training (`rmse_f_trn`) and validation (`rmse_f_val`)."""
+        """Write a record: `lr` and the errors in training (`rmse_f_trn`) and validation (`rmse_f_val`)."""
         values = "".join(f" {record.get(name, math.nan):14.4e}" for name in self._columns)
         self._lcurve.write(f"{step:8d}{values} {record['lr']:10.2e}\n")
         self._lcurve.flush()

@@ -12,7 +12,6 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
-from jaxtyping import PyTree
 
 from dpax.data import Batch, BatchLoader, BatchOrder, CapacityPlanner, Labels, make_batch
 from dpax.errors import InputError
@@ -211,7 +210,9 @@ class Training:
         )
         self.state = self.functions.init()
         if not jax.tree.leaves(self.state.params):
-            raise InputError("nothing is trainable: descriptor and fitting net are both frozen by 'trainable'")
+            raise InputError(
+                "nothing is trainable: descriptor and fitting net are both frozen by 'trainable'"
+            )
         if checkpoint is not None:
             optimizer = from_named_arrays(self.state.optimizer, "optimizer", checkpoint.arrays)
             self.state = replicated(TrainState(self.state.params, optimizer), self.mesh)
@@ -260,8 +261,8 @@ class Training:
             kept = self.checkpoints.steps()
             last = f"the last checkpoint is that of step {kept[-1]}" if kept else "there is no checkpoint yet"
             raise InputError(
-                f"step {self.progress.step + 1}: the loss is no longer finite, with {', '.join(batch.sources)}. "
-                f"Look at these frames, or lower learning_rate.start_lr; {last}"
+                f"step {self.progress.step + 1}: the loss is no longer finite, with "
+                f"{', '.join(batch.sources)}. Look at these frames, or lower learning_rate.start_lr; {last}"
             )
         self.progress.step += 1
         return lr, errors

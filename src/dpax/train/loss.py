@@ -6,7 +6,7 @@ per-atom quantities are pooled over all labelled atoms, so a label counts the sa
 without a label adds nothing to that term.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +52,9 @@ def prefactors(settings: LossSettings, lr_ratio: float) -> Prefactors:
     return Prefactors(*(limit + (start - limit) * lr_ratio for start, limit in pairs))
 
 
-def without_bias(labels: Labels, types: np.ndarray, frames: np.ndarray, bias: np.ndarray, dtype: np.dtype) -> Labels:
+def without_bias(
+    labels: Labels, types: np.ndarray, frames: np.ndarray, bias: np.ndarray, dtype: np.dtype
+) -> Labels:
     """Labels as the network sees them: energies less the bias of the types, then in its precision.
 
     The subtraction is in float64 on the host: what is left is a few eV of tens of thousands.
@@ -75,7 +77,9 @@ def without_bias(labels: Labels, types: np.ndarray, frames: np.ndarray, bias: np
     return Labels(*(np.asarray(array, dtype) for array in shifted))
 
 
-def energy_loss(prediction: Prediction, labels: Labels, frames: Array, weights: Prefactors) -> tuple[Array, Errors]:
+def energy_loss(
+    prediction: Prediction, labels: Labels, frames: Array, weights: Prefactors
+) -> tuple[Array, Errors]:
     """The loss of a batch, for `dpax.model.derivatives.loss_gradient`.
 
     Args:
@@ -111,11 +115,11 @@ def energy_loss(prediction: Prediction, labels: Labels, frames: Array, weights: 
     return loss, jax.lax.stop_gradient(errors)
 
 
-def _mean(values: Float[Array, " n"], flags: Float[Array, " n"]) -> Float[Array, ""]:
+def _mean(values: Float[Array, " n"], flags: Any) -> Float[Array, ""]:
     """Mean over what has a label; 0 where nothing has."""
     return jnp.sum(values * flags) / jnp.maximum(jnp.sum(flags), 1.0)
 
 
-def _root(values: Float[Array, " n"], flags: Float[Array, " n"]) -> Float[Array, ""]:
+def _root(values: Float[Array, " n"], flags: Any) -> Float[Array, ""]:
     """Root of the mean over what has a label; NaN where nothing has."""
     return jnp.where(jnp.sum(flags) > 0, jnp.sqrt(_mean(values, flags)), jnp.nan)

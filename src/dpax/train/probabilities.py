@@ -42,8 +42,8 @@ def system_probabilities(
     if np.any(covered != 1):
         missed = int(np.flatnonzero(covered != 1)[0])
         raise InputError(
-            f"auto_prob {auto_prob!r}: system {missed} (of 0 to {len(sizes) - 1}) is in {covered[missed]} ranges; "
-            "each system must be in exactly one"
+            f"auto_prob {auto_prob!r}: system {missed} (of 0 to {len(sizes) - 1}) is in "
+            f"{covered[missed]} ranges; each system must be in exactly one"
         )
     return result.tolist()
 

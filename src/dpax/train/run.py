@@ -58,7 +58,8 @@ class RunFolder:
         if self.path.is_dir() and any(self.path.iterdir()) and not overwrite:
             what = "already holds a run" if self.input.exists() else "is not empty"
             raise InputError(
-                f"{self.path} {what}: continue it with --restart, replace it with --overwrite, or give another -o"
+                f"{self.path} {what}: continue it with --restart, replace it with --overwrite, or give "
+                "another -o"
             )
         lcurve = self.path / disp_file
         for file in (self.input, self.log, lcurve, self.checkpoints, self.model, self.best):

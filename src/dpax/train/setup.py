@@ -9,7 +9,6 @@ from typing import Any
 import jax
 
 import dpax
-
 from dpax.data import System, batch_sizes, filter_systems, open_systems
 from dpax.descriptor.block import kept_pairs
 from dpax.descriptor.dpa1 import automatic_sel

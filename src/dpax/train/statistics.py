@@ -117,9 +117,9 @@ def cached(path: Path, key: dict[str, Any], compute: Any) -> Statistics:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["fingerprint"] == fingerprint:
+            arrays = {name: np.array(content[name]) for name in ("mean", "stddev", "bias")}
             return Statistics(
-                *(np.array(content[name]) for name in ("mean", "stddev", "bias")),
-                *(content[name] for name in ("sel", "max_neighbors", "crowded")),
+                **arrays, **{name: content[name] for name in ("sel", "max_neighbors", "crowded")}
             )
     except (OSError, ValueError, KeyError):
         pass  # not there, or not ours: computed anew

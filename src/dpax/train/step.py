@@ -80,9 +80,7 @@ def make_functions(
         moved = jax.tree.map(lambda p, u: p - (lr * u).astype(p.dtype), state.params, updates)
         return TrainState(moved, optimizer), errors
 
-    def errors(
-        params: PyTree, neighborhoods: Neighborhoods, labels: Labels, weights: Prefactors
-    ) -> Errors:
+    def errors(params: PyTree, neighborhoods: Neighborhoods, labels: Labels, weights: Prefactors) -> Errors:
         n_frames = labels.energy.shape[0]
         prediction = predict(spec, prepare(params), neighborhoods, n_frames, mesh, size(neighborhoods))
         return energy_loss(prediction, labels, neighborhoods.frames, weights)[1]
