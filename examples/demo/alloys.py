@@ -1,25 +1,19 @@
-"""Labelled data for the demonstration: Al-Ag-Au alloys from molecular dynamics with ASE's EMT potential.
-
-EMT stands in for quantum mechanics here: a many-body potential with forces and stresses that costs nothing.
-"""
+"""Labelled data for the demonstration: Cu-Ag-Au alloys from molecular dynamics."""
 
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms, units
 from ase.build import bulk
-from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 from ase.md.langevin import Langevin
+from gupta import ELEMENTS, Gupta
 
-# EMT ends abruptly at 5.4 Å. With these three, whose lattice constants are the same, that lies between the
-# third and the fourth shell of neighbours, where no atom is.
-ELEMENTS = ("Al", "Ag", "Au")
-LATTICE = 4.06
-"""Lattice constant of EMT, Å."""
+LATTICE = {"Cu": 3.615, "Ag": 4.085, "Au": 4.078}
+"""Lattice constants, Å."""
 
-# Fractions of Al, Ag, Au and a temperature in K; what is tested was never trained on.
+# Fractions of Cu, Ag, Au and a temperature in K; what is tested was never trained on.
 TRAINING = [
     ((1.0, 0.0, 0.0), 600),
     ((0.0, 1.0, 0.0), 600),
@@ -47,7 +41,8 @@ def random_alloy(fractions: tuple[float, ...], repeat: int, rng: np.random.Gener
     counts = np.rint(4 * repeat**3 * np.array(fractions)).astype(int)
     counts[np.argmax(counts)] += 4 * repeat**3 - counts.sum()
     symbols = np.repeat(ELEMENTS, counts)
-    atoms = bulk("Al", "fcc", a=LATTICE, cubic=True).repeat(repeat)
+    constant = sum(f * LATTICE[e] for f, e in zip(fractions, ELEMENTS, strict=True))
+    atoms = bulk("Cu", "fcc", a=constant, cubic=True).repeat(repeat)
     atoms.set_chemical_symbols(list(rng.permutation(symbols)))
     strain = np.eye(3) + rng.uniform(-0.02, 0.02, (3, 3))
     atoms.set_cell(atoms.cell @ strain, scale_atoms=True)
@@ -65,7 +60,7 @@ def trajectory(fractions: tuple[float, ...], temperature: float, frames: int, se
     """Frames of a Langevin run, each with energy, forces and stress."""
     rng = np.random.default_rng(seed)
     atoms = random_alloy(fractions, 2, rng)
-    atoms.calc = EMT()
+    atoms.calc = Gupta()
     thermalize(atoms, 2 * temperature, rng)  # half of it goes into the potential energy
     dynamics = Langevin(
         atoms, 4 * units.fs, temperature_K=temperature, friction=0.02 / units.fs, fixcm=False, rng=rng

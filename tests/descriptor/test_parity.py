@@ -5,6 +5,9 @@ import itertools
 import numpy as np
 import pytest
 from deepmd.dpmodel.utils.neighbor_graph import from_dense_quartet
+
+from dpax.descriptor.dpa1 import DescrptBlockSeAtten, DescrptDPA1
+from dpax.descriptor.se_atten_v2 import DescrptSeAttenV2
 from oracle.deepmd_model import (
     TINY_DESCRIPTOR,
     TYPE_MAP,
@@ -13,9 +16,6 @@ from oracle.deepmd_model import (
     make_descriptor,
     structures,
 )
-
-from dpax.descriptor.dpa1 import DescrptBlockSeAtten, DescrptDPA1
-from dpax.descriptor.se_atten_v2 import DescrptSeAttenV2
 
 STRUCTURES = structures()
 CLASSES = {1: DescrptDPA1, 2: DescrptSeAttenV2}
@@ -87,7 +87,7 @@ def test_descriptor_equals_deepmd(version, options):
 @pytest.mark.parametrize("smooth", [True, False])
 @pytest.mark.parametrize("mode", ["concat", "strip"])
 def test_statistics_that_differ_between_slots(smooth, mode):
-    """Arrays set by hand need not be the same in every slot nor isotropic; DeePMD-kit's numbers still come out."""
+    """Arrays set by hand need be neither equal in all slots nor isotropic; DeePMD-kit's numbers come out."""
     reference = make_descriptor(1, smooth_type_embedding=smooth, tebd_input_mode=mode)
     rng = np.random.default_rng(1)
     shape = (2, reference.get_nsel(), 4)

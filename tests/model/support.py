@@ -8,7 +8,7 @@ from dpax.descriptor.se_atten_v2 import DescrptSeAttenV2
 from dpax.geometry.neighbors import Capacity, Neighborhoods, find_edges, pack
 from dpax.model.derivatives import Prediction, make_mesh, predict
 from dpax.model.fitting import EnergyFitting
-from dpax.model.potential import EnergyModel
+from dpax.model.potential import Block, EnergyModel, atomic_energies
 
 TINY = {
     "rcut": 4.0,
@@ -24,6 +24,7 @@ TINY = {
 ROOM = Capacity(atoms=128, slots=48)
 FRAMES_AT_ONCE = 48
 _predict = jax.jit(predict, static_argnums=(0, 3, 4, 5))
+_energies = jax.jit(atomic_energies, static_argnums=0)
 
 
 def tiny_model(version=1, seed=1, statistics=True, precision="float64", **options) -> EnergyModel:
@@ -54,6 +55,14 @@ def evaluate(model, frames, capacity=ROOM, block_size=8, devices=None) -> Predic
 
     The program is compiled once for all models with the same options, whatever their weights and frames.
     """
-    batch = batch_of(model, frames, capacity, FRAMES_AT_ONCE)
-    result = _predict(model.spec(), model.weights(), batch, FRAMES_AT_ONCE, make_mesh(devices), block_size)
+    n_frames = max(FRAMES_AT_ONCE, len(frames))
+    batch = batch_of(model, frames, capacity, n_frames)
+    result = _predict(model.spec(), model.weights(), batch, n_frames, make_mesh(devices), block_size)
     return jax.tree.map(np.asarray, result)
+
+
+def energies_of(model, frames, capacity) -> np.ndarray:
+    """Atomic energies of a list of frames as one block, bias included: the quickest way to compile."""
+    batch = batch_of(model, frames, capacity)
+    block = Block(batch.edges, batch.neighbors >= 0, batch.types, batch.neighbor_types)
+    return np.asarray(_energies(model.spec(), model.weights(), block)) + np.array(model.bias)[batch.types]

@@ -1,6 +1,9 @@
 """What any potential must obey: invariances, derivatives, smoothness, independence of array sizes."""
 
+from functools import cache
+
 import ase.build
+import jax
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,9 +11,9 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from dpax.geometry.neighbors import Capacity
-from dpax.model.derivatives import atomic_virials_from, edge_gradients, hessian, make_mesh
+from dpax.model.potential import EnergyModel
 
-from .support import batch_of, evaluate, tiny_model
+from .support import evaluate, tiny_model
 
 CELL = np.array([[6.2, 0.0, 0.0], [1.3, 5.9, 0.0], [-0.8, 1.1, 6.4]])
 SMALL = np.array([[3.1, 0.0, 0.0], [0.4, 3.3, 0.0], [0.2, -0.3, 2.9]])
@@ -23,6 +26,12 @@ MODELS = {
     "branch norm": {"version": 1, "attn_norm": "branch"},
     "ignore empty": {"version": 2, "empty_slots": "ignore"},
 }
+SHARP = {"version": 1, "smooth_type_embedding": False}
+
+
+@cache
+def model_of(name) -> EnergyModel:
+    return tiny_model(**(MODELS | {"sharp": SHARP})[name])
 
 
 def random_frame(seed, cell=CELL, n=9, pbc=PERIODIC):
@@ -45,9 +54,10 @@ FRAMES = {
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("frame", FRAMES)
 def test_forces_and_virial_are_derivatives(name, frame):
-    model = tiny_model(**MODELS[name])
     x, types, cell, pbc = FRAMES[frame]
-    h = 1e-4
+    # The difference formula's own error falls with h⁴, and that of rounding rises with 1/h: of all models
+    # and frames the worst is 2e-9 at this step. At 1e-4 LayerNorm's curvature would make it 1e-6.
+    h = 1e-5
     rng = np.random.default_rng(0)
     direction = rng.normal(size=x.shape)
     strain = rng.normal(size=(3, 3)) * 0.3
@@ -58,7 +68,7 @@ def test_forces_and_virial_are_derivatives(name, frame):
         (x @ (np.eye(3) + s * strain).T, types, cell @ (np.eye(3) + s * strain).T, pbc) for s in steps
     ]
     batch = [(x, types, cell, pbc), *moved, *strained]
-    prediction = evaluate(model, batch)
+    prediction = evaluate(model_of(name), batch)
     energies = prediction.energies[: len(batch) * len(x)].reshape(len(batch), -1).sum(axis=1)
     stencil = np.array([1, -8, 8, -1]) / (12 * h)
     np.testing.assert_allclose(
@@ -71,13 +81,12 @@ def test_forces_and_virial_are_derivatives(name, frame):
 
 @given(seed=st.integers(0, 10**6), name=st.sampled_from(sorted(MODELS)))
 def test_rotation_translation_permutation(seed, name):
-    model = tiny_model(**MODELS[name])
     x, types, cell, pbc = random_frame(seed)
     rng = np.random.default_rng(seed)
     rotation = Rotation.random(random_state=seed).as_matrix()
     shift, order = rng.normal(size=3) * 5, rng.permutation(len(x))
     other = ((x @ rotation.T + shift)[order], types[order], cell @ rotation.T, pbc)
-    prediction = evaluate(model, [(x, types, cell, pbc), other], Capacity(18, 64))
+    prediction = evaluate(model_of(name), [(x, types, cell, pbc), other])
     energies, forces = prediction.energies[:18].reshape(2, 9), prediction.forces[:18].reshape(2, 9, 3)
     np.testing.assert_allclose(energies[1], energies[0][order], rtol=1e-10, atol=1e-11)
     np.testing.assert_allclose(forces[1], (forces[0] @ rotation.T)[order], rtol=1e-8, atol=1e-10)
@@ -87,35 +96,33 @@ def test_rotation_translation_permutation(seed, name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_supercell_has_the_energy_of_its_cells(name):
-    model = tiny_model(**MODELS[name])
     x, types, cell, pbc = FRAMES["smaller than the cut-off"]
     atoms = ase.build.make_supercell(ase.Atoms(types, x, cell=cell, pbc=True), np.diag([2, 1, 3]))
     big = (atoms.positions, atoms.numbers, atoms.cell.array, pbc)
-    prediction = evaluate(model, [(x, types, cell, pbc), big])
+    prediction = evaluate(model_of(name), [(x, types, cell, pbc), big])
     n = len(x)
     energies = prediction.energies
     np.testing.assert_allclose(energies[n : 7 * n].sum(), 6 * energies[:n].sum(), rtol=1e-10)
     np.testing.assert_allclose(prediction.virials[1], 6 * prediction.virials[0], rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ["concat", "many options", "ignore empty"])
 def test_padding_blocks_and_devices_change_nothing(name):
-    model = tiny_model(**MODELS[name])
     frames = [FRAMES[k] for k in ("triclinic", "slab", "one atom", "cluster")]
     n = sum(len(f[0]) for f in frames)
-    one = evaluate(model, frames, devices=make_mesh().devices.ravel()[:1].tolist(), block_size=1)
-    for capacity, block in ((Capacity(32, 40), 5), (Capacity(64, 104), 16)):
-        two = evaluate(model, frames, capacity, block)
-        np.testing.assert_allclose(two.energies[:n], one.energies[:n], rtol=1e-11, atol=1e-12)
-        np.testing.assert_allclose(two.forces[:n], one.forces[:n], rtol=1e-9, atol=1e-11)
-        np.testing.assert_allclose(two.virials, one.virials, rtol=1e-9, atol=1e-10)
-        assert not two.energies[n:].any()
-        assert not two.forces[n:].any()
+    two = evaluate(model_of(name), frames)
+    one = evaluate(model_of(name), frames, Capacity(32, 40), block_size=1, devices=jax.devices()[:1])
+    np.testing.assert_allclose(two.energies[:n], one.energies[:n], rtol=1e-11, atol=1e-12)
+    np.testing.assert_allclose(two.forces[:n], one.forces[:n], rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(two.virials, one.virials, rtol=1e-9, atol=1e-10)
+    for prediction in (one, two):
+        assert not prediction.energies[n:].any()
+        assert not prediction.forces[n:].any()
 
 
-@pytest.mark.parametrize("name", ["concat", "v2", "many options"])
+@pytest.mark.parametrize("name", ["concat", "v2"])
 def test_more_neighbors_than_sel_all_count(name):
-    """DeePMD-kit drops the farthest, which makes a jump; here `sel` is no limit and the energy stays smooth."""
+    """DeePMD-kit drops the farthest, which makes a jump; here `sel` is no limit: the energy stays smooth."""
     model = tiny_model(**MODELS[name], sel=5)
     x, types, cell, pbc = FRAMES["triclinic"]
     steps = np.linspace(-1e-3, 1e-3, 9)
@@ -127,74 +134,48 @@ def test_more_neighbors_than_sel_all_count(name):
     np.testing.assert_allclose(slope, -work, rtol=1e-5)
 
 
+def largest_change_of_curvature(model, h):
+    """Of the energy along a line through the cut-off sphere of one atom, between points h apart (eV/Å²)."""
+    near = np.array([[0, 0, 0], [0.9, 0.5, 0.3], [0.3, 0.9, -0.2]], float)
+    crossing, direction = model.rcut * np.array([0.6, 0.64, 0.48]), np.array([0.8, 0.6, 0.0])
+    places = crossing + h * np.arange(-15.5, 16)[:, None] * direction
+    types = np.array([0, 1, 1, 0])
+    prediction = evaluate(model, [(np.vstack([near, place]), types, None, [False] * 3) for place in places])
+    energies = prediction.energies[: 4 * len(places)].reshape(-1, 4).sum(axis=1)
+    return np.abs(np.diff(energies, 3)).max() / h**2
+
+
+# "ignore empty" is missing: there a neighbour counts in the softmax up to the cut-off, and not beyond it.
 @pytest.mark.parametrize("name", ["concat", "v2", "many options", "branch norm"])
 def test_twice_differentiable_at_the_cutoff(name):
-    """A neighbour moved through the cut-off: energy, slope and curvature have no jump."""
-    model = tiny_model(**MODELS[name])
-    x = np.array([[0, 0, 0], [0.9, 0.2, 0.1], [-0.4, 0.8, -0.3], [0, 0, 0]], float)
-    types = np.array([0, 1, 1, 0])
-    h = 1e-3
-    radii = model.rcut + h * np.arange(-20, 21)
-    direction = np.array([0.6, 0.64, 0.48])
-    frames = []
-    for r in radii:
-        moved = x.copy()
-        moved[3] = r * direction
-        frames.append((moved, types, None, [False] * 3))
-    prediction = evaluate(model, frames)
-    energies = prediction.energies[: 4 * len(radii)].reshape(-1, 4).sum(axis=1)
-    slopes = -prediction.forces[: 4 * len(radii)].reshape(-1, 4, 3)[:, 3] @ direction
-    curvature = np.diff(slopes) / h
-    # A jump would not shrink with the step; smooth functions change by O(h) at most.
-    assert np.abs(np.diff(energies)).max() < 1e-6
-    assert np.abs(np.diff(slopes)).max() < 1e-4
-    assert np.abs(np.diff(curvature)).max() < 0.05
+    """Half the step, half the change of curvature; where anything jumps it does not shrink."""
+    model = model_of(name)
+    assert largest_change_of_curvature(model, 1e-3) < 0.6 * largest_change_of_curvature(model, 2e-3)
 
 
-def test_float32_is_safe_at_the_cutoff():
+@pytest.mark.parametrize("name", ["sharp", "ignore empty"])
+def test_scan_through_the_cutoff_sees_a_jump(name):
+    """The test above can fail: these models are not smooth, by their definition in DeePMD-kit."""
+    model = model_of(name)
+    assert largest_change_of_curvature(model, 1e-3) > 0.9 * largest_change_of_curvature(model, 2e-3)
+
+
+@pytest.mark.parametrize("options", [{"version": 1}, {"version": 2}, SHARP])
+def test_float32_is_safe_at_the_cutoff(options):
     """One neighbour moved through the cut-off in 4,000 steps: forces within 1e-4 eV/Å of float64."""
-    for options in ({"version": 1}, {"version": 2}, {"version": 1, "smooth_type_embedding": False}):
-        wide = tiny_model(**options)
-        from dpax.model.potential import EnergyModel
-
-        narrow = EnergyModel.deserialize(_in_float32(wide.serialize()))
-        assert narrow.dtype == np.float32
-        cluster = np.array([[0, 0, 0], [0.9, 0.2, 0.1], [-0.4, 0.8, -0.3]], float)
-        radii = np.linspace(wide.rcut - 0.02, wide.rcut + 0.002, 4000)
-        frames = [
-            (
-                np.vstack([cluster, r * np.array([[0.6, 0.64, 0.48]])]),
-                np.array([0, 1, 1, 0]),
-                None,
-                [False] * 3,
-            )
-            for r in radii
-        ]
-        exact, single = (evaluate(model, frames, Capacity(16000, 8), 400) for model in (wide, narrow))
-        assert np.abs(exact.forces - single.forces).max() < 1e-4
+    wide = tiny_model(**options)
+    narrow = EnergyModel.deserialize(in_float32(wide.serialize()))
+    assert narrow.dtype == np.float32
+    cluster = np.array([[0, 0, 0], [0.9, 0.2, 0.1], [-0.4, 0.8, -0.3]], float)
+    frames = []
+    for r in np.linspace(wide.rcut - 0.02, wide.rcut + 0.002, 4000):
+        moved = np.vstack([cluster, r * np.array([[0.6, 0.64, 0.48]])])
+        frames.append((moved, np.array([0, 1, 1, 0]), None, [False] * 3))
+    exact, single = (evaluate(model, frames, Capacity(16000, 8), 400) for model in (wide, narrow))
+    assert np.abs(exact.forces - single.forces).max() < 1e-4
 
 
-def _in_float32(tree):
+def in_float32(tree):
     if isinstance(tree, dict):
-        return {k: "float32" if k == "precision" else _in_float32(v) for k, v in tree.items()}
-    return [_in_float32(v) for v in tree] if isinstance(tree, list) else tree
-
-
-@pytest.mark.parametrize("frame", ["triclinic", "smaller than the cut-off", "cluster"])
-def test_hessian_and_atomic_virials(frame):
-    model = tiny_model()
-    x, types, cell, pbc = FRAMES[frame]
-    neighborhoods = batch_of(model, [FRAMES[frame]])
-    mesh = make_mesh()
-    n = len(x)
-    second = np.asarray(hessian(model.spec(), model.weights(), neighborhoods, mesh, 4))[:n, :, :n]
-    h = 1e-4
-    direction = np.random.default_rng(2).normal(size=x.shape)
-    moved = evaluate(model, [(x + s * h * direction, types, cell, pbc) for s in (-2, -1, 1, 2)])
-    forces = moved.forces[: 4 * n].reshape(4, n, 3)
-    expected = -np.tensordot(np.array([1, -8, 8, -1]) / (12 * h), forces, axes=1)
-    np.testing.assert_allclose(np.einsum("iajb,jb->ia", second, direction), expected, atol=1e-6)
-    _, gradient = edge_gradients(model.spec(), model.weights(), neighborhoods, mesh, 4)
-    shares = np.asarray(atomic_virials_from(gradient, neighborhoods))
-    total = evaluate(model, [FRAMES[frame]]).virials[0]
-    np.testing.assert_allclose(shares.sum(axis=0), total, rtol=1e-10, atol=1e-11)
+        return {k: "float32" if k == "precision" else in_float32(v) for k, v in tree.items()}
+    return [in_float32(v) for v in tree] if isinstance(tree, list) else tree

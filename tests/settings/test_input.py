@@ -263,7 +263,11 @@ def test_arguments_need_a_number_for_auto():
         ("model.fitting_net.numb_fparam", 1, "model.fitting_net.numb_fparam: 1 is not supported yet by dpax"),
         ("model.fitting_net.type", "dipole", "model.fitting_net.type: dpax fits energies"),
         ("model.fitting_net.trainable", [True], "model.fitting_net.trainable: should have 4 flags"),
-        ("model.fitting_net.atom_ener", [1.0], "model.fitting_net: atom_ener has 1 energies for the 2 types"),
+        (
+            "model.fitting_net.atom_ener",
+            [1.0, None],
+            "model.fitting_net.atom_ener: [1.0, None] is not supported yet by dpax",
+        ),
         ("model.type_embedding", {}, "model.type_embedding: {} is refused: only TensorFlow models"),
         ("learning_rate.type", "cosine", "learning_rate.type: should be 'exp', got 'cosine'"),
         ("learning_rate.stop_lr", 0.1, "learning_rate.stop_lr: should be at most start_lr (0.001)"),

@@ -12,7 +12,9 @@ from dpax.errors import InputError
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from dpax.infer import Evaluation
+    from dpax.infer import Evaluation, Potential
+
+_ATOMS_AT_ONCE = 4096
 
 
 def evaluate(
@@ -31,17 +33,36 @@ def evaluate(
     count = 0
     try:
         with partial.open("w", encoding="utf-8") as file:
-            for atoms in _read(structures):
-                try:
-                    evaluation = potential.evaluate(atoms)
-                except InputError as error:
-                    raise InputError(f"{structures}, frame {count}: {error}") from None
+            for atoms, evaluation in _evaluated(potential, structures):
                 write_extxyz(file, [with_results(atoms, evaluation)])
                 count += 1
         partial.replace(output)
     finally:
         partial.unlink(missing_ok=True)
     typer.echo(f"{count} structure{'s' * (count != 1)} evaluated: {output}")
+
+
+def _evaluated(potential: "Potential", path: Path) -> Iterator[tuple["Atoms", "Evaluation"]]:
+    """The structures of a file with their results, as many at a time as are worth evaluating together."""
+    from dpax.data import frame_from_atoms
+
+    for group in _groups(_read(path)):
+        frames = [
+            frame_from_atoms(atoms, potential.type_map, f"{path} frame {number}") for number, atoms in group
+        ]
+        yield from zip((atoms for _, atoms in group), potential.evaluate(frames), strict=True)
+
+
+def _groups(structures: Iterator["Atoms"]) -> Iterator[list[tuple[int, "Atoms"]]]:
+    """Numbered structures in their order, with about `_ATOMS_AT_ONCE` atoms together."""
+    group: list[tuple[int, Atoms]] = []
+    for number, atoms in enumerate(structures):
+        group.append((number, atoms))
+        if sum(len(atoms) for _, atoms in group) >= _ATOMS_AT_ONCE:
+            yield group
+            group = []
+    if group:
+        yield group
 
 
 def with_results(atoms: "Atoms", evaluation: "Evaluation") -> "Atoms":

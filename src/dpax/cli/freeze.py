@@ -1,6 +1,5 @@
 """`dpax freeze`: a model file from a checkpoint of a run."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -55,10 +54,13 @@ def checkpointed_model(folder: "RunFolder", step: int | None) -> "tuple[EnergyMo
     from dpax.train.setup import Data, provenance
 
     settings = folder.read_settings()
-    with Checkpoints(folder.checkpoints) as checkpoints:
+    if not folder.checkpoints.is_dir():
+        raise InputError(
+            f"{folder.path}: the run has no checkpoint yet; wait for one, or train with --restart"
+        )
+    with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
         checkpoint = checkpoints.latest(_warn) if step is None else checkpoints.restore(step)
-    sel = json.loads(folder.statistics.read_text(encoding="utf-8"))["sel"]
-    model = restored_model(EnergyModel.from_settings(settings.model, sel), checkpoint)
+    model = restored_model(EnergyModel.from_settings(settings.model, checkpoint.meta["sel"]), checkpoint)
     facts = provenance(settings, Data([], []), checkpoint.meta["progress"]["step"], None)
     # The data may have moved since; its paths are in the input.
     del facts["trained_on"]

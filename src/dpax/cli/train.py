@@ -16,7 +16,10 @@ def train(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is there.")] = False,
     devices: Devices = None,
 ) -> None:
-    """Train a model; Ctrl-C stops after a checkpoint, and --restart goes on from it."""
+    """Train a model; Ctrl-C stops after a checkpoint, and --restart goes on from it.
+
+    The exit code after Ctrl-C is 130, after SIGTERM 143, as shells have it.
+    """
     from dpax.cli.inputs import load_settings
     from dpax.cli.progress import TrainReporter
 
@@ -25,7 +28,7 @@ def train(
     from dpax.train.loop import train as run_training
 
     with guarded(output):
-        run_training(
+        result = run_training(
             settings,
             output,
             base=input_file.absolute().parent,
@@ -33,3 +36,5 @@ def train(
             overwrite=overwrite,
             reporter=TrainReporter(),
         )
+    if result.signal is not None:
+        raise typer.Exit(128 + result.signal)

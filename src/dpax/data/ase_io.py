@@ -36,6 +36,7 @@ class AseSystem:
 
     def __init__(self, path: Path, type_map: Sequence[str], name: str | None = None):
         self.name = str(path) if name is None else name
+        self.path = path
         self.type_map = tuple(type_map)
         self._frames = [
             frame_from_atoms(atoms, self.type_map, f"{self.name} frame {number}", labels=True)

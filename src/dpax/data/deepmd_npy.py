@@ -37,6 +37,7 @@ class DeepmdSystem:
 
     def __init__(self, folder: Path, type_map: Sequence[str], name: str | None = None):
         self.name = str(folder) if name is None else name
+        self.path = folder
         self.type_map = tuple(type_map)
         types = read_types(folder)
         periodic = not (folder / "nopbc").exists()

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -95,6 +96,8 @@ class System(Protocol):
 
     name: str
     """The path as the user would write it."""
+    path: Path
+    """Where it lies."""
     type_map: tuple[str, ...]
     """The model's element names, which the types of the frames index."""
     labels: frozenset[str]

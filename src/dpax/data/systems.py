@@ -29,11 +29,14 @@ def open_systems(
 ) -> list[System]:
     """Open every system that the paths name, in their order; within one path sorted.
 
+    A relative path or pattern is looked up from `base`, the folder of the input file, and if nothing is
+    there, from the working directory, which is where DeePMD-kit looks.
+
     Args:
         paths: each a system folder, a folder that holds system folders at any depth, a file that ASE
             reads, or a glob pattern for these. A system named twice counts twice.
         type_map: the model's element names, which the types of the frames index.
-        base: the folder that relative paths start from; the working directory if not given.
+        base: the folder that relative paths start from first; the working directory alone if not given.
 
     Raises:
         InputError: nothing found under a path, or a system that cannot be read.
@@ -73,7 +76,7 @@ def _locate(paths: str | Sequence[str], base: Path | None) -> Iterator[_Location
     if not given:
         raise InputError(f"no data is named; give at least one path: {LAYOUT}")
     for path in given:
-        found = list(_search(path, Path() if base is None else base))
+        found = list(_search(path, base or Path())) or list(_search(path, Path()))
         if not found:
             raise InputError(f"no data found at '{path}'{_seen_from(path, base)}; expected {LAYOUT}")
         yield from found
@@ -98,4 +101,7 @@ def _systems_in(whole: Path, name: str) -> Iterator[_Location]:
 
 
 def _seen_from(path: str, base: Path | None) -> str:
-    return "" if Path(path).is_absolute() else f" (looked for in {(base or Path()).resolve()})"
+    if Path(path).expanduser().is_absolute():
+        return ""
+    places = dict.fromkeys(str(place.resolve()) for place in (base or Path(), Path()))
+    return f" (looked for in {' and in '.join(places)})"

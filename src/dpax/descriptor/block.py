@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from dpax.descriptor.compression import Table, interpolate
 from dpax.descriptor.environment import Environment, angular_basis, environment, general_directions
 from dpax.nn.attention import AttentionSpec, AttentionWeights, Slots, attention_layer
 from dpax.nn.layers import Affine, apply_layers
@@ -62,6 +63,8 @@ class Weights(NamedTuple):
     gains: Float[Array, " degrees"] | None
     """lmax > 1: the trainable gain of each degree from 2 on."""
     attention: tuple[AttentionWeights, ...]
+    table: Table | None = None
+    """A compressed descriptor's table, in the place of `embedding`."""
 
 
 class Described(NamedTuple):
@@ -157,7 +160,10 @@ def _embed(
     """The features of each neighbour before attention."""
     x = radial[..., None]
     if spec.strip:
-        g = apply_layers(x, weights.embedding, spec.activation_function)
+        if weights.table is None:
+            g = apply_layers(x, weights.embedding, spec.activation_function)
+        else:
+            g = interpolate(weights.table, radial)
         assert weights.pairs is not None
         t = weights.pairs[types[:, None], neighbor_types]
         return g * t * switch[..., None] + g if spec.smooth else g * t + g

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Self
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -16,6 +17,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from dpax.descriptor.block import Described, Spec, Weights, describe, kept_pairs
+from dpax.descriptor.compression import Compression, Knots, TableError, radial_range, table_error, tabulate
 from dpax.descriptor.environment import UNSEEN_DEVIATION, EnvironmentStatistics
 from dpax.errors import InputError
 from dpax.geometry.neighbors import find_edges
@@ -28,7 +30,7 @@ from dpax.nn.attention import (
     split_projection,
 )
 from dpax.nn.initial import Seed, child_seed
-from dpax.nn.layers import EmbeddingNet, Layer, LayerNorm, take
+from dpax.nn.layers import EmbeddingNet, Layer, LayerNorm, apply_layers, take
 from dpax.nn.module import Fixed, Module, parameter, to_numpy, value
 from dpax.nn.precision import jax_dtype
 from dpax.nn.type_embedding import TypeEmbedNet
@@ -544,6 +546,7 @@ class DescrptBlockSeAtten(Module):
         )
         gains = np.random.default_rng(child_seed(seed, 3)).normal(scale=_GAIN_DEVIATION, size=lmax - 1)
         self.adam_degree_gain_raw: Any = parameter(gains.astype(self.dtype), trainable) if lmax > 1 else None
+        self.compression: Any = None
         self.isotropic = True
         self.mean: Any = Fixed(jnp.zeros((ntypes, self.nnei, 4), self.dtype))
         self.stddev: Any = Fixed(jnp.ones((ntypes, self.nnei, 4), self.dtype))
@@ -609,16 +612,83 @@ class DescrptBlockSeAtten(Module):
             stddev=jnp.pad(value(self.stddev)[:, slots], pad, constant_values=1.0),
             gains=value(self.adam_degree_gain_raw),
             attention=tuple(layer.weights() for layer in self.dpa1_attention.attention_layers),
+            table=None if self.compression is None else self.compression.weights(),
         )
 
     def _type_pairs(self, tebd: Float[Array, "types tebd_dim"]) -> Float[Array, "types types neuron"]:
         """The strip network on every (centre, neighbour); its input is the neighbour's embedding first."""
         n = tebd.shape[0]
-        neighbor = jnp.broadcast_to(tebd[None], (n, n, self.tebd_dim))
+        if self.compression is not None:
+            return self.compression.pairs(n)
         if self.type_one_side:
             return jnp.broadcast_to(self.embeddings_strip(tebd)[None], (n, n, self.neuron[-1]))
+        neighbor = jnp.broadcast_to(tebd[None], (n, n, self.tebd_dim))
         center = jnp.broadcast_to(tebd[:, None], (n, n, self.tebd_dim))
         return self.embeddings_strip(jnp.concatenate([neighbor, center], axis=-1))
+
+    def enable_compression(
+        self,
+        tebd: Float[Array, "types tebd_dim"],
+        min_nbor_dist: float,
+        table_extrapolate: float = 5,
+        table_stride_1: float = 0.01,
+        table_stride_2: float = 0.1,
+        check_frequency: int = -1,
+    ) -> None:
+        """Keep tables in the place of networks; see `DescrptDPA1.enable_compression`.
+
+        Args:
+            tebd: the type embedding with its row for no atom, [ntypes + 1, tebd_dim].
+            min_nbor_dist: smallest distance between two atoms in the data, Å.
+            table_extrapolate: see there, as all that follow.
+            table_stride_1: see there.
+            table_stride_2: see there.
+            check_frequency: see there.
+        """
+        if self.compression is not None:
+            raise InputError("the descriptor is compressed already")
+        if self.tebd_input_mode != "strip":
+            raise InputError(
+                "only descriptors with tebd_input_mode 'strip' can be compressed; this one has 'concat'"
+            )
+        if self.resnet_dt:
+            raise InputError("a descriptor with resnet_dt cannot be compressed; DeePMD-kit would not read it")
+        table = None
+        if self.attn_layer == 0:
+            mean, stddev = (np.asarray(a[...], np.float64)[..., 0] for a in (self.mean, self.stddev))
+            lower, upper = radial_range(mean, stddev, min_nbor_dist, self.rcut, self.rcut_smth)
+            top = table_extrapolate * upper
+            knots = Knots(lower, upper, top, table_stride_1, table_stride_2, check_frequency)
+            table = tabulate(self._radial_net(), knots, self.dtype)
+        else:
+            warnings.warn(
+                "with attention layers only the type embedding is compressed, which changes neither numbers "
+                "nor speed",
+                UserWarning,
+                stacklevel=3,
+            )
+        pairs = self._type_pairs(tebd)
+        rows = (pairs[:1] if self.type_one_side else pairs).reshape(-1, self.neuron[-1])
+        self.compression = nnx.data(Compression(rows, table))
+
+    def _radial_net(self) -> Callable[[Array], Array]:
+        """The radial embedding net on a list of numbers, in float64."""
+        layers = jax.tree.map(lambda a: np.asarray(a, np.float64), self.embeddings.weights())
+        return lambda x: apply_layers(x[:, None], layers, self.activation_function)
+
+    def compression_error(self) -> TableError:
+        """The largest deviation of the radial table from its network; see `DescrptDPA1`."""
+        table = None if self.compression is None else self.compression.table
+        if table is None:
+            raise InputError(
+                "the descriptor has no table of its radial network: compress it without attention layers"
+            )
+        return table_error(table, self._radial_net())
+
+    def load_compression(self, data: dict) -> None:
+        """Compute with the tables of a dictionary; see `Compression.deserialize`."""
+        rows = (self.ntypes + 1) ** (1 if self.type_one_side else 2)
+        self.compression = nnx.data(Compression.deserialize(data, (rows, self.neuron[-1]), self.dtype))
 
     def describe_dense(
         self,
@@ -796,7 +866,15 @@ class DescrptBlockSeAtten(Module):
     def change_types(
         self, old: Sequence[str], new: Sequence[str], stat_from: "DescrptBlockSeAtten | None"
     ) -> None:
-        """Reorder the statistics and exclusions; new types take theirs from `stat_from` where given."""
+        """Reorder the statistics and exclusions; new types take theirs from `stat_from` where given.
+
+        Raises:
+            InputError: the descriptor is compressed.
+        """
+        if self.compression is not None:
+            raise InputError(
+                "a compressed descriptor's types cannot change; take the model before compression"
+            )
         mean, stddev = np.asarray(self.mean[...]), np.asarray(self.stddev[...])
         shape = (len(new), self.nnei, 4)
         new_mean, new_stddev = np.zeros(shape, mean.dtype), np.full(shape, UNSEEN_DEVIATION, mean.dtype)
@@ -1137,6 +1215,38 @@ class DescrptDPA1(Module):
         """Number of attention layers."""
         return self.se_atten.attn_layer
 
+    def get_nnei(self) -> int:
+        """Slots per atom."""
+        return self.se_atten.nnei
+
+    def get_dim_chg_spin(self) -> int:
+        """0: the descriptor sees neither charge nor spin."""
+        return 0
+
+    def get_geo_compress(self) -> bool:
+        """Whether a table stands in the place of the radial network."""
+        return self.geo_compress
+
+    def has_chg_spin_ebd(self) -> bool:
+        """False: the descriptor sees neither charge nor spin."""
+        return False
+
+    def supports_native_spin(self) -> bool:
+        """False: the descriptor does not see the atoms' spins."""
+        return False
+
+    def supports_charge_spin(self) -> bool:
+        """False: the descriptor does not see a frame's charge and spin."""
+        return False
+
+    def uses_graph_lower(self) -> bool:
+        """False: called with a dense neighbour list."""
+        return False
+
+    def compression_needs_min_nbor_dist(self) -> bool:
+        """True: the table begins at the smallest distance in the data."""
+        return True
+
     def mixed_types(self) -> bool:
         """True: the neighbour list does not distinguish types."""
         return True
@@ -1166,6 +1276,90 @@ class DescrptDPA1(Module):
     def compute_input_stats(self, merged: Callable[[], list[dict]] | list[dict], path: Any = None) -> None:
         """Set mean and deviation from samples of data; see `DescrptBlockSeAtten.compute_input_stats`."""
         self.se_atten.compute_input_stats(merged, path)
+
+    @property
+    def compress(self) -> bool:
+        """Whether the descriptor is compressed."""
+        return self.se_atten.compression is not None
+
+    @property
+    def geo_compress(self) -> bool:
+        """Whether a table stands in the place of the radial network."""
+        return self.compress and self.se_atten.compression.table is not None
+
+    def enable_compression(
+        self,
+        min_nbor_dist: float,
+        table_extrapolate: float = 5,
+        table_stride_1: float = 0.01,
+        table_stride_2: float = 0.1,
+        check_frequency: int = -1,
+    ) -> None:
+        """Compute with tables instead of networks from now on; meant for trained models.
+
+        The network of type pairs gives way to its values. Without attention layers the radial network
+        gives way to polynomials (`dpax.descriptor.compression`). The networks stay in the descriptor and
+        in its dictionary, but what happens to them no longer matters.
+
+        Args:
+            min_nbor_dist: smallest distance between two atoms in the data, Å. The table has its dense knots
+                from the normalised radial entry of an empty slot to that at this distance.
+            table_extrapolate: the sparse knots reach to this multiple of the dense ones' upper end.
+            table_stride_1: distance of the dense knots.
+            table_stride_2: distance of the sparse knots.
+            check_frequency: not used; DeePMD-kit's files carry it.
+
+        Raises:
+            InputError: compressed already, another `tebd_input_mode` than "strip", `resnet_dt`, or knots
+                that cannot be laid.
+        """
+        self.se_atten.enable_compression(
+            self.type_embedding(),
+            min_nbor_dist,
+            table_extrapolate,
+            table_stride_1,
+            table_stride_2,
+            check_frequency,
+        )
+
+    def compression_error(self) -> TableError:
+        """The largest deviation of the radial table from its network, within the data's range and beyond.
+
+        Raises:
+            InputError: there is no such table.
+        """
+        return self.se_atten.compression_error()
+
+    def share_params(self, base_class: "DescrptDPA1", shared_level: int, resume: bool = False) -> None:
+        """Share arrays with another descriptor: what changes in one changes in the other.
+
+        Args:
+            base_class: the descriptor whose arrays stay.
+            shared_level: 0 for everything, mean and deviation included; 1 for the type embedding.
+            resume: not used: the statistics are those of `base_class`, whether they come from a checkpoint
+                or are new.
+
+        Raises:
+            InputError: another level, or descriptors that do not fit each other.
+        """
+        del resume
+        if shared_level not in (0, 1):
+            raise InputError(f"shared_level {shared_level} is not 0 (everything) or 1 (the type embedding)")
+        if type(base_class) is not type(self):
+            raise InputError(
+                f"a {type(self).__name__} cannot share arrays with a {type(base_class).__name__}"
+            )
+        for name in ("type_map", "tebd_dim", "use_econf_tebd", "use_tebd_bias"):
+            ours, theirs = getattr(self, name), getattr(base_class, name)
+            if ours != theirs:
+                raise InputError(
+                    f"descriptors that share arrays have the same {name}; got {ours} and {theirs}"
+                )
+        if self.get_ntypes() != base_class.get_ntypes():
+            raise InputError("descriptors that share arrays have the same number of types")
+        self.type_embedding = base_class.type_embedding
+        if shared_level == 0:
+            self.se_atten = base_class.se_atten
 
     def set_stat_mean_and_stddev(self, mean: Array, stddev: Array) -> None:
         """Set mean and deviation, [ntypes, nnei, 4] each."""
@@ -1234,31 +1428,31 @@ class DescrptDPA1(Module):
         return {
             "@class": "Descriptor",
             "type": self.serialized_type,
-            "@version": 2 if block.lmax == 1 else 4,
+            "@version": 4 if block.lmax > 1 else 3 if self.compress else 2,
             **{key: value for key, value in arguments.items() if key not in self.block_fixed},
             "type_embedding": self.type_embedding.serialize(),
             **block.networks(),
+            **({"compress": block.compression.serialize()} if self.compress else {}),
         }
 
     @classmethod
     def deserialize(cls, data: dict) -> Self:
-        """Read DeePMD-kit's dictionary of this descriptor.
-
-        A compressed one is read from its networks, which it keeps; its tables are not needed.
-        """
+        """Read DeePMD-kit's dictionary of this descriptor; a compressed one computes with its tables."""
         data = take(data, "Descriptor", 4)
         kind = data.pop("type", cls.serialized_type)
         if kind not in (cls.serialized_type, "se_atten" if cls.serialized_type == "dpa1" else ""):
             raise InputError(
                 f"the dictionary describes a descriptor {kind!r}; expected {cls.serialized_type!r}"
             )
-        data.pop("compress", None)
+        tables = data.pop("compress", None)
         networks = {key: data.pop(key, None) for key in _NETWORK_KEYS}
         embedding = data.pop("type_embedding")
         data.setdefault("use_tebd_bias", True)
         descriptor = cls(**data)
         descriptor.se_atten.load_networks(networks)
         descriptor.type_embedding = TypeEmbedNet.deserialize(embedding)
+        if tables is not None:
+            descriptor.se_atten.load_compression(tables)
         return descriptor
 
 

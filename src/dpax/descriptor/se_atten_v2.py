@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from dpax.descriptor.dpa1 import DescrptDPA1
+from dpax.errors import InputError
 from dpax.nn.initial import Seed
 
 
@@ -11,6 +12,9 @@ class DescrptSeAttenV2(DescrptDPA1):
     """`DescrptDPA1` with `tebd_input_mode="strip"` and `smooth_type_embedding=True`.
 
     Args are those of `DescrptDPA1` without these two.
+
+    Raises:
+        InputError: as `DescrptDPA1`, and for `stripped_type_embedding=False`.
     """
 
     serialized_type: ClassVar[str] = "se_atten_v2"
@@ -53,6 +57,10 @@ class DescrptSeAttenV2(DescrptDPA1):
         empty_slots: str = "dense",
         attn_norm: str = "sum",
     ):
+        if stripped_type_embedding is False:
+            raise InputError(
+                "se_atten_v2 always has a stripped type embedding; take DescrptDPA1 (se_atten) for 'concat'"
+            )
         super().__init__(
             rcut,
             rcut_smth,

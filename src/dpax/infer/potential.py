@@ -16,7 +16,7 @@ from jaxtyping import PyTree
 from dpax.data import CapacityPlanner, Frame, frame_from_atoms
 from dpax.errors import InputError
 from dpax.geometry.cell import volume
-from dpax.geometry.neighbors import Neighborhoods, find_edges, neighbor_counts, pack, slots_needed
+from dpax.geometry.neighbors import EdgeList, Neighborhoods, find_edges, neighbor_counts, pack, slots_needed
 from dpax.model.derivatives import (
     Prediction,
     atomic_virials_from,
@@ -32,6 +32,8 @@ from dpax.model.potential import EnergyModel, ModelWeights
 
 _ATOMS_AT_ONCE = 8192
 """Frames are put together up to this many atoms."""
+_PROGRAMS = 32
+"""Array sizes to compile for before one size must serve structures much smaller than it."""
 _VOIGT = ((0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1))
 """Rows and columns of xx, yy, zz, yz, xz, xy."""
 
@@ -105,6 +107,10 @@ class Potential:
         self._derived = jax.jit(_derive, static_argnames=("n_frames", "atomic_virials"))
         self._hessian = jax.jit(partial(self._compute, function=hessian))
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Potential":
+        """The potential itself: it never changes, and a copy would compile everything again."""
+        return self
+
     @property
     def type_map(self) -> tuple[str, ...]:
         """Element symbols that the potential knows."""
@@ -126,7 +132,7 @@ class Potential:
 
     @cached_property
     def _planner(self) -> CapacityPlanner:
-        return CapacityPlanner(atom_multiple=self._mesh.size)
+        return CapacityPlanner(atom_multiple=self._mesh.size, programs=_PROGRAMS)
 
     def _weights(self, state: PyTree) -> ModelWeights:
         return nnx.merge(self._graph, state).weights()
@@ -152,40 +158,57 @@ class Potential:
             atomic_virials: compute each atom's share of the virial too.
 
         Raises:
-            InputError: an element that the potential does not know, or atoms at the same position.
+            InputError: an element that the potential does not know, atoms at the same position, or a
+                structure without atoms; in a list the message says which structure.
         """
         if isinstance(structures, (ase.Atoms, Frame)):
-            return self.evaluate([structures], atomic_virials=atomic_virials)[0]
-        frames = [self._frame(structure) for structure in structures]
+            return self._evaluate([self._frame(structures)], atomic_virials)[0]
+        frames = [self._frame(structure, f"structure {n}") for n, structure in enumerate(structures)]
+        return self._evaluate(frames, atomic_virials)
+
+    def hessian(self, structure: ase.Atoms | Frame) -> np.ndarray:
+        """Second derivatives of the energy with respect to the positions, [3·atoms, 3·atoms], eV/Å².
+
+        Every number of atoms has a program of its own: each atom that only pads the array would cost as
+        much as a real one.
+
+        Raises:
+            InputError: as `evaluate`.
+        """
+        frame = self._frame(structure)
+        n = len(frame.types)
+        planner = CapacityPlanner(atom_multiple=self._mesh.size)
+        with _precision(self.model):
+            rows = self._hessian(self._state, self._pack([frame], planner))
+        return np.asarray(rows, np.float64)[:n, :, :n].reshape(3 * n, 3 * n)
+
+    def _frame(self, structure: ase.Atoms | Frame, name: str = "structure") -> Frame:
+        if not isinstance(structure, Frame):
+            return frame_from_atoms(structure, self.type_map, source=name)
+        if structure.types.max() >= len(self.type_map):
+            raise InputError(
+                f"{structure.source}: has type {structure.types.max()}; the potential's types are "
+                f"0 to {len(self.type_map) - 1}: {' '.join(self.type_map)}"
+            )
+        return structure
+
+    def _pack(self, frames: Sequence[Frame], planner: CapacityPlanner) -> Neighborhoods:
+        edges = [_edges(frame, self.rcut) for frame in frames]
+        slots = max(
+            slots_needed(neighbor_counts(e.i, len(f.types))) for e, f in zip(edges, frames, strict=True)
+        )
+        capacity = planner.fit(sum(len(f.types) for f in frames), slots)
+        return pack(edges, [f.types for f in frames], capacity, self.model.dtype)
+
+    def _evaluate(self, frames: Sequence[Frame], atomic_virials: bool) -> list[Evaluation]:
         results: list[Evaluation] = []
         with _precision(self.model):
             for group in _groups(frames):
                 results += self._evaluate_group(group, atomic_virials)
         return results
 
-    def hessian(self, structure: ase.Atoms | Frame) -> np.ndarray:
-        """Second derivatives of the energy with respect to the positions, [3·atoms, 3·atoms], eV/Å²."""
-        frame = self._frame(structure)
-        n = len(frame.types)
-        with _precision(self.model):
-            rows = self._hessian(self._state, self._pack([frame]))
-        return np.asarray(rows, np.float64)[:n, :, :n].reshape(3 * n, 3 * n)
-
-    def _frame(self, structure: ase.Atoms | Frame) -> Frame:
-        if isinstance(structure, Frame):
-            return structure
-        return frame_from_atoms(structure, self.type_map, source="structure")
-
-    def _pack(self, frames: Sequence[Frame]) -> Neighborhoods:
-        edges = [find_edges(f.positions, f.cell, f.pbc, self.rcut) for f in frames]
-        slots = max(
-            slots_needed(neighbor_counts(e.i, len(f.types))) for e, f in zip(edges, frames, strict=True)
-        )
-        capacity = self._planner.fit(sum(len(f.types) for f in frames), slots)
-        return pack(edges, [f.types for f in frames], capacity, self.model.dtype)
-
     def _evaluate_group(self, frames: Sequence[Frame], atomic_virials: bool) -> list[Evaluation]:
-        neighborhoods = self._pack(frames)
+        neighborhoods = self._pack(frames, self._planner)
         energies, gradient = self._edge_gradients(self._state, neighborhoods)
         # Frames come in groups of any number: rounding it up keeps the programs few.
         n_frames = 1 << (len(frames) - 1).bit_length()
@@ -236,6 +259,13 @@ def _precision(model: EnergyModel) -> Iterator[None]:
     wide = any(dtype == np.float64 for dtype in (model.dtype, model.fitting.net.dtype))
     with jax.enable_x64(wide):
         yield
+
+
+def _edges(frame: Frame, cutoff: float) -> EdgeList:
+    try:
+        return find_edges(frame.positions, frame.cell, frame.pbc, cutoff)
+    except InputError as error:
+        raise InputError(f"{frame.source}: {error}") from None
 
 
 def _derive(

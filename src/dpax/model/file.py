@@ -29,7 +29,13 @@ def save_model(path: str | os.PathLike, model: EnergyModel, provenance: dict) ->
         path: usually ends in `.dpax`.
         model: the model.
         provenance: JSON-able facts of where it comes from.
+
+    Raises:
+        InputError: the folder does not exist.
     """
+    path = Path(path)
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"{path}: the folder {path.parent} does not exist; make it first")
     arrays: dict[str, np.ndarray] = {}
     tree = _take_arrays(model.serialize(), "", arrays)
     header = {
@@ -38,7 +44,6 @@ def save_model(path: str | os.PathLike, model: EnergyModel, provenance: dict) ->
         "model": json.dumps(tree),
         "provenance": json.dumps(provenance),
     }
-    path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         save_file(arrays, temporary, metadata=header)
@@ -71,10 +76,14 @@ def load_model(path: str | os.PathLike) -> tuple[EnergyModel, dict]:
     header, arrays = _read(path, with_arrays=True)
     try:
         return EnergyModel.deserialize(_put_arrays(header["model"], arrays)), header["provenance"]
-    except KeyError as error:
-        raise InputError(
-            f"{path}: the model file lacks {error}; it is damaged, or not written by dpax"
-        ) from None
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: {_damaged(error)}") from error
+
+
+def _damaged(error: Exception) -> str:
+    return f"the model file is damaged, or not written by dpax ({type(error).__name__}: {error})"
 
 
 def _read(path: str | os.PathLike, with_arrays: bool) -> tuple[dict, dict[str, np.ndarray]]:
@@ -92,12 +101,16 @@ def _read(path: str | os.PathLike, with_arrays: bool) -> tuple[dict, dict[str, n
         raise InputError(
             f"{path}: a safetensors file, but not a dpax model; models are written by `dpax train`"
         )
-    if int(header["version"]) > VERSION:
+    try:
+        version = int(header["version"])
+        parsed = {key: json.loads(header[key]) for key in ("model", "provenance")}
+    except (KeyError, ValueError) as error:
+        raise InputError(f"{path}: {_damaged(error)}") from error
+    if version > VERSION:
         raise InputError(
-            f"{path}: format version {header['version']}; this dpax reads 1 to {VERSION}: upgrade it"
+            f"{path}: format version {version}; this dpax reads up to {VERSION}: install a newer one"
         )
-    parsed = {key: json.loads(header[key]) for key in ("model", "provenance")}
-    return {"version": int(header["version"]), **parsed}, arrays
+    return {"version": version, **parsed}, arrays
 
 
 def _take_arrays(tree: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
@@ -107,7 +120,7 @@ def _take_arrays(tree: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(tree, (list, tuple)):
         return [_take_arrays(value, f"{path}/{index}", arrays) for index, value in enumerate(tree)]
     if isinstance(tree, np.ndarray):
-        name = path.strip("/").replace("/@variables/", "/")
+        name = path.replace("/@variables/", "/").strip("/")
         known = tree.dtype.kind in "fiub" and tree.dtype.isbuiltin == 1
         arrays[name] = np.ascontiguousarray(tree if known else tree.astype(np.float32))
         return {_NAME_OF_ARRAY: name}

@@ -19,6 +19,7 @@ _NEUTRAL = {
     "layer_name": None,
     "use_aparam_as_mask": False,
     "spin": None,
+    "atom_ener": [],
 }
 
 
@@ -34,7 +35,6 @@ class EnergyFitting(Module):
         precision: of the arrays.
         trainable: one flag, or one per layer, the last included.
         rcond: cut-off of small singular values in the fit of the energy bias.
-        atom_ener: energies of isolated atoms that are held fixed, eV; None where free.
         type_map: element symbols of the types.
         seed: None for fresh entropy.
     """
@@ -49,7 +49,6 @@ class EnergyFitting(Module):
         precision: str = "float64",
         trainable: bool | Sequence[bool] = True,
         rcond: float | None = None,
-        atom_ener: Sequence[float | None] = (),
         type_map: Sequence[str] | None = None,
         seed: Seed = None,
     ):
@@ -61,7 +60,6 @@ class EnergyFitting(Module):
         self.precision = precision
         self.trainable = trainable if isinstance(trainable, bool) else tuple(trainable)
         self.rcond = rcond
-        self.atom_ener = tuple(atom_ener)
         self.type_map = None if type_map is None else tuple(type_map)
         self.net: Any = FittingNet(
             dim_descrpt,
@@ -99,7 +97,6 @@ class EnergyFitting(Module):
             "exclude_types": [],
             "trainable": [flags] * (len(self.neuron) + 1) if isinstance(flags, bool) else list(flags),
             "type_map": None if self.type_map is None else list(self.type_map),
-            "atom_ener": list(self.atom_ener),
             "nets": {
                 "@class": "NetworkCollection",
                 "@version": 1,
@@ -137,13 +134,17 @@ class EnergyFitting(Module):
                 raise InputError(
                     f"the model's fitting net has {key} = {data[key]}, which dpax does not read yet"
                 )
+        if any(energy is not None for energy in data.get("atom_ener") or ()):
+            # DeePMD-kit then subtracts the net's value for a descriptor of zeros.
+            raise InputError(
+                f"the model's fitting net has atom_ener = {data['atom_ener']}, which dpax does not read yet"
+            )
         nets, arrays = data.pop("nets"), data.pop("@variables", {})
         if not data.pop("mixed_types", True):
             raise InputError("the model has one fitting net for each type; DPA-1 models have one for all")
         for key in (*_NEUTRAL, "var_name", "dim_out", "exclude_types"):
             data.pop(key, None)
         data["trainable"] = True if data.get("trainable") is None else data["trainable"]
-        data["atom_ener"] = data.get("atom_ener") or ()
         fitting = cls(**data)
         fitting.net = FittingNet.deserialize(take(nets, "NetworkCollection", 1)["networks"][0])
         bias = arrays.get("bias_atom_e")

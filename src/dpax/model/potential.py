@@ -115,7 +115,6 @@ class EnergyModel(Module):
             precision=net.precision,
             trainable=net.trainable,
             rcond=net.rcond,
-            atom_ener=net.atom_ener,
             type_map=settings.type_map,
             seed=child_seed(seed, 1) if net.seed is None else net.seed,
         )

@@ -34,6 +34,7 @@ class FittingSettings(Settings):
         "dim_case_embd": Refused((0,)),
         "layer_name": Refused((None, [])),
         "use_aparam_as_mask": Refused((False,)),
+        "atom_ener": Refused((None, [])),
     }
 
     type: Annotated[Literal["ener"], BeforeValidator(_energy_type)] = Field(
@@ -56,9 +57,6 @@ class FittingSettings(Settings):
     )
     seed: int | None = Field(
         default=None, ge=0, description="Seed of the net's initial weights. Unset: training.seed."
-    )
-    atom_ener: tuple[float | None, ...] = Field(
-        default=(), description="Energy of an isolated atom of each type (null: not fixed), eV."
     )
 
     @field_validator("trainable")
@@ -137,16 +135,6 @@ class ModelSettings(Settings):
         if unknown:
             raise ValueError(
                 f"exclude_types names type {unknown[0]}, but type_map has types 0 to {len(type_map) - 1}"
-            )
-        return value
-
-    @field_validator("fitting_net")
-    @classmethod
-    def _one_energy_per_type(cls, value: FittingSettings, info: Any) -> FittingSettings:
-        type_map = info.data.get("type_map")
-        if type_map and value.atom_ener and len(value.atom_ener) != len(type_map):
-            raise ValueError(
-                f"atom_ener has {len(value.atom_ener)} energies for the {len(type_map)} types of type_map"
             )
         return value
 

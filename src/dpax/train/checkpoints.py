@@ -1,6 +1,7 @@
 """Checkpoints: the whole state of a training, stored by orbax, verified when read."""
 
 import hashlib
+import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -31,15 +32,21 @@ class Checkpoints:
     """The checkpoints in a folder.
 
     Args:
-        folder: made when the first checkpoint is written.
+        folder: made if it is not there, unless it is only read.
         keep: how many of the latest are kept; None keeps all.
+        read_only: change nothing: whatever is half-written may belong to a training under way.
     """
 
-    def __init__(self, folder: Path, keep: int | None = None):
+    def __init__(self, folder: Path, keep: int | None = None, *, read_only: bool = False):
         # orbax tells of its every move; users hear of checkpoints from the training itself.
         logging.getLogger("absl").setLevel(logging.ERROR)
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, enable_async_checkpointing=False, create=True, cleanup_tmp_directories=True
+            max_to_keep=None if read_only else keep,
+            enable_async_checkpointing=False,
+            create=not read_only,
+            cleanup_tmp_directories=not read_only,
+            read_only=read_only,
+            save_interval_steps=0 if read_only else 1,
         )
         self.folder = folder
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options, item_names=_ITEMS)
@@ -55,16 +62,21 @@ class Checkpoints:
         return sorted(self._manager.all_steps())
 
     def save(self, step: int, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint; one that is there for this step is replaced."""
-        meta = {**checkpoint.meta, "digest": _digest(checkpoint.arrays)}
-        if step in self._manager.all_steps():
-            self._manager.delete(step)
+        """Write a checkpoint of a step that is later than all others."""
+        meta = {**checkpoint.meta, "digest": _digest(checkpoint)}
         self._manager.save(
             step,
+            force=True,
             args=ocp.args.Composite(
                 arrays=ocp.args.StandardSave(checkpoint.arrays), meta=ocp.args.JsonSave(meta)
             ),
         )
+
+    def drop_after(self, step: int) -> None:
+        """Remove the checkpoints of later steps: damaged ones, which a resumed training passes again."""
+        for later in self.steps():
+            if later > step:
+                self._manager.delete(later)
 
     def restore(self, step: int) -> Checkpoint:
         """Read one checkpoint.
@@ -86,9 +98,11 @@ class Checkpoints:
             raise InputError(
                 f"{self.folder / str(step)}: damaged checkpoint ({type(error).__name__})"
             ) from None
-        if meta.pop("digest", None) != _digest(arrays):
+        digest = meta.pop("digest", None)
+        checkpoint = Checkpoint(arrays, meta)
+        if digest != _digest(checkpoint):
             raise InputError(f"{self.folder / str(step)}: damaged checkpoint (its contents have changed)")
-        return Checkpoint(arrays, meta)
+        return checkpoint
 
     def latest(self, warn: Callable[[str], None]) -> Checkpoint:
         """Read the latest checkpoint that is not damaged; tell of each that is.
@@ -96,12 +110,16 @@ class Checkpoints:
         Raises:
             InputError: there is none.
         """
-        for step in reversed(self.steps()):
+        steps = self.steps()
+        for step in reversed(steps):
             try:
                 return self.restore(step)
             except InputError as error:
-                warn(f"{error}; trying the one before")
-        raise InputError(f"{self.folder}: no usable checkpoint; start the training anew without --restart")
+                warn(f"{error}; trying the one before" if step != steps[0] else str(error))
+        raise InputError(
+            f"{self.folder}: no usable checkpoint; start the training anew with --overwrite, or in another "
+            "folder"
+        )
 
 
 def named_arrays(tree: PyTree, prefix: str) -> dict[str, np.ndarray]:
@@ -131,10 +149,10 @@ def from_named_arrays(template: PyTree, prefix: str, arrays: Mapping[str, np.nda
     return jax.tree_util.tree_map_with_path(take, template)
 
 
-def _digest(arrays: Mapping[str, np.ndarray]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
+def _digest(checkpoint: Checkpoint) -> str:
+    digest = hashlib.sha256(json.dumps(checkpoint.meta, sort_keys=True).encode())
+    for name in sorted(checkpoint.arrays):
+        array = np.ascontiguousarray(checkpoint.arrays[name])
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()

@@ -2,10 +2,12 @@
 
 import math
 import secrets
+import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from dpax.train.run import RunFolder
 from dpax.train.schedule import make_schedule
 from dpax.train.settings import InputSettings
 from dpax.train.setup import Data, check_labels, data_statistics, initial_model, open_data, provenance
+from dpax.train.statistics import write_statistics
 from dpax.train.step import TrainState, make_functions, replicated
 from dpax.train.validation import ErrorMeans, validation_error
 
@@ -42,8 +45,8 @@ class TrainResult:
     run_dir: Path
     step: int
     """Steps done."""
-    interrupted: bool
-    """Whether it was asked to stop before its end."""
+    signal: int | None
+    """The signal that stopped it before its end; None if it came to its end."""
     best_step: int | None
     """The step of best.dpax; None without validation data."""
 
@@ -70,14 +73,16 @@ def train(
     """Train a model.
 
     The run's folder gets `input.json` (the settings as resolved), the learning curve (`lcurve.out` and
-    `log.jsonl`), `checkpoints/`, `best.dpax` and `model.dpax`. Ctrl-C or SIGTERM stops after the step under
-    way and a checkpoint.
+    `log.jsonl`), `checkpoints/`, `best.dpax` and `model.dpax`. It is made only when settings, data,
+    statistics and the first batch were found good. From then on Ctrl-C or SIGTERM stops after the step under
+    way and a checkpoint; before, there is nothing to be saved.
 
     Args:
         settings: a whole input.
         run_dir: the run's folder.
         base: folder that relative paths in the settings start from; the working directory by default.
-        restart: go on from the last checkpoint of the run, bit for bit as if it had not stopped.
+        restart: go on from the last checkpoint of the run, bit for bit as if it had not stopped; from the
+            beginning if there is none yet.
         overwrite: replace a run that is there.
         reporter: told of the progress.
         devices: JAX devices that share the work; all local ones by default.
@@ -86,9 +91,9 @@ def train(
         InputError: settings or data are wrong, the folder holds a run, or the loss is no longer finite.
     """
     # The worker threads make NumPy arrays only, so this thread's precision is all that matters.
-    with jax.enable_x64(settings.model.needs_x64), listening() as interrupt:
+    with jax.enable_x64(settings.model.needs_x64):
         training = Training(settings, RunFolder(Path(run_dir)), base, reporter or Silent(), devices)
-        return training.run(interrupt, restart=restart, overwrite=overwrite)
+        return training.run(restart=restart, overwrite=overwrite)
 
 
 class Training:
@@ -120,6 +125,7 @@ class Training:
         self.reporter = reporter
         self.mesh = make_mesh(devices)
         self.progress = Progress()
+        self.saved: int | None = None  # step of the last checkpoint
         self.schedule = make_schedule(settings.learning_rate, settings.training.numb_steps)
         type_map = settings.model.type_map
         self.data = open_data(settings.training.training_data, type_map, base)
@@ -127,63 +133,69 @@ class Training:
         self.valid = None if valid is None else open_data(valid, type_map, base)
         check_labels(settings, self.data)
 
-    def run(self, interrupt: Interrupt, *, restart: bool, overwrite: bool) -> TrainResult:
+    def run(self, *, restart: bool, overwrite: bool) -> TrainResult:
         """Train from the beginning or from the last checkpoint to the end, or until interrupted."""
-        training = self.settings.training
         with ExitStack() as stack:
-            checkpoint = self._prepare(stack, restart, overwrite)
-            self._build(checkpoint)
-            curve = self._open_curve(stack)
-            loader = stack.enter_context(self._open_loader())
-            first = self.progress.step
-            self.reporter.start(self.settings, training.numb_steps, first)
-            stack.callback(self.reporter.finish)
-            clock, counted = time.monotonic(), first
-            while self.progress.step < training.numb_steps and interrupt.signal is None:
-                batch, self.order_state = next(loader)
-                lr, errors = self._step(batch)
-                done = self.progress.step
-                if done == 1 or done % training.disp_freq == 0:
-                    speed = (done - counted) / (time.monotonic() - clock)
-                    self._display(curve, batch.labels, lr, errors, speed)
-                    clock, counted = time.monotonic(), done
-                if self.valid is not None and done % self.settings.valid_freq == 0:
-                    self._validate(curve)
-                if done % training.save_freq == 0:
-                    self._save()
-                self.reporter.tick(done)
-            return self._finish(curve, interrupt)
+            checkpoint = self._read_run(restart, overwrite)
+            self.build(checkpoint)
+            loader = stack.enter_context(self.open_loader())
+            # The first batch shows what is wrong with the data: nothing is written before.
+            first = next(loader)
+            interrupt = stack.enter_context(listening())
+            curve = self._open_folder(stack, restart)
+            self._train(curve, chain([first], loader), interrupt)
+            return self._finish(interrupt)
+
+    def _train(self, curve: LearningCurve, batches: Iterator[Any], interrupt: Interrupt) -> None:
+        """Step until the end or an interrupt."""
+        training = self.settings.training
+        clock, counted = time.monotonic(), self.progress.step
+        while self.progress.step < training.numb_steps and interrupt.signal is None:
+            batch, order_state = next(batches)
+            lr, errors = self.step(batch)
+            self.order_state, self.planner_state = order_state, self.planner.state()
+            done = self.progress.step
+            if done == 1 or done % training.disp_freq == 0:
+                speed = (done - counted) / (time.monotonic() - clock)
+                self._display(curve, batch.labels, lr, errors, speed)
+                clock, counted = time.monotonic(), done
+            if self.valid is not None and (
+                done % self.settings.valid_freq == 0 or done == training.numb_steps
+            ):
+                self._validate(curve)
+            if done % training.save_freq == 0:
+                self._save()
+            self.reporter.tick(done)
 
     # Preparation
 
-    def _prepare(self, stack: ExitStack, restart: bool, overwrite: bool) -> Checkpoint | None:
-        """Make or open the run's folder; with `restart` read the last good checkpoint."""
-        if restart:
-            before = self.folder.read_settings()
-            if before.model != self.settings.model:
-                raise InputError(
-                    f"{self.folder.input} was started with another model section; a restart must keep the "
-                    "model. Use the same, or start anew in another folder"
-                )
-        else:
-            self.folder.prepare_new(self.settings.training.disp_file, overwrite)
-        keep = self.settings.training.max_ckpt_keep
-        self.checkpoints = stack.enter_context(Checkpoints(self.folder.checkpoints, keep))
-        checkpoint = self.checkpoints.latest(self.reporter.message) if restart else None
-        if checkpoint is not None:
-            seed = {"seed": checkpoint.meta["seed"]}
-            training = self.settings.training.model_copy(update=seed)
-            self.settings = self.settings.model_copy(update={"training": training})
-        self.folder.write_settings(self.settings)
-        return checkpoint
+    def _read_run(self, restart: bool, overwrite: bool) -> Checkpoint | None:
+        """See that a run may begin here, or with `restart` read the last good checkpoint."""
+        if not restart:
+            self.folder.check_new(overwrite)
+            return None
+        before = self.folder.read_settings()
+        if before.model != self.settings.model:
+            changes = _differences(before.model.resolved(), self.settings.model.resolved(), "model")
+            raise InputError(
+                f"{self.folder.input}: the run was started with another model section: {', '.join(changes)}. "
+                "A restart must keep the model: undo the change, or start anew in another folder"
+            )
+        # The run's seed, which it may have drawn itself, is a part of what is continued.
+        training = self.settings.training.model_copy(update={"seed": before.training.seed})
+        self.settings = self.settings.model_copy(update={"training": training})
+        if not self.folder.checkpoints.is_dir():
+            return None
+        with Checkpoints(self.folder.checkpoints, read_only=True) as checkpoints:
+            return checkpoints.latest(self.reporter.message) if checkpoints.steps() else None
 
-    def _build(self, checkpoint: Checkpoint | None) -> None:
+    def build(self, checkpoint: Checkpoint | None = None) -> None:
         """The model, the compiled functions and the state of everything that moves."""
         seed = self.settings.training.seed
         assert seed is not None
-        statistics = data_statistics(self.settings, self.data, self.folder.statistics)
-        self._warn_of_neighbors(statistics.sel, statistics.max_neighbors, statistics.crowded)
-        model = initial_model(self.settings, statistics, seed)
+        self.statistics = data_statistics(self.settings, self.data, self.folder.statistics)
+        self._warn_of_neighbors()
+        model = initial_model(self.settings, self.statistics, seed)
         self.planner = CapacityPlanner(atom_multiple=_ATOM_MULTIPLE * self.mesh.size)
         self.valid_planner = CapacityPlanner(atom_multiple=_ATOM_MULTIPLE * self.mesh.size)
         rule = self.settings.training.training_data
@@ -195,12 +207,13 @@ class Training:
             model = restored_model(model, checkpoint)
             meta = checkpoint.meta
             self.progress = Progress(**meta["progress"])
+            self.saved = self.progress.step
             self.order.restore(meta["order"])
             self.planner.restore(meta["planner"])
             self.valid_planner.restore(meta["valid_planner"])
             if self.valid is not None and meta["valid_order"] is not None:
                 self.valid_order.restore(meta["valid_order"])
-        self.order_state = self.order.state()
+        self.order_state, self.planner_state = self.order.state(), self.planner.state()
         self.bias = np.array(model.bias)
         self.dtype = model.dtype
         self.rcut = model.rcut
@@ -217,29 +230,42 @@ class Training:
             optimizer = from_named_arrays(self.state.optimizer, "optimizer", checkpoint.arrays)
             self.state = replicated(TrainState(self.state.params, optimizer), self.mesh)
 
-    def _warn_of_neighbors(self, sel: int, most: int, crowded: str) -> None:
+    def _warn_of_neighbors(self) -> None:
+        sel, most = self.statistics.sel, self.statistics.max_neighbors
         if most > sel:
             self.reporter.message(
-                f"warning: {crowded}: an atom has {most} neighbours, more than sel = {sel}; dpax uses all of "
-                f"them, DeePMD-kit would drop some. Set sel to at least {most}"
+                f"warning: {self.statistics.crowded}: an atom has {most} neighbours, more than sel = {sel}; "
+                f"dpax uses all of them, DeePMD-kit would drop some. Set sel to at least {most}"
             )
 
-    def _open_curve(self, stack: ExitStack) -> LearningCurve:
+    def _open_folder(self, stack: ExitStack, restart: bool) -> LearningCurve:
+        """Make the folder of a new run, or that of an old one ready to go on."""
+        training, first = self.settings.training, self.progress.step
+        if not restart:
+            self.folder.prepare_new(training.disp_file)
+        self.folder.write_settings(self.settings)
+        write_statistics(self.folder.statistics, self.statistics)
+        self.checkpoints = stack.enter_context(Checkpoints(self.folder.checkpoints, training.max_ckpt_keep))
+        self.checkpoints.drop_after(first)
+        curve = stack.enter_context(self._open_curve())
+        self.reporter.start(self.settings, training.numb_steps, first)
+        stack.callback(self.reporter.finish)
+        return curve
+
+    def _open_curve(self) -> LearningCurve:
         loss = self.settings.loss
         virial = bool(loss.start_pref_v or loss.limit_pref_v) and "virial" in self.data.labels
         atomic = bool(loss.start_pref_ae or loss.limit_pref_ae) and "atom_energies" in self.data.labels
-        lcurve = self.folder.path / self.settings.training.disp_file
-        return stack.enter_context(
-            LearningCurve(
-                lcurve,
-                self.folder.log,
-                shown_errors(virial, atomic),
-                self.valid is not None,
-                self.progress.step,
-            )
+        return LearningCurve(
+            self.folder.path / self.settings.training.disp_file,
+            self.folder.log,
+            shown_errors(virial, atomic),
+            self.valid is not None,
+            self.progress.step,
         )
 
-    def _open_loader(self) -> BatchLoader:
+    def open_loader(self) -> BatchLoader:
+        """The batches of the training, from where it stands."""
         return BatchLoader(self.data.systems, self.order, self.rcut, self.planner, self.dtype)
 
     # Steps
@@ -252,17 +278,24 @@ class Training:
         nb = batch.neighborhoods
         return without_bias(batch.labels, np.asarray(nb.types), np.asarray(nb.frames), self.bias, self.dtype)
 
-    def _step(self, batch: Batch) -> tuple[float, Errors]:
+    def step(self, batch: Batch) -> tuple[float, Errors]:
+        """Take a step.
+
+        Returns:
+            The learning rate, and the errors before the step.
+
+        Raises:
+            InputError: the loss is not finite.
+        """
         lr, weights = self._weights()
         labels = self._labels(batch)
         self.state, errors = self.functions.step(self.state, batch.neighborhoods, labels, weights, lr)
         errors = jax.device_get(errors)
         if not math.isfinite(errors.loss):
-            kept = self.checkpoints.steps()
-            last = f"the last checkpoint is that of step {kept[-1]}" if kept else "there is no checkpoint yet"
             raise InputError(
                 f"step {self.progress.step + 1}: the loss is no longer finite, with "
-                f"{', '.join(batch.sources)}. Look at these frames, or lower learning_rate.start_lr; {last}"
+                f"{', '.join(batch.sources)}. Look at these frames, or lower learning_rate.start_lr. "
+                f"{self._last_checkpoint()}"
             )
         self.progress.step += 1
         return lr, errors
@@ -322,6 +355,7 @@ class Training:
     # Saving
 
     def _save(self) -> None:
+        self._check_weights()
         arrays = {
             **named_arrays(self.state.params, "params"),
             **self.fixed,
@@ -332,30 +366,42 @@ class Training:
             "seed": self.settings.training.seed,
             "order": self.order_state,
             "valid_order": None if self.valid is None else self.valid_order.state(),
-            "planner": self.planner.state(),
+            "planner": self.planner_state,
             "valid_planner": self.valid_planner.state(),
             "bias": list(map(float, self.bias)),
+            "sel": self.statistics.sel,
         }
         self.checkpoints.save(self.progress.step, Checkpoint(arrays, meta))
+        self.saved = self.progress.step
+
+    def _check_weights(self) -> None:
+        """A gradient can be infinite where the loss is not: such weights must not replace good ones."""
+        if not all(np.isfinite(array).all() for array in jax.tree.leaves(jax.device_get(self.state.params))):
+            raise InputError(
+                f"step {self.progress.step}: the weights are no longer finite; lower learning_rate.start_lr. "
+                f"{self._last_checkpoint()}"
+            )
+
+    def _last_checkpoint(self) -> str:
+        if self.saved is None:
+            return "There is no checkpoint yet"
+        return f"The last checkpoint is that of step {self.saved}"
 
     def _write_model(self, path: Path, errors: Mapping[str, float] | None = None) -> None:
         facts = provenance(self.settings, self.data, self.progress.step, errors)
         save_model(path, self.functions.model(self.state.params), facts)
 
-    def _finish(self, curve: LearningCurve, interrupt: Interrupt) -> TrainResult:
+    def _finish(self, interrupt: Interrupt) -> TrainResult:
         step = self.progress.step
-        interrupted = interrupt.signal is not None and step < self.settings.training.numb_steps
-        if not interrupted and self.valid is not None and step % self.settings.valid_freq:
-            self._validate(curve)
+        if step != self.saved:
             self._save()
-        elif step not in self.checkpoints.steps():
-            self._save()
-        if interrupted:
-            self.reporter.finish(f"stopped at step {step} after a checkpoint; go on with --restart")
-        else:
-            self._write_model(self.folder.model)
-            self.reporter.finish(f"{step} steps done; the model is {self.folder.model}")
-        return TrainResult(self.folder.path, step, interrupted, self.progress.best_step)
+        if interrupt.signal is not None and step < self.settings.training.numb_steps:
+            name = signal.Signals(interrupt.signal).name
+            self.reporter.finish(f"{name}: stopped at step {step} after a checkpoint; go on with --restart")
+            return TrainResult(self.folder.path, step, interrupt.signal, self.progress.best_step)
+        self._write_model(self.folder.model)
+        self.reporter.finish(f"{step} steps done; the model is {self.folder.model}")
+        return TrainResult(self.folder.path, step, None, self.progress.best_step)
 
 
 _UNITS = {"rmse_e": "eV/atom", "rmse_f": "eV/Å", "rmse_v": "eV/atom"}
@@ -373,3 +419,13 @@ def restored_model(model: EnergyModel, checkpoint: Checkpoint) -> EnergyModel:
     restored = nnx.merge(graph, *jax.tree.map(jax.numpy.asarray, (params, fixed)))
     restored.bias = tuple(checkpoint.meta["bias"])
     return restored
+
+
+def _differences(before: Any, now: Any, path: str) -> list[str]:
+    """What differs between two trees of plain settings."""
+    if before == now:
+        return []
+    if not (isinstance(before, dict) and isinstance(now, dict)):
+        return [f"{path} was {before!r} and is now {now!r}"]
+    keys = dict.fromkeys([*before, *now])
+    return [text for key in keys for text in _differences(before.get(key), now.get(key), f"{path}.{key}")]

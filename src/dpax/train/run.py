@@ -47,20 +47,30 @@ class RunFolder:
         """The model with the smallest error on validation data."""
         return self.path / "best.dpax"
 
-    def prepare_new(self, disp_file: str, overwrite: bool) -> None:
-        """Make the folder for a new run.
+    def check_new(self, overwrite: bool) -> None:
+        """See whether a new run may be put here; nothing is changed.
 
         Raises:
-            InputError: it holds a run already, or other files, and `overwrite` is not given.
+            InputError: the folder holds a run already, or other files, and `overwrite` is not given; or it
+                cannot be made.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise InputError(f"{self.path} is a file; give a folder for the run with -o")
+        place = next(p for p in (self.path, *self.path.absolute().parents) if p.exists())
+        if not place.is_dir():
+            raise InputError(f"{place} is a file; give a folder for the run with -o")
+        if not os.access(place, os.W_OK):
+            raise InputError(f"{place}: nothing may be written here; give another folder with -o")
         if self.path.is_dir() and any(self.path.iterdir()) and not overwrite:
-            what = "already holds a run" if self.input.exists() else "is not empty"
+            if self.input.exists():
+                raise InputError(
+                    f"{self.path} already holds a run: continue it with --restart, replace it with "
+                    "--overwrite, or give another -o"
+                )
             raise InputError(
-                f"{self.path} {what}: continue it with --restart, replace it with --overwrite, or give "
-                "another -o"
+                f"{self.path} is not empty and holds no run: give another -o, or --overwrite to use it anyway"
             )
+
+    def prepare_new(self, disp_file: str) -> None:
+        """Make the folder for a new run; the files of a run that is there are removed."""
         lcurve = self.path / disp_file
         for file in (self.input, self.log, lcurve, self.checkpoints, self.model, self.best):
             shutil.rmtree(file) if file.is_dir() else file.unlink(missing_ok=True)

@@ -256,7 +256,11 @@ class TrainingSettings(Settings):
         ge=0,
         description="Seed of the order in which batches are drawn. Unset: one is drawn and noted in the run.",
     )
-    disp_file: str = Field(default="lcurve.out", min_length=1, description="File of the learning curve.")
+    disp_file: str = Field(
+        default="lcurve.out",
+        pattern=r"^[^/\\]+$",
+        description="File of the learning curve, in the folder of the run.",
+    )
     disp_freq: int = Field(default=1000, gt=0, description="Steps between two lines of the learning curve.")
     save_freq: int = Field(default=1000, gt=0, description="Steps between two checkpoints.")
     max_ckpt_keep: int = Field(

@@ -1,7 +1,7 @@
 """From settings to what a training works on: data, statistics and an initial model."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ from dpax.model.potential import EnergyModel, reinitialize
 from dpax.train.settings import DataSettings, InputSettings
 from dpax.train.statistics import (
     Statistics,
-    cached,
     compute_statistics,
+    fingerprint,
     largest_neighbor_count,
+    read_statistics,
     sampled_frames,
 )
 
@@ -79,8 +80,17 @@ def check_labels(settings: InputSettings, data: Data) -> None:
         raise InputError(f"the loss weighs {labels}, which no frame of the training data ({names}) has")
 
 
-def data_statistics(settings: InputSettings, data: Data, cache: Path) -> Statistics:
-    """Statistics of the training data, cached in a file beside the run."""
+def data_statistics(settings: InputSettings, data: Data, cache: Path | None = None) -> Statistics:
+    """Statistics of the training data.
+
+    Args:
+        settings: of the training.
+        data: to be looked at.
+        cache: a file of statistics that is used instead if it is of the same data and settings.
+
+    Raises:
+        InputError: a frame that cannot be read or used.
+    """
     model, descriptor = settings.model, settings.model.descriptor
     environment = EnvironmentStatistics(
         len(model.type_map),
@@ -89,23 +99,23 @@ def data_statistics(settings: InputSettings, data: Data, cache: Path) -> Statist
         descriptor.env_protection,
         ~kept_pairs(descriptor.exclude_types, len(model.type_map)),
     )
-    key = {
+    facts = {
         "environment": [descriptor.rcut, descriptor.rcut_smth, descriptor.sel, descriptor.env_protection],
         "excluded": descriptor.exclude_types,
         "type_map": model.type_map,
-        "systems": [(str(Path(s.name).absolute()), len(s), _last_change(Path(s.name))) for s in data.systems],
+        "systems": [(str(system.path.absolute()), _files(system.path)) for system in data.systems],
         "sample": [model.data_stat_nbatch, data.batch_sizes],
         "rcond": model.fitting_net.rcond,
     }
-
-    def compute() -> Statistics:
-        sel = descriptor.fixed_sel
-        if sel is None:
-            sel = automatic_sel(largest_neighbor_count(data.systems, descriptor.rcut), str(descriptor.sel))
-        frames = sampled_frames(data.systems, data.batch_sizes, model.data_stat_nbatch)
-        return compute_statistics(frames, environment, sel, model.fitting_net.rcond)
-
-    return cached(cache, key, compute)
+    name = fingerprint(facts)
+    known = None if cache is None else read_statistics(cache, name)
+    if known is not None:
+        return known
+    sel = descriptor.fixed_sel
+    if sel is None:
+        sel = automatic_sel(largest_neighbor_count(data.systems, descriptor.rcut), str(descriptor.sel))
+    frames = sampled_frames(data.systems, data.batch_sizes, model.data_stat_nbatch)
+    return replace(compute_statistics(frames, environment, sel, model.fitting_net.rcond), fingerprint=name)
 
 
 def initial_model(settings: InputSettings, statistics: Statistics, seed: int) -> EnergyModel:
@@ -125,10 +135,10 @@ def initial_model(settings: InputSettings, statistics: Statistics, seed: int) ->
     return model
 
 
-def _last_change(path: Path) -> float:
-    """When anything in a system was last written: statistics of data that have changed are not reused."""
-    files = [path, *(path.rglob("*") if path.is_dir() else ())]
-    return max((file.stat().st_mtime for file in files if file.exists()), default=0.0)
+def _files(path: Path) -> list[tuple[str, int, int]]:
+    """Names, sizes and times of a system's files: statistics of data that have changed are not reused."""
+    found = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in found]
 
 
 def provenance(

@@ -3,16 +3,18 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dpax.data import Frame, System
+from dpax.data import Frame, System, frame_edges
 from dpax.descriptor.environment import EnvironmentStatistics
-from dpax.geometry.neighbors import find_edges, neighbor_counts
+from dpax.geometry.neighbors import neighbor_counts
+
+_ARRAYS = ("mean", "stddev", "bias")
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Statistics:
     """Of the frames that were looked at."""
     crowded: str
     """The frame where an atom has as many."""
+    fingerprint: str = ""
+    """Of the data and settings that they were taken from."""
 
 
 def largest_neighbor_count(systems: Sequence[System], rcut: float) -> int:
@@ -39,7 +43,7 @@ def largest_neighbor_count(systems: Sequence[System], rcut: float) -> int:
     for system in systems:
         for index in range(len(system)):
             frame = system.frame(index)
-            edges = find_edges(frame.positions, frame.cell, frame.pbc, rcut)
+            edges = frame_edges(frame, rcut)
             largest = max(largest, int(neighbor_counts(edges.i, len(frame.types)).max(initial=0)))
     return largest
 
@@ -57,6 +61,11 @@ def compute_statistics(
 ) -> Statistics:
     """Pass over the frames once.
 
+    The bias of the types is fitted to the energies of the frames. Labels of atoms would tell it directly,
+    and DeePMD-kit has code for that, but its reader of data never delivers them there (it looks for
+    `atom_energy`, and the label is called `atom_ener`); so the models that it trains have the fitted bias,
+    and so have those of dpax. Only data that have nothing but atomic energies give their means.
+
     Args:
         frames: of the training data.
         environment: an empty accumulator.
@@ -67,7 +76,7 @@ def compute_statistics(
     counts, energies, atomic = [], [], np.zeros((ntypes, 2))
     largest, crowded = 0, ""
     for frame in frames:
-        edges = find_edges(frame.positions, frame.cell, frame.pbc, environment.rcut)
+        edges = frame_edges(frame, environment.rcut)
         environment.add(frame.types, edges.i, edges.j, edges.vectors)
         most = int(neighbor_counts(edges.i, len(frame.types)).max(initial=0))
         if most > largest:
@@ -79,11 +88,10 @@ def compute_statistics(
             atomic[:, 0] += np.bincount(frame.types, minlength=ntypes)
             atomic[:, 1] += np.bincount(frame.types, weights=frame.atom_energies, minlength=ntypes)
     mean, stddev = environment.mean_and_deviation(sel)
-    if atomic[:, 0].any():
-        # Labels of atoms tell the bias of their type directly, as in DeePMD-kit.
-        bias = atomic[:, 1] / np.maximum(atomic[:, 0], 1)
+    if energies:
+        bias = energy_bias(np.array(counts), np.array(energies), rcond)
     else:
-        bias = energy_bias(np.array(counts).reshape(-1, ntypes), np.array(energies), rcond)
+        bias = atomic[:, 1] / np.maximum(atomic[:, 0], 1)
     return Statistics(mean, stddev, bias, sel, largest, crowded)
 
 
@@ -100,40 +108,30 @@ def energy_bias(counts: np.ndarray, energies: np.ndarray, rcond: float | None = 
     Returns:
         [ntypes], eV.
     """
-    if len(energies) == 0:
-        return np.zeros(counts.shape[1])
     return np.linalg.lstsq(counts.astype(np.float64), energies, rcond=rcond)[0]
 
 
-def cached(path: Path, key: dict[str, Any], compute: Any) -> Statistics:
-    """The statistics stored in a file if they are those of `key`, or newly computed and stored.
+def fingerprint(facts: Mapping[str, Any]) -> str:
+    """A short name for JSON-able facts that statistics depend on."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 
-    Args:
-        path: a JSON file beside the run.
-        key: JSON-able facts that the statistics depend on.
-        compute: a function without arguments.
-    """
-    fingerprint = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()
+
+def read_statistics(path: Path, expected: str) -> Statistics | None:
+    """The statistics in a file, if they have the expected fingerprint."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if content["fingerprint"] == fingerprint:
-            arrays = {name: np.array(content[name]) for name in ("mean", "stddev", "bias")}
-            return Statistics(
-                **arrays, **{name: content[name] for name in ("sel", "max_neighbors", "crowded")}
-            )
-    except (OSError, ValueError, KeyError):
-        pass  # not there, or not ours: computed anew
-    statistics = compute()
-    content = {
-        "fingerprint": fingerprint,
-        "mean": statistics.mean.tolist(),
-        "stddev": statistics.stddev.tolist(),
-        "bias": statistics.bias.tolist(),
-        "sel": statistics.sel,
-        "max_neighbors": statistics.max_neighbors,
-        "crowded": statistics.crowded,
-    }
+        if content["fingerprint"] != expected:
+            return None
+        arrays = {name: np.array(content.pop(name), np.float64) for name in _ARRAYS}
+        return Statistics(**arrays, **content)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # not there, or not ours: to be computed anew
+
+
+def write_statistics(path: Path, statistics: Statistics) -> None:
+    """Write statistics to a JSON file for the next training on the same data."""
+    content = asdict(statistics)
+    content |= {name: content[name].tolist() for name in _ARRAYS}
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     os.replace(temporary, path)
-    return statistics

@@ -1,0 +1,98 @@
+"""DPA-1's descriptor as a part of another JAX program: learn a number for each atom.
+
+    python examples/descriptor_in_a_network.py
+
+The number is the energy that ASE's EMT potential assigns to each atom of an alloy. Nothing is differentiated
+by positions, and dpax's training is not involved: a descriptor, a linear layer and optax, and that is all.
+"""
+
+import argparse
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from ase.build import bulk
+from ase.calculators.emt import EMT
+from flax import nnx
+
+from dpax.descriptor.block import describe
+from dpax.descriptor.dpa1 import DescrptDPA1
+from dpax.geometry.neighbors import Capacity, Neighborhoods, find_edges, neighbor_counts, pack, slots_needed
+
+ELEMENTS = ("Cu", "Au")
+CUTOFF = 5.0
+"""Å."""
+
+
+def alloys(frames: int, seed: int) -> tuple[Neighborhoods, jax.Array]:
+    """Frames of a random alloy on one axis of atoms, and the energy of each atom, eV."""
+    rng = np.random.default_rng(seed)
+    edges, types, energies = [], [], []
+    for _ in range(frames):
+        atoms = bulk("Cu", "fcc", a=3.8, cubic=True)
+        kinds = rng.integers(0, 2, len(atoms))
+        atoms.symbols[:] = [ELEMENTS[kind] for kind in kinds]
+        atoms.rattle(0.1, rng=rng)
+        atoms.calc = EMT()
+        edges.append(find_edges(atoms.positions, atoms.cell.array, atoms.pbc, CUTOFF))
+        types.append(kinds)
+        energies.append(atoms.get_potential_energies())
+    slots = max(slots_needed(neighbor_counts(e.i, len(t))) for e, t in zip(edges, types, strict=True))
+    capacity = Capacity(atoms=sum(map(len, types)), slots=slots)
+    return pack(edges, types, capacity, np.float32), jnp.asarray(np.concatenate(energies), jnp.float32)
+
+
+def main() -> None:
+    """Train, and tell the error on structures that were not trained on."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--steps", type=int, default=300)
+    steps = parser.parse_args().steps
+
+    descriptor = DescrptDPA1(
+        rcut=CUTOFF,
+        rcut_smth=1.0,
+        sel=60,
+        ntypes=len(ELEMENTS),
+        neuron=[8, 16],
+        axis_neuron=4,
+        attn=16,
+        attn_layer=1,
+        precision="float32",
+        seed=0,
+    )
+    graph, params, fixed = nnx.split(descriptor, nnx.Param, ...)
+    spec = descriptor.spec()
+    readout = {"w": jnp.zeros(descriptor.get_dim_out()), "b": jnp.zeros(())}
+
+    def predict(weights, nb: Neighborhoods) -> jax.Array:
+        params, readout = weights
+        arrays = nnx.merge(graph, params, fixed).weights()
+        occupied = nb.neighbors >= 0
+        described = describe(spec, arrays, nb.edges, occupied, nb.types, nb.neighbor_types)
+        return described.descriptor @ readout["w"] + readout["b"]
+
+    def loss(weights, nb: Neighborhoods, energies: jax.Array) -> jax.Array:
+        return jnp.mean((predict(weights, nb) - energies) ** 2)
+
+    optimizer = optax.adam(optax.cosine_decay_schedule(1e-2, steps))
+    weights = (params, readout)
+    state = optimizer.init(weights)
+
+    @jax.jit
+    def step(weights, state, nb: Neighborhoods, energies: jax.Array):
+        value, gradient = jax.value_and_grad(loss)(weights, nb, energies)
+        updates, state = optimizer.update(gradient, state, weights)
+        return optax.apply_updates(weights, updates), state, value
+
+    data, test = alloys(32, seed=1), alloys(8, seed=2)
+    for number in range(steps):
+        weights, state, value = step(weights, state, *data)
+        if number % 50 == 0:
+            print(f"step {number}: RMSE {1e3 * float(value) ** 0.5:.1f} meV")
+    error = 1e3 * float(loss(weights, *test)) ** 0.5
+    print(f"new structures: RMSE {error:.1f} meV, of a spread of {1e3 * float(jnp.std(test[1])):.1f} meV")
+
+
+if __name__ == "__main__":
+    main()

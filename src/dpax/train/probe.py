@@ -1,0 +1,78 @@
+"""How long a training step takes, and how much memory: the estimate before a training."""
+
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from dpax.data import Batch
+from dpax.train.loop import Training
+from dpax.train.reporter import Silent
+from dpax.train.run import RunFolder
+from dpax.train.settings import InputSettings
+
+_STEPS = 3
+"""Steps after the first, of which the median is taken."""
+
+
+@dataclass(frozen=True)
+class StepProbe:
+    """What a step costs."""
+
+    seconds_compile: float
+    """Of the first step, which includes the compilation."""
+    seconds_step: float
+    """Median of further steps."""
+    peak_memory_bytes: int
+    """Of a GPU, or of the whole process where there is none."""
+    n_atoms: int
+    """Real atoms in the batch."""
+    n_slots: int
+    """Neighbour slots of each atom."""
+
+
+def time_one_step(settings: InputSettings, base: Path | None = None) -> StepProbe:
+    """Take the first steps of a training without writing anything that stays.
+
+    Args:
+        settings: a whole input.
+        base: folder that relative paths in the settings start from.
+
+    Raises:
+        InputError: as a training would.
+    """
+    with tempfile.TemporaryDirectory() as folder, jax.enable_x64(settings.model.needs_x64):
+        training = Training(settings, RunFolder(Path(folder)), base, Silent(), None)
+        training.build()
+        with training.open_loader() as loader:
+            batch, _ = next(loader)
+        first, *others = (_timed(training, batch) for _ in range(1 + _STEPS))
+        return StepProbe(
+            seconds_compile=first,
+            seconds_step=statistics.median(others),
+            peak_memory_bytes=_peak_memory(training.mesh.devices.flat[0]),
+            n_atoms=int(np.sum(np.asarray(batch.neighborhoods.types) >= 0)),
+            n_slots=batch.neighborhoods.edges.shape[1],
+        )
+
+
+def _timed(training: Training, batch: Batch) -> float:
+    start = time.perf_counter()
+    training.step(batch)
+    jax.block_until_ready(training.state)
+    return time.perf_counter() - start
+
+
+def _peak_memory(device: Any) -> int:
+    found = device.memory_stats() or {}
+    if "peak_bytes_in_use" in found:
+        return int(found["peak_bytes_in_use"])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak  # kilobytes, except on macOS

@@ -1,0 +1,164 @@
+"""Checkpoints come back as they were written, or are known to be damaged."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dpax.errors import InputError
+from dpax.train.checkpoints import Checkpoint, Checkpoints, from_named_arrays, named_arrays
+
+RNG = np.random.default_rng(0)
+
+
+def checkpoint(step) -> Checkpoint:
+    arrays = {
+        "params['w']": RNG.normal(size=(20, 30)),
+        "params['b']": RNG.normal(size=30).astype(np.float32),
+        "optimizer.count": np.array(step, np.int32),
+    }
+    meta = {"step": step, "order": {"epochs": [0, 3]}, "error": 0.1 + step / 3, "best": None}
+    return Checkpoint(arrays, meta)
+
+
+def write(folder: Path, *steps: int, keep=None) -> dict[int, Checkpoint]:
+    made = {step: checkpoint(step) for step in steps}
+    with Checkpoints(folder, keep) as checkpoints:
+        for step, content in made.items():
+            checkpoints.save(step, content)
+    return made
+
+
+def read(folder: Path, step: int | None = None) -> tuple[Checkpoint, list[str]]:
+    """One checkpoint, or the latest good one, and what was said about it."""
+    told: list[str] = []
+    with Checkpoints(folder, read_only=True) as checkpoints:
+        return checkpoints.latest(told.append) if step is None else checkpoints.restore(step), told
+
+
+def assert_same(found: Checkpoint, expected: Checkpoint) -> None:
+    assert found.meta == expected.meta
+    assert found.arrays.keys() == expected.arrays.keys()
+    for name, array in found.arrays.items():
+        assert array.dtype == expected.arrays[name].dtype
+        np.testing.assert_array_equal(array, expected.arrays[name])
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoints") / "run"
+    return folder, write(folder, 10, 20, 30)
+
+
+@pytest.fixture
+def copy(written, tmp_path):
+    """A copy that may be spoilt, and what was written."""
+    folder, made = written
+    return shutil.copytree(folder, tmp_path / "copy"), made
+
+
+def test_round_trip(written):
+    folder, made = written
+    for step, expected in made.items():
+        assert_same(read(folder, step)[0], expected)
+    found, told = read(folder)
+    assert_same(found, made[30])
+    assert told == []
+
+
+def test_old_ones_are_deleted(tmp_path):
+    made = write(tmp_path / "kept", 1, 2, 3, 4, keep=2)
+    with Checkpoints(tmp_path / "kept", read_only=True) as checkpoints:
+        assert checkpoints.steps() == [3, 4]
+    assert_same(read(tmp_path / "kept")[0], made[4])
+
+
+def test_missing_step_is_named(written):
+    with pytest.raises(InputError, match="no checkpoint of step 25; there are: 10, 20, 30"):
+        read(written[0], 25)
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x55
+    path.write_bytes(content)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("damage", [flip, cut, Path.unlink], ids=["flipped byte", "cut short", "deleted"])
+def test_no_damaged_file_passes_for_good(copy, damage):
+    """Whichever file it is: the checkpoint is as it was, or the one before is taken and that is said."""
+    folder, made = copy
+    outcomes = set()
+    for path in sorted((folder / "30").rglob("*")):
+        if not path.is_file():
+            continue
+        before = path.read_bytes()
+        damage(path)
+        found, told = read(folder)
+        assert_same(found, made[found.meta["step"]])
+        if found.meta["step"] == 20 and told:
+            assert "copy/30: damaged checkpoint" in told[0]
+            assert told[0].endswith("trying the one before")
+        outcomes.add((found.meta["step"], len(told)))
+        path.write_bytes(before)
+    assert (20, 1) in outcomes
+    assert outcomes <= {(20, 1), (30, 0)}
+
+
+def test_changed_numbers_are_noticed(copy):
+    """The storage itself would read them without a murmur."""
+    folder, made = copy
+    meta = folder / "30" / "meta" / "metadata"
+    assert '"epochs": [0, 3]' in meta.read_text()
+    meta.write_text(meta.read_text().replace('"epochs": [0, 3]', '"epochs": [0, 4]'))
+    found, (told,) = read(folder)
+    assert_same(found, made[20])
+    assert "its contents have changed" in told
+
+
+def test_all_damaged(copy):
+    folder, _ = copy
+    for path in folder.rglob("meta/metadata"):
+        path.write_text("{}")
+    with pytest.raises(InputError, match="no usable checkpoint; start the training anew with --overwrite"):
+        read(folder)
+
+
+def test_damaged_later_ones_make_room(copy):
+    folder, made = copy
+    for path in (folder / "30").rglob("metadata"):
+        path.write_text("{}")
+    with Checkpoints(folder) as checkpoints:
+        checkpoints.drop_after(20)
+        assert checkpoints.steps() == [10, 20]
+        checkpoints.save(25, made[30])
+    assert_same(read(folder)[0], made[30])
+
+
+def test_reader_leaves_a_half_written_one_alone(copy):
+    """It may be that of a training under way; only the training itself clears it away."""
+    folder, made = copy
+    half = folder / "40.orbax-checkpoint-tmp"
+    (half / "arrays").mkdir(parents=True)
+    assert_same(read(folder)[0], made[30])
+    assert half.exists()
+    with Checkpoints(folder) as checkpoints:
+        assert checkpoints.steps() == [10, 20, 30]
+        checkpoints.save(40, made[30])
+    assert not half.exists()
+
+
+def test_arrays_of_another_model_are_refused():
+    tree = {"a": np.zeros((2, 3)), "b": [np.ones(4)]}
+    arrays = named_arrays(tree, "p")
+    back = from_named_arrays(tree, "p", arrays)
+    np.testing.assert_array_equal(back["b"][0], tree["b"][0])
+    with pytest.raises(InputError, match=r"another model: it lacks p\['c'\]"):
+        from_named_arrays(tree | {"c": np.zeros(1)}, "p", arrays)
+    with pytest.raises(InputError, match=r"p\['a'\] has shape \(2, 3\), expected \(3, 2\)"):
+        from_named_arrays(tree | {"a": np.zeros((3, 2))}, "p", arrays)

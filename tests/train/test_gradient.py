@@ -1,0 +1,124 @@
+"""The parameter gradient by two passes is that of reverse differentiation through the forces."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from dpax.data import CapacityPlanner, make_batch
+from dpax.model.derivatives import Prediction, forces_from, loss_gradient, make_mesh, predict, virials_from
+from dpax.model.potential import Block, atomic_energies
+from dpax.train.loss import Prefactors, energy_loss, without_bias
+from model.support import tiny_model
+
+from .test_loss import frame
+
+WEIGHTS = Prefactors(0.7, 1.3, 0.4, 0.9)
+SMALL = {"neuron": [4, 8], "axis_neuron": 2, "attn": 8, "attn_layer": 1}
+MODELS = {"concat": (1, SMALL), "strip": (2, SMALL | {"lmax": 2})}
+LAYOUTS = {"one device, one block": (1, 64), "two devices, several blocks": (2, 3)}
+
+
+class Problem:
+    """A model, a batch of frames of 3 and 5 atoms with labels missing, and their loss."""
+
+    def __init__(self, version, options, precision="float64"):
+        self.version, self.options = version, options
+        self.model = tiny_model(version, precision=precision, **options)
+        self.graph, self.params, self.fixed = nnx.split(self.model, nnx.Param, ...)
+        frames = [frame(5, 1, virial=None), frame(3, 2, atom_energies=None)]
+        batch = make_batch(frames, self.model.rcut, CapacityPlanner(16), self.model.dtype)
+        self.neighborhoods = nb = jax.tree.map(jnp.asarray, batch.neighborhoods)
+        types, owners = np.asarray(nb.types), np.asarray(nb.frames)
+        self.labels = without_bias(batch.labels, types, owners, np.array(self.model.bias), self.model.dtype)
+        self.n_frames = len(self.labels.energy)
+
+    def prepare(self, params):
+        return nnx.merge(self.graph, params, self.fixed).weights()
+
+    def loss(self, prediction):
+        return energy_loss(prediction, self.labels, self.neighborhoods.frames, WEIGHTS)
+
+    def by_two_passes(self, devices, block_size):
+        mesh = make_mesh(jax.devices()[:devices])
+        return jax.jit(
+            lambda params: loss_gradient(
+                self.model.spec(),
+                self.prepare,
+                params,
+                self.neighborhoods,
+                self.n_frames,
+                self.loss,
+                mesh,
+                block_size,
+            )
+        )(self.params)
+
+    def through_predict(self):
+        mesh = make_mesh(jax.devices()[:1])
+
+        def loss(params):
+            weights = self.prepare(params)
+            nb = self.neighborhoods
+            return self.loss(predict(self.model.spec(), weights, nb, self.n_frames, mesh, len(nb.types)))[0]
+
+        return jax.jit(jax.value_and_grad(loss))(self.params)
+
+    def by_hand(self):
+        """Reverse through reverse on plain arrays: no blocks, no mesh."""
+        nb = self.neighborhoods
+
+        def loss(params):
+            weights = self.prepare(params)
+
+            def total(edges):
+                block = Block(edges, nb.neighbors >= 0, nb.types, nb.neighbor_types)
+                energies = atomic_energies(self.model.spec(), weights, block)
+                return jnp.sum(energies), energies
+
+            gradient, energies = jax.grad(total, has_aux=True)(nb.edges)
+            virials = virials_from(gradient, nb, self.n_frames)
+            return self.loss(Prediction(energies, forces_from(gradient, nb), virials))[0]
+
+        return jax.jit(jax.value_and_grad(loss))(self.params)
+
+
+def worst_difference(found, expected) -> float:
+    """Of any element, relative to the largest of its array."""
+    pairs = zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True)
+    return max(float(np.abs(a - b).max() / max(np.abs(b).max(), 1e-12)) for a, b in pairs)
+
+
+@pytest.fixture(scope="module", params=list(MODELS))
+def problem(request):
+    return Problem(*MODELS[request.param])
+
+
+@pytest.fixture(scope="module")
+def expected(problem):
+    return problem.by_hand()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_two_passes_are_reverse_over_reverse(problem, expected, layout):
+    (value, errors), gradient = problem.by_two_passes(*LAYOUTS[layout])
+    assert float(value) == pytest.approx(float(expected[0]), rel=1e-12)
+    assert float(errors.loss) == float(value)
+    assert len(jax.tree.leaves(gradient)) > 15
+    assert worst_difference(gradient, expected[1]) < 1e-10
+
+
+@pytest.mark.parametrize("problem", ["concat"], indirect=True)
+def test_gradient_through_predict_agrees(problem, expected):
+    value, gradient = problem.through_predict()
+    assert float(value) == pytest.approx(float(expected[0]), rel=1e-12)
+    assert worst_difference(gradient, expected[1]) < 1e-10
+
+
+def test_float32_is_as_good_as_float32_can_be(problem, expected):
+    """Also for the atoms that only pad the batch, whose vectors of zeros are normalised in attention."""
+    narrow = Problem(problem.version, problem.options, "float32")
+    _, gradient = narrow.by_two_passes(2, 3)
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(gradient))
+    assert worst_difference(gradient, expected[1]) < 1e-4

@@ -1,0 +1,135 @@
+"""The same losses as DeePMD-kit's own trainer, step by step, from the same weights and batches.
+
+DeePMD-kit compiles for the better part of a minute per case, so there are two, each with everything in it.
+"""
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import pytest
+
+from dpax.data import CapacityPlanner, Frame, make_batch
+from dpax.model.derivatives import make_mesh
+from dpax.model.potential import EnergyModel
+from dpax.train.loss import prefactors, without_bias
+from dpax.train.schedule import make_schedule
+from dpax.train.settings import LearningRateSettings, LossSettings, OptimizerSettings
+from dpax.train.step import make_functions
+from oracle.deepmd_training import deepmd_training, tiny_frames, tiny_model_dict
+
+STEPS = 10
+# Falls at steps 3, 6 and 9, and the prefactors with it.
+RATE = {"start_lr": 2e-3, "stop_lr": 1e-5, "decay_steps": 3}
+ALL_TERMS = {
+    "start_pref_e": 0.02,
+    "limit_pref_e": 1.0,
+    "start_pref_f": 1000.0,
+    "limit_pref_f": 1.0,
+    "start_pref_v": 0.5,
+    "limit_pref_v": 0.2,
+    "start_pref_ae": 0.3,
+    "limit_pref_ae": 1.0,
+}
+CASES = {
+    "concat, all terms": (1, ALL_TERMS, ("energy", "force", "virial", "atom_ener")),
+    "strip, energies and forces": (2, {}, ("energy", "force")),
+}
+
+
+class Outcome(NamedTuple):
+    """What a training saw."""
+
+    losses: list[float]
+    """Of each step's batch, before the step."""
+    errors: list[dict[str, float]]
+    """The same, by name."""
+    last: float
+    """Loss of the last step's batch after the step."""
+    model: dict
+    """The serialised model at the end."""
+
+
+def frames_of(batch) -> list[Frame]:
+    """The frames of one of the oracle's batches."""
+    count = len(batch["coord"])
+    return [
+        Frame(
+            positions=batch["coord"][k],
+            types=batch["atype"],
+            cell=batch["box"][k].reshape(3, 3),
+            pbc=(True, True, True),
+            source=f"frame {k}",
+            energy=batch["energy"][k],
+            forces=batch["force"][k],
+            virial=batch["virial"][k].reshape(3, 3) if "virial" in batch else None,
+            atom_energies=batch.get("atom_ener", [None] * count)[k],
+        )
+        for k in range(count)
+    ]
+
+
+def train_with_dpax(model_dict, batches, loss_settings, block_size=5) -> Outcome:
+    """As the training loop does, on two devices and in several blocks."""
+    model = EnergyModel.deserialize(model_dict)
+    loss, rate = LossSettings(**loss_settings), LearningRateSettings(**RATE)
+    mesh = make_mesh()
+    functions = make_functions(model, OptimizerSettings(), mesh, block_size)
+    schedule, planner = make_schedule(rate, STEPS), CapacityPlanner(8 * mesh.size)
+    bias, state = np.array(model.bias), functions.init()
+    losses, errors = [], []
+    for step in range(STEPS):
+        made = make_batch(frames_of(batches[step % len(batches)]), model.rcut, planner, model.dtype)
+        nb = made.neighborhoods
+        labels = without_bias(made.labels, np.asarray(nb.types), np.asarray(nb.frames), bias, model.dtype)
+        lr = schedule(step)
+        weights = prefactors(loss, lr / rate.start_lr)
+        state, found = functions.step(state, nb, labels, weights, lr)
+        losses.append(float(found.loss))
+        errors.append({name: float(value) for name, value in found._asdict().items()})
+        after = functions.errors(state.params, nb, labels, weights)
+    return Outcome(losses, errors, float(after.loss), functions.model(state.params).serialize())
+
+
+@pytest.fixture(scope="module", params=list(CASES))
+def both(request):
+    """DeePMD-kit's rows and final model, and what dpax made of the same."""
+    version, terms, labels = CASES[request.param]
+    model_dict = tiny_model_dict(version)
+    kept = {"coord", "atype", "box", *labels}
+    batches = [{k: v for k, v in batch.items() if k in kept} for batch in tiny_frames()]
+    theirs = deepmd_training(model_dict, batches, terms, RATE, STEPS)
+    return theirs, train_with_dpax(model_dict, batches, terms)
+
+
+def test_losses_of_ten_steps(both):
+    (rows, _), ours = both
+    np.testing.assert_allclose(ours.losses, [row["loss"] for row in rows], rtol=1e-6)
+    np.testing.assert_allclose(ours.last, rows[-1]["after"]["rmse"] ** 2, rtol=1e-6)
+    assert len({row["lr"] for row in rows}) == 4
+
+
+def test_errors_shown_are_those_of_deepmd(both):
+    (rows, _), ours = both
+    for row, errors in zip(rows, ours.errors, strict=True):
+        for name in ("rmse_e", "rmse_f", "rmse_v", "rmse_ae"):
+            if name in row["before"]:
+                assert errors[name] == pytest.approx(row["before"][name], rel=1e-6)
+            else:
+                assert np.isnan(errors[name])
+
+
+def test_weights_after_ten_steps(both):
+    (_, theirs), ours = both
+    expected, found = (dict(leaves(model)) for model in (theirs, ours.model))
+    moved = [name for name in expected if not name.endswith(("out_bias", "bias_atom_e", "out_std"))]
+    assert len(moved) > 20
+    for name in moved:
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-6, atol=1e-9, err_msg=name)
+
+
+def leaves(model: dict):
+    """Names and arrays of the weights in a serialised model."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(model):
+        if isinstance(leaf, np.ndarray) and leaf.dtype.kind == "f":
+            yield jax.tree_util.keystr(path, simple=True, separator="/"), leaf
