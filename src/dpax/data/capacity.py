@@ -55,10 +55,10 @@ class CapacityPlanner:
         """Choose the sizes for batches of which these are a sample; forgets what was known.
 
         The needs are put in the order of their cost and cut into at most `programs` - 2 runs, each
-        served by one size, so that the total cost is least.
+        served by one size (at least one run), so that the total cost is least.
         """
         counts = Counter(self._rounded(*need) for need in needs)
-        self._known = _fewest(sorted(counts, key=cost), counts, self.programs - 2)
+        self._known = _fewest(sorted(counts, key=cost), counts, max(self.programs - 2, 1))
 
     @property
     def primed(self) -> bool:
