@@ -52,8 +52,8 @@ class Settings(BaseModel, metaclass=_RaisesInputError):
     """Other accepted spellings of a key, and the key each stands for."""
     REFUSED: ClassVar[Mapping[str, Refused]] = {}
     """Keys that are accepted at a neutral value only."""
-    IGNORED: ClassVar[frozenset[str]] = frozenset()
-    """Keys that are accepted at any value because they cannot change a result of dpax."""
+    IGNORED: ClassVar[Mapping[str, str]] = {}
+    """Keys that are accepted at any value, and why each can change no result of dpax."""
 
     @classmethod
     def model_validate(cls, obj: Any, **options: Any) -> Self:

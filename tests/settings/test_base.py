@@ -17,7 +17,7 @@ class Oven(Settings):
         "steam": Refused((False, None)),
         "gas": Refused(reason="refused: this oven is electric"),
     }
-    IGNORED: ClassVar[frozenset[str]] = frozenset({"colour"})
+    IGNORED: ClassVar[Mapping[str, str]] = {"colour": "invisible here"}
 
     temperature: float = Field(description="°C.", gt=0)
     shelves: int = 3

@@ -92,20 +92,17 @@ class ModelSettings(Settings):
         "model_dict": Refused((None, {}), "multi-task training, not supported yet by dpax"),
         "shared_dict": Refused((None, {}), "multi-task training, not supported yet by dpax"),
     }
-    # Free text; what concerns inputs and fits that dpax does not have; what qualifies refused keys.
-    IGNORED: ClassVar[frozenset[str]] = frozenset(
-        {
-            "info",
-            "data_stat_protect",
-            "data_bias_nsample",
-            "smin_alpha",
-            "sw_rmin",
-            "sw_rmax",
-            "srtab_add_bias",
-            "bridging_r_inner",
-            "bridging_r_outer",
-        }
-    )
+    IGNORED: ClassVar[Mapping[str, str]] = {
+        "info": "a note of DeePMD-kit's on where a model comes from; models of dpax have their provenance",
+        "data_stat_protect": "limits the scale of fparam and aparam, which dpax does not have",
+        "data_bias_nsample": "concerns fits that dpax does not have",
+        "smin_alpha": "qualifies use_srtab",
+        "sw_rmin": "qualifies use_srtab",
+        "sw_rmax": "qualifies use_srtab",
+        "srtab_add_bias": "qualifies use_srtab",
+        "bridging_r_inner": "qualifies bridging_method",
+        "bridging_r_outer": "qualifies bridging_method",
+    }
 
     type_map: tuple[str, ...] = Field(
         min_length=1,

@@ -5,7 +5,7 @@ python -m dpax.report.reference > docs/settings.md
 
 import json
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
@@ -50,13 +50,18 @@ def _other_keys(settings: type[Settings]) -> Iterator[str]:
         pairs = ", ".join(f"`{alias}` for `{name}`" for alias, name in settings.ALIASES.items())
         yield f"Other spellings: {pairs}.\n"
     if settings.REFUSED:
-        yield f"Accepted only where they ask for nothing: {_names(settings.REFUSED)}.\n"
+        reasons = {key: refused.reason for key, refused in settings.REFUSED.items()}
+        yield from _reasons("refused unless it asks for nothing", reasons)
     if settings.IGNORED:
-        yield f"Accepted, without effect: {_names(sorted(settings.IGNORED))}.\n"
+        yield from _reasons("accepted, without effect", settings.IGNORED)
 
 
-def _names(keys: typing.Iterable[str]) -> str:
-    return ", ".join(f"`{key}`" for key in keys)
+def _reasons(title: str, reasons: Mapping[str, str]) -> Iterator[str]:
+    yield f"| {title} | why |"
+    yield "| --- | --- |"
+    for key, reason in reasons.items():
+        yield f"| `{key}` | {_cell(reason.removeprefix('refused: '))} |"
+    yield ""
 
 
 def _section(field: FieldInfo) -> type[Settings] | None:

@@ -25,8 +25,10 @@ class LearningRateSettings(Settings):
         "decay_phase_ratio": Refused(reason="a setting of the schedule wsd, not supported yet by dpax"),
         "decay_type": Refused(reason="a setting of the schedule wsd, not supported yet by dpax"),
     }
-    # warmup_start_factor qualifies a warm-up. The devices of dpax share one batch: nothing is to be scaled.
-    IGNORED: ClassVar[frozenset[str]] = frozenset({"warmup_start_factor", "scale_by_worker"})
+    IGNORED: ClassVar[Mapping[str, str]] = {
+        "warmup_start_factor": "qualifies warmup_steps and warmup_ratio",
+        "scale_by_worker": "the devices of dpax share one batch, so that nothing is to be scaled",
+    }
 
     type: Literal["exp"] = Field(default="exp", description="The schedule: `exp`, exponential decay.")
     start_lr: float = Field(default=1e-3, gt=0, description="Learning rate of the first step.")
@@ -88,8 +90,10 @@ class LossSettings(Settings):
         "f_use_norm": Refused((False,)),
         "intensive_ener_virial": Refused((False,)),
     }
-    # Each qualifies a term that is refused.
-    IGNORED: ClassVar[frozenset[str]] = frozenset({"numb_generalized_coord", "huber_delta"})
+    IGNORED: ClassVar[Mapping[str, str]] = {
+        "numb_generalized_coord": "qualifies start_pref_gf and limit_pref_gf",
+        "huber_delta": "qualifies use_huber",
+    }
 
     type: Literal["ener"] = Field(
         default="ener", description="The loss: `ener`, energies and their derivatives."
@@ -157,8 +161,9 @@ class DataSettings(Settings):
         "rglob_patterns": Refused((None, [])),
         "min_pair_dist": Refused((0, None)),
     }
-    # DeePMD-kit itself has deprecated set_prefix; the folders are called set.* everywhere.
-    IGNORED: ClassVar[frozenset[str]] = frozenset({"set_prefix"})
+    IGNORED: ClassVar[Mapping[str, str]] = {
+        "set_prefix": "deprecated by DeePMD-kit itself; the folders are called set.* everywhere"
+    }
 
     systems: Annotated[tuple[str, ...], BeforeValidator(_one_or_many_paths)] = Field(
         description="Folders in DeePMD-kit's layout, folders to be searched for these, files that ASE reads, "
@@ -229,22 +234,18 @@ class TrainingSettings(Settings):
         "num_epoch_dict": _MULTI_TASK,
         "data_dict": _MULTI_TASK,
     }
-    # Files that have fixed places in a run of dpax, choices of DeePMD-kit's kernels and compilers, and what
-    # qualifies refused keys.
-    IGNORED: ClassVar[frozenset[str]] = frozenset(
-        {
-            "stat_file",
-            "stat_file_mode",
-            "save_ckpt",
-            "neighbor_graph_method",
-            "enable_compile",
-            "ema_decay",
-            "ema_ckpt_keep",
-            "profiling_file",
-            "tensorboard_log_dir",
-            "tensorboard_freq",
-        }
-    )
+    IGNORED: ClassVar[Mapping[str, str]] = {
+        "stat_file": "a cache of statistics that dpax computes anew",
+        "stat_file_mode": "qualifies stat_file",
+        "save_ckpt": "checkpoints of dpax have a fixed place in the folder of the run",
+        "neighbor_graph_method": "a choice of DeePMD-kit's neighbour search; every search finds the same",
+        "enable_compile": "dpax compiles always",
+        "ema_decay": "qualifies enable_ema",
+        "ema_ckpt_keep": "qualifies enable_ema",
+        "profiling_file": "qualifies profiling",
+        "tensorboard_log_dir": "qualifies tensorboard",
+        "tensorboard_freq": "qualifies tensorboard",
+    }
 
     training_data: DataSettings = Field(description="The data that the model learns from.")
     validation_data: ValidationDataSettings | None = Field(
@@ -279,20 +280,18 @@ class ValidatingSettings(Settings):
         ),
         "ema_full_validation": Refused((False,)),
     }
-    IGNORED: ClassVar[frozenset[str]] = frozenset(
-        {
-            "validation_freq",
-            "save_best",
-            "save_best_dir",
-            "max_best_ckpt",
-            "validation_metric",
-            "full_val_file",
-            "full_val_start",
-            "compiled_infer",
-            "tf32_infer",
-            "amp_infer",
-        }
-    )
+    IGNORED: ClassVar[Mapping[str, str]] = {
+        "validation_freq": "qualifies full_validation",
+        "save_best": "qualifies full_validation",
+        "save_best_dir": "qualifies full_validation",
+        "max_best_ckpt": "qualifies full_validation",
+        "validation_metric": "qualifies full_validation",
+        "full_val_file": "qualifies full_validation",
+        "full_val_start": "qualifies full_validation",
+        "compiled_infer": "dpax compiles always",
+        "tf32_infer": "dpax never computes in TF32",
+        "amp_infer": "dpax validates in the model's own precision",
+    }
 
 
 class DpaxSettings(Settings):
