@@ -5,11 +5,26 @@ from pathlib import Path
 import numpy as np
 
 from dpax.data import Frame
+from dpax.data.frame import LABELS
 
 RNG = np.random.default_rng(11)
 
 
-def random_frame(n_atoms=5, *, seed=0, periodic=True, labels=True, ntypes=2, source="made up") -> Frame:
+def rare_labels(n_atoms, rng) -> dict[str, np.ndarray]:
+    """The labels and parameters that few data sets have."""
+    return {
+        "atom_pref": rng.uniform(size=n_atoms),
+        "atom_ener_coeff": rng.uniform(size=n_atoms),
+        "drdq": rng.normal(size=(3 * n_atoms, 2)),
+        "hessian": rng.normal(size=(3 * n_atoms, 3 * n_atoms)),
+        "fparam": rng.normal(size=2),
+        "aparam": rng.normal(size=(n_atoms, 3)),
+    }
+
+
+def random_frame(
+    n_atoms=5, *, seed=0, periodic=True, labels=True, rare=False, ntypes=2, source="made up"
+) -> Frame:
     rng = np.random.default_rng(seed)
     grid = np.stack(np.meshgrid(*[np.arange(6)] * 3, indexing="ij"), -1).reshape(-1, 3)[:n_atoms]
     positions = 1.5 * grid + rng.uniform(-0.3, 0.3, (n_atoms, 3))
@@ -21,6 +36,8 @@ def random_frame(n_atoms=5, *, seed=0, periodic=True, labels=True, ntypes=2, sou
             "virial": rng.normal(size=(3, 3)),
             "atom_energies": rng.normal(size=n_atoms),
         }
+    if rare:
+        made |= rare_labels(n_atoms, rng)
     return Frame(
         positions=positions,
         types=rng.integers(0, ntypes, n_atoms),
@@ -68,3 +85,21 @@ def write_system(
             if name != "box" or not nopbc:
                 np.save(path / f"{name}.npy", array[number * frames : (number + 1) * frames])
     return arrays
+
+
+class OneFrame:
+    """A system of the same frame, once or several times."""
+
+    def __init__(self, frame: Frame, times=1):
+        self._frame, self._times = frame, times
+        self.name, self.path, self.type_map = frame.source, Path(frame.source), ("O", "H")
+        self.labels = frozenset(label for label in LABELS if getattr(frame, label) is not None)
+
+    def __len__(self):
+        return self._times
+
+    def n_atoms(self, index):
+        return len(self._frame.types)
+
+    def frame(self, index):
+        return self._frame

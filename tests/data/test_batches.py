@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpax.data import CapacityPlanner, make_batch
+from dpax.data import CapacityPlanner, LabelWidths, ParameterWidths, label_widths, make_batch
 from dpax.errors import InputError
 
-from .builders import random_frame
+from .builders import OneFrame, random_frame
 
 CUTOFF = 4.0
 
@@ -25,7 +25,6 @@ def test_labels_and_flags_belong_to_their_frames(recipe):
     assert sources == tuple(f"frame {k}" for k in range(len(frames)))
     assert neighborhoods.edges.dtype == np.float32
     n_frames = len(labels.energy)
-    assert all(len(array) == n_frames for array in labels)
     start = 0
     for number, frame in enumerate(frames):
         rows = slice(start, start := start + len(frame.types))
@@ -42,9 +41,11 @@ def test_labels_and_flags_belong_to_their_frames(recipe):
             assert flags[number] == flag
     assert (neighborhoods.frames[start:] == n_frames).all()
     assert (labels.n_atoms[len(frames) :] == 1).all()
-    for array in labels[:8]:
-        per_atom = array is labels.forces or array is labels.atom_energies
-        assert not array[start if per_atom else len(frames) :].any()
+    for name, array in labels._asdict().items():
+        if name != "n_atoms":
+            per_atom = name in ("forces", "atom_energies")
+            assert not array[start if per_atom else len(frames) :].any()
+            assert array.size == 0 or len(array) == n_frames
 
 
 def test_labels_are_flagged_one_by_one():
@@ -52,6 +53,74 @@ def test_labels_are_flagged_one_by_one():
     labels = make_batch([frame], CUTOFF, CapacityPlanner(), np.float64).labels
     flags = (labels.has_energy, labels.has_forces, labels.has_virial, labels.has_atom_energies)
     assert [array[0] for array in flags] == [1, 0, 1, 0]
+
+
+def test_rare_labels_and_parameters_belong_to_their_atoms():
+    with_all = [random_frame(4, seed=1, rare=True), random_frame(6, seed=2, rare=True)]
+    middle = replace(
+        random_frame(3, seed=3, labels=False), fparam=np.zeros(2), aparam=np.zeros((3, 3)), source="middle"
+    )
+    frames = [with_all[0], middle, with_all[1]]
+    widths = ParameterWidths(2, 3)
+    neighborhoods, labels, _ = make_batch(frames, CUTOFF, CapacityPlanner(), np.float32, parameters=widths)
+    parameters = np.asarray(neighborhoods.parameters)
+    assert parameters.shape == (len(labels.energy), 5)
+    assert parameters.dtype == np.float64
+    start = 0
+    for number, frame in enumerate(frames):
+        rows = slice(start, start := start + len(frame.types))
+        assert np.array_equal(
+            parameters[rows], np.column_stack([[frame.fparam] * len(frame.types), frame.aparam])
+        )
+        for name in ("atom_pref", "atom_ener_coeff", "drdq", "hessian"):
+            value, place = getattr(frame, name), getattr(labels, name)[rows]
+            assert getattr(labels, f"has_{name}")[number] == (value is not None)
+            if name == "hessian":
+                assert not np.delete(place, np.arange(rows.start, rows.stop), axis=2).any()
+                place = place[:, :, rows]
+            assert np.array_equal(
+                place, np.zeros(place.shape) if value is None else value.reshape(place.shape)
+            )
+    assert not parameters[start:].any()
+
+
+def test_labels_that_no_frame_has_take_no_memory():
+    labels = make_batch([random_frame()], CUTOFF, CapacityPlanner(), np.float64).labels
+    assert all(getattr(labels, n).size == 0 for n in ("atom_pref", "atom_ener_coeff", "drdq", "hessian"))
+
+
+def test_a_data_set_has_one_set_of_label_shapes():
+    plain, rich = OneFrame(random_frame(seed=1)), OneFrame(random_frame(seed=2, rare=True))
+    widths = label_widths([plain, rich])
+    assert widths == LabelWidths(True, True, 2, True)
+    shapes = [
+        [
+            array.shape
+            for array in make_batch([s.frame(0)], CUTOFF, CapacityPlanner(), np.float64, labels=w)[1]
+        ]
+        for s, w in ((plain, widths), (rich, None))
+    ]
+    assert shapes[0] == shapes[1]
+
+
+def test_another_number_of_generalized_coordinates_is_refused():
+    frames = [random_frame(rare=True), replace(random_frame(rare=True), drdq=np.ones((15, 4)), source="odd")]
+    with pytest.raises(InputError, match=r"odd: drdq has 4 generalized coordinates, other frames 2"):
+        make_batch(frames, CUTOFF, CapacityPlanner(), np.float64)
+
+
+def test_parameters_that_the_model_takes_must_be_there():
+    frame = random_frame(3, source="frame 7")
+    assert ParameterWidths(2, 0, (1.5, 2.5)).of(frame).tolist() == [[1.5, 2.5]] * 3
+    assert ParameterWidths().of(frame).shape == (3, 0)
+    with pytest.raises(
+        InputError, match=r"frame 7: has no fparam, of which the model takes 2 for each frame"
+    ):
+        ParameterWidths(2).of(frame)
+    with pytest.raises(InputError, match=r"frame 7: has no aparam, of which the model takes 1 for each atom"):
+        ParameterWidths(0, 1).of(frame)
+    with pytest.raises(InputError, match=r"frame 7: has 4 fparam for each frame, but the model takes 2"):
+        ParameterWidths(2, 0, (0.0, 0.0)).of(replace(frame, fparam=np.ones(4)))
 
 
 def test_energies_keep_their_digits():

@@ -6,11 +6,14 @@ from dpax.data.batch_sizes import batch_sizes as batch_sizes
 from dpax.data.batch_sizes import filter_systems as filter_systems
 from dpax.data.batches import Batch as Batch
 from dpax.data.batches import Labels as Labels
+from dpax.data.batches import LabelWidths as LabelWidths
 from dpax.data.batches import frame_edges as frame_edges
+from dpax.data.batches import label_widths as label_widths
 from dpax.data.batches import make_batch as make_batch
 from dpax.data.capacity import CapacityPlanner as CapacityPlanner
 from dpax.data.deepmd_npy import DeepmdSystem as DeepmdSystem
 from dpax.data.frame import Frame as Frame
+from dpax.data.frame import ParameterWidths as ParameterWidths
 from dpax.data.frame import System as System
 from dpax.data.loader import BatchLoader as BatchLoader
 from dpax.data.metrics import Errors as Errors

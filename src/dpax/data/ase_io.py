@@ -1,5 +1,6 @@
 """Structures and labels from anything ASE reads: extxyz, traj, db, OUTCAR, vasprun.xml, and so on."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -83,11 +84,13 @@ def frame_from_atoms(
 ) -> Frame:
     """Turn ASE's structure into a Frame; nothing is computed, and constraints play no part.
 
-    With `labels`, the labels are what the attached calculator has stored, or, where it has none, what
-    stands in `atoms.info` and `atoms.arrays` as extended-xyz files spell it (`energy`, `virial`;
-    `force` or `forces`). Where both are stored, `free_energy` is preferred to `energy`: forces are the
-    derivative of the former (VASP's `energy` is extrapolated to zero smearing). A stress σ becomes the
-    virial W = -σ·volume. Constraints are ignored: forces on fixed atoms are kept as they were computed.
+    The parameters of a model are `atoms.info["fparam"]` and `atoms.arrays["aparam"]`. With `labels`, the
+    labels are what the attached calculator has stored, or, where it has none, what stands in `atoms.info`
+    and `atoms.arrays` as extended-xyz files spell it (`energy`, `virial`, `hessian`, `drdq`; `force` or
+    `forces`, `energies`, `atom_pref`, `atom_ener_coeff`). Where both are stored, `free_energy` is preferred
+    to `energy`: forces are the derivative of the former (VASP's `energy` is extrapolated to zero smearing).
+    A stress σ becomes the virial W = -σ·volume. Constraints are ignored: forces on fixed atoms are kept as
+    they were computed.
 
     Args:
         atoms: the structure; partly periodic is fine.
@@ -105,19 +108,40 @@ def frame_from_atoms(
         cell=np.array(atoms.cell.array, dtype=np.float64) if periodic.any() else None,
         pbc=(bool(periodic[0]), bool(periodic[1]), bool(periodic[2])),
         source=source,
+        fparam=_floats(atoms.info, "fparam", (-1,), source),
+        aparam=_floats(atoms.arrays, "aparam", (len(atoms), -1), source),
         **(_labels(atoms, source) if labels else {}),
     )
 
 
 def _labels(atoms: ase.Atoms, source: str) -> dict:
     stored = dict(getattr(atoms.calc, "results", None) or {})
+    n = len(atoms)
     energy = _first(("free_energy", "energy"), stored, atoms.info)
     return {
         "energy": None if energy is None else _number(energy, source),
         "forces": _first(FORCES, stored, atoms.arrays),
         "virial": _virial(atoms, stored, source),
-        "atom_energies": _first(("energies",), stored),
+        "atom_energies": _first(("energies",), stored, atoms.arrays),
+        "atom_pref": _floats(atoms.arrays, "atom_pref", (n,), source),
+        "atom_ener_coeff": _floats(atoms.arrays, "atom_ener_coeff", (n,), source),
+        "drdq": _floats(atoms.info, "drdq", (3 * n, -1), source),
+        "hessian": _floats(atoms.info, "hessian", (3 * n, 3 * n), source),
     }
+
+
+def _floats(place: Mapping, name: str, shape: tuple[int, ...], source: str) -> np.ndarray | None:
+    """What stands under a name, in a shape in which one length may be open."""
+    value = place.get(name)
+    if value is None:
+        return None
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiu" or array.size == 0 or array.size % abs(math.prod(shape)):
+        raise InputError(
+            f"{source}: {name} is {str(value)[:60]!r} of {array.size} values, expected numbers in the shape "
+            f"{[n if n > 0 else 'any' for n in shape]}"
+        )
+    return array.astype(np.float64).reshape(shape)
 
 
 def _virial(atoms: ase.Atoms, stored: Mapping, source: str) -> np.ndarray | None:

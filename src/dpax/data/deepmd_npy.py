@@ -1,10 +1,13 @@
 """Systems in DeePMD-kit's npy layout: `type.raw`, `type_map.raw`, `nopbc`, and `set.*` folders.
 
 Per set and flat per frame: coord (3 per atom, Å), box (9, rows are lattice vectors, Å), energy (1, eV),
-force (3 per atom, eV/Å), virial (9, eV, W = -dE/d(strain)), atom_ener (1 per atom, eV), and in the mixed
-layout real_atom_types (1 per atom, -1 for a virtual atom). `atomic_ener` is accepted for `atom_ener`.
+force (3 per atom, eV/Å), virial (9, eV, W = -dE/d(strain)), atom_ener (1 per atom, eV), atom_pref and
+atom_ener_coeff (1 per atom), drdq (3 per atom and generalized coordinate), hessian (3·atoms squared, eV/Å²),
+fparam (any number), aparam (any number per atom), and in the mixed layout real_atom_types (1 per atom, -1
+for a virtual atom). `atomic_x` is accepted for `atom_x`.
 """
 
+import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
@@ -12,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from dpax.data.frame import Frame
+from dpax.data.frame import LABELS, Frame
 from dpax.data.npy_file import NpyFile
 from dpax.data.type_files import VIRTUAL, check_range, read_names, read_types, translation
 from dpax.errors import InputError
 
-PER_ATOM = ("positions", "forces", "atom_energies")
+PER_ATOM = ("positions", "forces", "atom_energies", "atom_pref", "atom_ener_coeff", "aparam")
 
 
 class DeepmdSystem:
@@ -75,7 +78,7 @@ class DeepmdSystem:
             raw = part.real_types(row)
             real = raw != VIRTUAL
             types = self._translation[raw[real]]
-            arrays |= {key: arrays[key][real] for key in PER_ATOM if key in arrays}
+            arrays |= _only(real, arrays)
         energy = arrays.pop("energy").item() if "energy" in arrays else None
         return Frame(
             **{"cell": None, **arrays},
@@ -105,7 +108,13 @@ class _Set:
         self._add("forces", ("force",), (n_atoms, 3), vectors)
         self._add("virial", ("virial",), (3, 3), "a 3 x 3 virial")
         self._add("atom_energies", ("atom_ener", "atomic_ener"), (n_atoms,), scalars)
-        self.labels = frozenset(self._files) - {"positions"}
+        self._add("atom_pref", ("atom_pref", "atomic_pref"), (n_atoms,), scalars)
+        self._add("atom_ener_coeff", ("atom_ener_coeff", "atomic_ener_coeff"), (n_atoms,), scalars)
+        self._add("drdq", ("drdq",), (3 * n_atoms, -1), f"a multiple of 3 times the {n_atoms} atoms")
+        self._add("hessian", ("hessian",), (3 * n_atoms, 3 * n_atoms), f"(3 times {n_atoms} atoms) squared")
+        self.labels = frozenset(self._files) & frozenset(LABELS)
+        self._add("fparam", ("fparam",), (-1,), "the parameters of a frame")
+        self._add("aparam", ("aparam",), (n_atoms, -1), f"a multiple of the {n_atoms} atoms")
         if periodic and not self._add("cell", ("box",), (3, 3), "3 lattice vectors"):
             raise InputError(
                 f"{path} has no box.npy; add it, or put an empty file named nopbc into {path.parent} "
@@ -118,7 +127,7 @@ class _Set:
     def _add(self, key: str, names: Sequence[str], shape: tuple[int, ...], meaning: str) -> bool:
         file = _open(self.path, names)
         if file:
-            file.expect(self.frames, int(np.prod(shape)), meaning)
+            file.expect(self.frames, math.prod(shape), meaning)
             self._files[key] = (file, shape)
         return file is not None
 
@@ -131,6 +140,17 @@ class _Set:
         if self.types is None:
             raise ValueError(f"{self.path} is not of mixed type")
         return self.types.integers(row)
+
+
+def _only(real: np.ndarray, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays that have an axis of atoms, with the real atoms alone."""
+    kept = {key: arrays[key][real] for key in PER_ATOM if key in arrays}
+    components = np.repeat(real, 3)
+    if "drdq" in arrays:
+        kept["drdq"] = arrays["drdq"][components]
+    if "hessian" in arrays:
+        kept["hessian"] = arrays["hessian"][np.ix_(components, components)]
+    return kept
 
 
 def _open(folder: Path, names: Sequence[str]) -> NpyFile | None:

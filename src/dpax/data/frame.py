@@ -3,15 +3,26 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from dpax.errors import InputError
 from dpax.geometry.cell import complete_cell
 
-LABELS = ("energy", "forces", "virial", "atom_energies")
+LABELS = (
+    "energy",
+    "forces",
+    "virial",
+    "atom_energies",
+    "atom_pref",
+    "atom_ener_coeff",
+    "drdq",
+    "hessian",
+)
 """The labels a frame may carry."""
+INPUTS = ("fparam", "aparam")
+"""What a frame may tell the model beside the structure."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +52,18 @@ class Frame:
     """float64 [3, 3], eV; W = -dE/d(strain) = -stress·volume in ASE's sign of stress."""
     atom_energies: np.ndarray | None = None
     """float64 [atoms], eV."""
+    atom_pref: np.ndarray | None = None
+    """float64 [atoms], the weight of each atom's forces in the loss."""
+    atom_ener_coeff: np.ndarray | None = None
+    """float64 [atoms], c of the energy Σ c_i E_i that `energy` stands for."""
+    drdq: np.ndarray | None = None
+    """float64 [3·atoms, generalized coordinates], dr/dq."""
+    hessian: np.ndarray | None = None
+    """float64 [3·atoms, 3·atoms], d²E/dr², eV/Å²."""
+    fparam: np.ndarray | None = None
+    """float64 [inputs], parameters of the frame (an electronic temperature, say), in any unit."""
+    aparam: np.ndarray | None = None
+    """float64 [atoms, inputs], parameters of each atom, in any unit."""
 
     def __post_init__(self) -> None:
         n_atoms = len(self.types)
@@ -55,7 +78,12 @@ class Frame:
         self._check("cell", (3, 3))
         self._check("forces", (n_atoms, 3))
         self._check("virial", (3, 3))
-        self._check("atom_energies", (n_atoms,))
+        for name in ("atom_energies", "atom_pref", "atom_ener_coeff"):
+            self._check(name, (n_atoms,))
+        self._check("drdq", (3 * n_atoms, None))
+        self._check("hessian", (3 * n_atoms, 3 * n_atoms))
+        self._check("fparam", (None,))
+        self._check("aparam", (n_atoms, None))
         self._check_energy()
         if self.cell is None and not any(self.pbc):
             return
@@ -64,14 +92,17 @@ class Frame:
         except InputError as error:
             raise InputError(f"{self.source}: {error}") from None
 
-    def _check(self, name: str, shape: tuple[int, ...]) -> None:
+    def _check(self, name: str, shape: tuple[int | None, ...]) -> None:
+        """See that a field is finite and of a shape, in which None stands for any length but 0."""
         value = getattr(self, name)
         if value is None:
             return
         array = np.asarray(value, dtype=np.float64)
-        if array.shape != shape:
+        fits = [got == want if want else got > 0 for got, want in zip(array.shape, shape, strict=False)]
+        if array.ndim != len(shape) or not all(fits):
+            wanted = ", ".join("any" if want is None else str(want) for want in shape)
             raise InputError(
-                f"{self.source}: {name} has the shape {list(array.shape)}, expected {list(shape)} "
+                f"{self.source}: {name} has the shape {list(array.shape)}, expected [{wanted}] "
                 f"for {len(self.types)} atoms"
             )
         if not np.isfinite(array).all():
@@ -89,6 +120,50 @@ class Frame:
         if not np.isfinite(energy):
             raise InputError(f"{self.source}: the energy is {energy}; correct or remove the frame")
         object.__setattr__(self, "energy", energy)
+
+
+class ParameterWidths(NamedTuple):
+    """How many parameters of a frame and of its atoms the fitting net takes."""
+
+    fparam: int = 0
+    """Numbers for each frame."""
+    aparam: int = 0
+    """Numbers for each atom."""
+    default_fparam: tuple[float, ...] | None = None
+    """What frames without `fparam` count as having."""
+
+    def of(self, frame: Frame) -> np.ndarray:
+        """A frame's parameters, float64 [atoms, fparam + aparam]: those of the frame, repeated, come first.
+
+        Raises:
+            InputError: the frame lacks what the model takes, or has another number of it.
+        """
+        frame_wide = frame.fparam
+        if frame_wide is None and self.default_fparam is not None:
+            frame_wide = np.asarray(self.default_fparam, np.float64)
+        n_atoms = len(frame.types)
+        own = _parameters("fparam", frame_wide, self.fparam, frame.source)
+        atomic = _parameters("aparam", frame.aparam, self.aparam, frame.source)
+        repeated = np.tile(own, (n_atoms, 1))
+        return np.concatenate([repeated, np.broadcast_to(atomic, (n_atoms, self.aparam))], axis=1)
+
+
+def _parameters(name: str, value: np.ndarray | None, width: int, source: str) -> np.ndarray:
+    if width == 0:
+        return np.empty(0)
+    each = "frame" if name == "fparam" else "atom"
+    if value is None:
+        raise InputError(
+            f"{source}: has no {name}, of which the model takes {width} for each {each}; give it as "
+            f"{name}.npy in the set, or as '{name}' in the {'info' if each == 'frame' else 'arrays'} of "
+            "ASE's atoms"
+        )
+    if value.shape[-1] != width:
+        raise InputError(
+            f"{source}: has {value.shape[-1]} {name} for each {each}, but the model takes {width}; "
+            "correct the data or the model's settings"
+        )
+    return value
 
 
 class System(Protocol):

@@ -8,10 +8,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from dpax.data.batches import Batch, capacity_need, frame_edges, make_batch
+from dpax.data.batches import Batch, capacity_need, frame_edges, label_widths, make_batch
 from dpax.data.capacity import CapacityPlanner
 from dpax.data.edge_cache import EdgeCache
-from dpax.data.frame import Frame, System
+from dpax.data.frame import Frame, ParameterWidths, System
 from dpax.data.order import BatchOrder
 from dpax.geometry.neighbors import Capacity, EdgeList
 
@@ -36,6 +36,7 @@ class BatchLoader:
         cutoff: of the neighbour search, Å.
         planner: chooses the sizes of the arrays.
         dtype: of the edge vectors.
+        parameters: how many `fparam` and `aparam` the model takes; none by default.
         depth: batches made ahead.
         cache_bytes: memory for neighbour lists, so that they are not searched again in every epoch.
 
@@ -51,6 +52,7 @@ class BatchLoader:
         planner: CapacityPlanner,
         dtype: np.typing.DTypeLike,
         *,
+        parameters: ParameterWidths | None = None,
         depth: int = 2,
         cache_bytes: int = GIBIBYTE,
     ):
@@ -60,6 +62,8 @@ class BatchLoader:
         self._order_ahead, self._planner_ahead = deepcopy(order), deepcopy(planner)
         self._cutoff = cutoff
         self._dtype = dtype
+        self._parameters = parameters
+        self._labels = label_widths(systems)
         self._depth = depth
         self._cache = EdgeCache(cache_bytes, dtype)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="dpax-batches")
@@ -97,7 +101,15 @@ class BatchLoader:
         if not planner.primed:
             planner.prime(self._sample())
         frames, edges = self._read(system, indices)
-        batch = make_batch(frames, self._cutoff, planner, self._dtype, edges)
+        batch = make_batch(
+            frames,
+            self._cutoff,
+            planner,
+            self._dtype,
+            edges,
+            parameters=self._parameters,
+            labels=self._labels,
+        )
         return batch, planner.state()
 
     def _read(self, system: int, indices: np.ndarray) -> tuple[list[Frame], list[EdgeList]]:

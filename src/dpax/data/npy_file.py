@@ -51,11 +51,17 @@ class NpyFile:
     def expect(self, frames: int, width: int, meaning: str) -> None:
         """Check the shape against that of the other files.
 
+        Args:
+            frames: of coord.npy.
+            width: numbers in a frame; where it is negative any multiple of its size.
+            meaning: of the width, for the message.
+
         Raises:
             InputError: another number of frames, or of numbers in a frame.
         """
-        if self.width != width:
-            raise InputError(f"{self.path}: expected {width} numbers per frame ({meaning}), got {self.width}")
+        if self.width != width and (width > 0 or self.width == 0 or self.width % -width):
+            wanted = f"{width} numbers" if width > 0 else "numbers"
+            raise InputError(f"{self.path}: expected {wanted} per frame ({meaning}), got {self.width}")
         if self.frames != frames:
             raise InputError(
                 f"{self.path}: holds {self.frames} frames, but coord.npy beside it holds {frames}; "

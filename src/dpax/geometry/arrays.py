@@ -18,6 +18,8 @@ FrameIndex = Int[Array, " atoms"]
 """The frame an atom belongs to; the number of frames for an atom that only pads the array."""
 SlotMask = Bool[Array, "atoms slots"]
 """True where a slot holds a neighbour."""
+Parameters = Float[Array, "atoms inputs"]
+"""What the fitting net is told of an atom beside its surroundings; of zero width where it is told nothing."""
 AtomicEnergies = Float[Array, " atoms"]
 """eV."""
 FrameEnergies = Float[Array, " frames"]

@@ -11,7 +11,7 @@ import numpy as np
 import vesin
 
 from dpax.errors import InputError
-from dpax.geometry.arrays import Edges, FrameIndex, NeighborIndex, NeighborTypes, Types
+from dpax.geometry.arrays import Edges, FrameIndex, NeighborIndex, NeighborTypes, Parameters, Types
 from dpax.geometry.cell import complete_cell, heights, wrap
 
 SLOT_MULTIPLE = 8
@@ -45,6 +45,7 @@ class Neighborhoods(NamedTuple):
     neighbor_types: NeighborTypes
     types: Types
     frames: FrameIndex
+    parameters: Parameters
 
 
 class Capacity(NamedTuple):
@@ -176,6 +177,7 @@ def pack(
     capacity: Capacity,
     dtype: np.typing.DTypeLike,
     n_frames: int | None = None,
+    parameters: Sequence[np.ndarray] | None = None,
 ) -> Neighborhoods:
     """Put the frames of a batch on one axis of atoms, with padded neighbour slots.
 
@@ -186,6 +188,8 @@ def pack(
         dtype: of the edge vectors.
         n_frames: the length of the frame axis, at least the number of frames given, which is the
             default. Atoms that only pad the array belong to frame `n_frames`, past the last one.
+        parameters: one array [atoms of the frame, inputs] per frame, of the same width in all; none by
+            default. They stay float64: the fitting net has a precision of its own.
 
     Raises:
         ValueError: the capacity or the frame axis is too small.
@@ -199,6 +203,7 @@ def pack(
     neighbor_types = np.zeros((capacity.atoms, capacity.slots), np.int32)
     flat_types = np.full(capacity.atoms, -1, np.int32)
     frames = np.full(capacity.atoms, n_frames, np.int32)
+    inputs = np.zeros((capacity.atoms, parameters[0].shape[1] if parameters else 0))
     if n_atoms > capacity.atoms:
         raise ValueError(f"{n_atoms} atoms do not fit a capacity of {capacity.atoms}")
     start = 0
@@ -215,7 +220,9 @@ def pack(
         neighbor_types[row, column] = np.asarray(frame_types)[edge_list.j]
         flat_types[start:stop] = frame_types
         frames[start:stop] = number
+        if parameters:
+            inputs[start:stop] = parameters[number]
         start = stop
     # The field types name JAX arrays, which these become on their way into a compiled function.
-    arrays: tuple[Any, ...] = (edges, neighbors, neighbor_types, flat_types, frames)
+    arrays: tuple[Any, ...] = (edges, neighbors, neighbor_types, flat_types, frames, inputs)
     return Neighborhoods(*arrays)
