@@ -20,6 +20,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, PyTree
 
+from dpax.descriptor import block as descriptor_block
 from dpax.geometry.arrays import AtomicEnergies, Edges, Forces, Virials
 from dpax.geometry.neighbors import Neighborhoods
 from dpax.model.potential import Block, ModelSpec, ModelWeights, atomic_energies
@@ -80,6 +81,36 @@ def _over_blocks(mesh: Mesh, function: Callable, *, reduce: bool) -> Callable:
     return jax.shard_map(
         on_device, mesh=mesh, in_specs=(whole, split), out_specs=whole if reduce else split, check_vma=False
     )
+
+
+def energies_only(
+    spec: ModelSpec, weights: ModelWeights, neighborhoods: Neighborhoods, mesh: Mesh, block_size: int
+) -> AtomicEnergies:
+    """Atomic energies (eV, without bias) where nothing is differentiated."""
+    run = _over_blocks(
+        mesh, lambda w, blocks: jax.lax.map(partial(atomic_energies, spec, w), blocks), reduce=False
+    )
+    return run(weights, _blocks(neighborhoods, mesh.size, block_size)).reshape(-1)
+
+
+def atomic_descriptors(
+    spec: ModelSpec, weights: ModelWeights, neighborhoods: Neighborhoods, mesh: Mesh, block_size: int
+) -> Float[Array, "atoms width"]:
+    """What the fitting net is told of every atom's surroundings."""
+
+    def one_block(weights: ModelWeights, block: Block) -> Array:
+        return descriptor_block.describe(
+            spec.descriptor,
+            weights.descriptor,
+            block.edges,
+            block.occupied,
+            block.types,
+            block.neighbor_types,
+        ).descriptor
+
+    run = _over_blocks(mesh, lambda w, blocks: jax.lax.map(partial(one_block, w), blocks), reduce=False)
+    described = run(weights, _blocks(neighborhoods, mesh.size, block_size))
+    return described.reshape(neighborhoods.types.shape[0], -1)
 
 
 def edge_gradients(

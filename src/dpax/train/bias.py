@@ -1,0 +1,70 @@
+"""The energy bias of a model's types, adjusted to data.
+
+After DeePMD-kit's `change_out_bias`: what the compositions of frames explain of their energies, or of what a
+model leaves of them, is the types' business and not the network's.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+
+from dpax.data import CapacityPlanner, Frame, make_batch
+from dpax.errors import InputError
+from dpax.geometry.neighbors import Neighborhoods
+from dpax.model.derivatives import default_block_size, energies_only
+from dpax.model.potential import EnergyModel
+from dpax.train.statistics import energy_bias
+
+Mode = Literal["change", "set"]
+"""change: add what fits the errors of the model; set: take what fits the energies, whatever it says."""
+
+
+def adjusted_bias(model: EnergyModel, frames: Iterable[Frame], mode: Mode, mesh: Mesh) -> np.ndarray:
+    """The energy bias of the types after the least-squares fit to the energies of frames.
+
+    Where the compositions leave it open the change is the smallest one: a type that the frames lack keeps its
+    bias with "change", and gets 0 with "set".
+
+    Args:
+        model: to be adjusted; it stays as it is.
+        frames: those without an energy are passed over.
+        mode: what is fitted.
+        mesh: devices.
+
+    Returns:
+        [ntypes], eV.
+
+    Raises:
+        InputError: no frame has an energy, or one cannot be used.
+    """
+    labelled = [frame for frame in frames if frame.energy is not None]
+    if not labelled:
+        raise InputError("the energy bias cannot be fitted: no frame of the data has an energy")
+    counts = np.array([np.bincount(frame.types, minlength=len(model.type_map)) for frame in labelled])
+    energies = np.array([frame.energy for frame in labelled])
+    rcond = model.fitting.rcond
+    if mode == "set":
+        return energy_bias(counts, energies, rcond)
+    bias = np.array(model.bias)
+    errors = energies - np.fromiter(_network_energies(model, labelled, mesh), float) - counts @ bias
+    return bias + energy_bias(counts, errors, rcond)
+
+
+def _network_energies(model: EnergyModel, frames: Iterable[Frame], mesh: Mesh) -> Iterator[float]:
+    """Energies of frames without the bias of the types, eV, added up in float64."""
+    graph, state = nnx.split(model)
+    spec, platform = model.spec(), mesh.devices.flat[0].platform
+    planner = CapacityPlanner(atom_multiple=mesh.size)
+
+    @jax.jit
+    def energies(state: Any, neighborhoods: Neighborhoods) -> jax.Array:
+        size = default_block_size(neighborhoods.edges.shape[1], platform)
+        return energies_only(spec, nnx.merge(graph, state).weights(), neighborhoods, mesh, size)
+
+    for frame in frames:
+        batch = make_batch([frame], model.rcut, planner, model.dtype)
+        yield float(np.sum(np.asarray(energies(state, batch.neighborhoods), np.float64)))

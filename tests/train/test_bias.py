@@ -1,0 +1,95 @@
+"""The energy bias adjusted to data is DeePMD-kit's, and what is fitted is gone afterwards."""
+
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+from dpax.data import Frame
+from dpax.errors import InputError
+from dpax.infer import Potential
+from dpax.model.derivatives import make_mesh
+from dpax.model.potential import EnergyModel
+from dpax.train.bias import adjusted_bias
+from oracle.deepmd_model import make_model, structures
+from oracle.deepmd_statistics import sample_frames
+
+TYPE_MAP = ["O", "H", "C"]
+
+
+@pytest.fixture(scope="module")
+def theirs():
+    return make_model(2, TYPE_MAP, {"neuron": [4, 8], "attn_layer": 1}, random_statistics=True)
+
+
+def labelled() -> list[tuple]:
+    """Structures of O and H with an energy: coordinates, types, cell, energy. There is no C."""
+    rng = np.random.default_rng(4)
+    chosen = [structures()[name] for name in ("triclinic", "small cell", "cluster", "dense cluster")]
+    return [(*one, -40.0 * len(one.coord) + rng.normal()) for one in chosen]
+
+
+def frames() -> list[Frame]:
+    return [
+        Frame(coord, types, cell, (cell is not None,) * 3, f"frame {n}", energy=energy)
+        for n, (coord, types, cell, energy) in enumerate(labelled())
+    ]
+
+
+def expected(theirs, mode) -> np.ndarray:
+    nowhere = np.zeros((3, 3))  # what DeePMD-kit's loader gives for the cell of a cluster
+    samples = [
+        sample_frames(coord[None], types, nowhere if cell is None else cell, [energy], 3)
+        for coord, types, cell, energy in labelled()
+    ]
+    changed = type(theirs).deserialize(theirs.serialize())
+    # Its graph kernel has no empty slots, and so another energy than `model.call` for such a model.
+    changed.atomic_model.uses_graph_lower = lambda: False
+    changed.change_out_bias(samples, bias_adjust_mode=f"{mode}-by-statistic")
+    return changed.get_out_bias().reshape(-1)
+
+
+@pytest.mark.parametrize("mode", ["change", "set"])
+def test_the_bias_is_that_of_deepmd(theirs, mode):
+    model = EnergyModel.deserialize(theirs.serialize())
+    found = adjusted_bias(model, frames(), mode, make_mesh())
+    np.testing.assert_allclose(found, expected(theirs, mode), rtol=1e-10, atol=1e-8)
+    absent = model.bias[2] if mode == "change" else 0.0
+    assert found[2] == pytest.approx(absent, abs=1e-10)
+    assert abs(found[0] - model.bias[0]) > 1.0
+
+
+def test_an_additive_error_is_taken_away(theirs):
+    """A model whose labels differ from it by energies of the elements alone becomes exact."""
+    model = EnergyModel.deserialize(theirs.serialize())
+    potential = Potential(model)
+    offsets = np.array([3.0, -5.0, 0.0])
+    shifted = [
+        replace(f, energy=e.energy + offsets[f.types].sum())
+        for f, e in zip(frames(), potential.evaluate(frames()), strict=True)
+    ]
+    found = adjusted_bias(model, shifted, "change", make_mesh())
+    np.testing.assert_allclose(found - np.array(model.bias), offsets, atol=1e-9)
+
+
+def test_float32_models_lose_no_digits_of_large_energies(theirs):
+    with jax.enable_x64(False):
+        description = {"neuron": [4, 8], "attn_layer": 1, "precision": "float32"}
+        single = make_model(2, TYPE_MAP, description, {"precision": "float32"}, random_statistics=True)
+        model = EnergyModel.deserialize(single.serialize())
+        model.bias = (-2.0e5, -1.0e4, 0.0)
+        far = [
+            Frame(f.positions, f.types, f.cell, f.pbc, f.source, energy=f.energy - 2.0e6) for f in frames()
+        ]
+        found = adjusted_bias(model, far, "change", make_mesh())
+        model.bias = tuple(found)
+        again = adjusted_bias(model, far, "change", make_mesh())
+    np.testing.assert_allclose(again, found, atol=1e-7)
+
+
+def test_data_without_energies_are_refused(theirs):
+    model = EnergyModel.deserialize(theirs.serialize())
+    bare = [replace(frame, energy=None) for frame in frames()]
+    with pytest.raises(InputError, match="no frame of the data has an energy"):
+        adjusted_bias(model, bare, "change", make_mesh())
