@@ -9,10 +9,13 @@ from typing import Annotated
 import typer
 
 import dpax
+from dpax.cli.eval_desc import eval_desc
 from dpax.cli.evaluate import evaluate
 from dpax.cli.failures import guarded, show_warning
 from dpax.cli.freeze import freeze
 from dpax.cli.inspect import inspect
+from dpax.cli.many_values import many_values
+from dpax.cli.model_devi import model_devi
 from dpax.cli.test import compare
 from dpax.cli.train import train
 from dpax.cli.validate import validate
@@ -27,6 +30,8 @@ app = typer.Typer(
 app.command("train")(train)
 app.command("test")(compare)
 app.command("eval")(evaluate)
+app.command("eval-desc")(eval_desc)
+app.command("model-devi", cls=many_values("-m", "--models"))(model_devi)
 app.command("validate")(validate)
 app.command("inspect")(inspect)
 app.command("freeze")(freeze)

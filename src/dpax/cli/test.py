@@ -1,60 +1,116 @@
 """`dpax test`: the errors of a model on labelled data."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dpax.cli.sources import (
+    ListOption,
+    SetPrefixOption,
+    SystemOption,
+    frame_groups,
+    listed_systems,
+    no_set_prefix,
+    only_one,
+)
 from dpax.cli.start import Devices, load_potential
 from dpax.errors import InputError
 
 if TYPE_CHECKING:
-    from dpax.data import Errors, Frame, System, SystemErrors
-    from dpax.infer import Evaluation
+    import numpy as np
 
-_ATOMS_AT_ONCE = 4096
+    from dpax.data import Errors, Frame, System, SystemErrors
+    from dpax.infer import Evaluation, Potential
+
 _KEYS = {
     "energy": ("energy", "ev"),
     "energy_per_atom": ("energy_per_atom", "ev"),
     "forces": ("force", "ev_per_angstrom"),
+    "weighted_forces": ("weighted_force", "ev_per_angstrom"),
     "virial": ("virial", "ev"),
     "virial_per_atom": ("virial_per_atom", "ev"),
+    "stress": ("stress", "ev_per_angstrom3"),
+    "atom_energies": ("atomic_energy", "ev"),
+    "hessian": ("hessian", "ev_per_angstrom2"),
 }
 """Of each quantity, the beginning and the end of its keys in the JSON report."""
-_TITLES = {"forces": "force component", "virial": "virial component", "virial_per_atom": "virial per atom"}
+_TITLES = {
+    "forces": "force component",
+    "weighted_forces": "force component, weighted",
+    "virial": "virial component",
+    "virial_per_atom": "virial per atom",
+    "stress": "stress component",
+    "atom_energies": "atomic energy",
+    "hessian": "Hessian component",
+}
 
 
 def compare(
     model: Annotated[Path, typer.Option("--model", "-m", help="Model file.")],
-    system: Annotated[
-        list[str], typer.Option("--system", "-s", help="System or folder of systems; repeatable.")
-    ],
+    system: SystemOption = None,
+    datafile: ListOption = None,
+    train_data: Annotated[
+        Path | None, typer.Option("--train-data", help="Instead of -s: input file; its training data.")
+    ] = None,
+    valid_data: Annotated[
+        Path | None, typer.Option("--valid-data", help="Instead of -s: input file; its validation data.")
+    ] = None,
+    frames: Annotated[
+        int, typer.Option("--numb-test", "--frames", "-n", min=0, help="Frames per system; 0: all.")
+    ] = 0,
+    shuffle: Annotated[
+        bool, typer.Option("--shuffle-test", help="Take the frames of a system in random order.")
+    ] = False,
+    seed: Annotated[
+        int | None,
+        typer.Option("--rand-seed", "-r", min=0, help="Seed of that order."),
+    ] = None,
+    atomic: Annotated[
+        bool, typer.Option("--atomic", "-a", help="Compare atomic energies too; all data need them.")
+    ] = False,
+    hessian: Annotated[
+        bool, typer.Option("--hessian", help="Compare Hessians too, where the data have them.")
+    ] = False,
     detail: Annotated[
         str | None,
-        typer.Option("--detail", "-d", help="Write labels and predictions to PREFIX.e.out, PREFIX.f.out, …"),
+        typer.Option(
+            "--detail-file",
+            "--detail",
+            "-d",
+            help="Write labels and predictions to PREFIX.e.out, .f.out, …",
+        ),
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the errors to this file.")] = None,
-    frames: Annotated[int, typer.Option("--frames", "-n", min=0, help="Frames per system; 0: all.")] = 0,
+    set_prefix: SetPrefixOption = None,
     devices: Devices = None,
 ) -> None:
     """Compare a model with labelled data: MAE and RMSE of energies, forces and virials."""
+    import numpy as np
+
     from dpax.data import SystemErrors, open_systems
     from dpax.report.details import DetailFiles
 
+    no_set_prefix(set_prefix)
+    only_one(system=system, datafile=datafile, train_data=train_data, valid_data=valid_data)
     if json_file is not None and not json_file.absolute().parent.is_dir():
         raise InputError(f"--json {json_file}: the folder {json_file.parent} does not exist")
+    paths, base = _named_data(system, datafile, train_data, valid_data)
     potential = load_potential(model, devices)
-    systems = open_systems(system, potential.type_map)
+    systems = open_systems(paths, potential.type_map, base)
+    rng = np.random.default_rng(seed)
     errors, counts = SystemErrors(), {}
     with DetailFiles(detail) as details:
         for one in systems:
-            counts[one.name] = min(frames or len(one), len(one))
-            for group in _groups(one, counts[one.name]):
-                for frame, evaluation in zip(group, potential.evaluate(group), strict=True):
-                    _add(errors[one.name], frame, evaluation)
-                    details.add(frame, evaluation)
+            order = rng.permutation(len(one)) if shuffle else np.arange(len(one))
+            order = order[: frames or len(one)]
+            counts[one.name] = len(order)
+            for frame, evaluation in _evaluated(potential, one, order):
+                matrix = potential.hessian(frame) if hessian and frame.hessian is not None else None
+                _add(errors[one.name], frame, evaluation, atomic, matrix)
+                details.add(one.name, frame, evaluation, matrix)
     _print_tables(errors, counts)
     if json_file is not None:
         report = {name: {"frames": counts[name]} | flat(errors[name]) for name in errors}
@@ -62,23 +118,62 @@ def compare(
         json_file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
-def _groups(system: "System", frames: int) -> Iterator[list["Frame"]]:
-    """The first frames of a system, as many at a time as are worth evaluating together."""
-    group: list[Frame] = []
-    for index in range(frames):
-        group.append(system.frame(index))
-        if sum(len(frame.types) for frame in group) >= _ATOMS_AT_ONCE:
-            yield group
-            group = []
-    if group:
-        yield group
+def _named_data(
+    system: list[str] | None, datafile: Path | None, train_data: Path | None, valid_data: Path | None
+) -> tuple[list[str], Path | None]:
+    """The paths of the data, and the folder from which they start."""
+    if datafile is not None:
+        return listed_systems(datafile), None
+    for path, section in ((train_data, "training_data"), (valid_data, "validation_data")):
+        if path is not None:
+            return _systems_of_input(path, section), path.absolute().parent
+    return system or ["."], None
 
 
-def _add(errors: "Errors", frame: "Frame", evaluation: "Evaluation") -> None:
+def _systems_of_input(path: Path, section: str) -> list[str]:
+    """The systems of an input file; what else is in it does not matter here, and may be of another model."""
+    from dpax.settings import read_input
+    from dpax.train.settings import DataSettings, ValidationDataSettings
+
+    training = read_input(path).get("training")
+    data = training.get(section) if isinstance(training, dict) else None
+    if not data:
+        raise InputError(f"{path}: has no training.{section}; name the data with -s")
+    kind = DataSettings if section == "training_data" else ValidationDataSettings
+    try:
+        return list(kind.model_validate(data).systems)
+    except InputError as error:
+        raise InputError(f"{path}: training.{section}.{error}") from None
+
+
+def _evaluated(
+    potential: "Potential", system: "System", order: Iterable[int]
+) -> Iterator[tuple["Frame", "Evaluation"]]:
+    for group in frame_groups(system, order):
+        yield from zip(group, potential.evaluate(group), strict=True)
+
+
+def _add(
+    errors: "Errors", frame: "Frame", evaluation: "Evaluation", atomic: bool, hessian: "np.ndarray | None"
+) -> None:
     for quantity in ("energy", "forces", "virial"):
         label = getattr(frame, quantity)
         if label is not None:
             errors.update(quantity, label, getattr(evaluation, quantity), len(frame.types))
+    if frame.forces is not None and frame.atom_pref is not None:
+        weights = frame.atom_pref[:, None]
+        errors.update("weighted_forces", frame.forces, evaluation.forces, weights=weights)
+    if frame.virial is not None and evaluation.volume is not None:
+        label, predicted = (-virial / evaluation.volume for virial in (frame.virial, evaluation.virial))
+        errors.update("stress", label, predicted)
+    if atomic:
+        if frame.atom_energies is None:
+            raise InputError(
+                f"{frame.source}: has no atomic energies (atom_ener.npy), which --atomic compares"
+            )
+        errors.update("atom_energies", frame.atom_energies, evaluation.energies)
+    if frame.hessian is not None and hessian is not None:
+        errors.update("hessian", frame.hessian, hessian)
 
 
 def flat(errors: "Errors") -> dict[str, float]:

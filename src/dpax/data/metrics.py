@@ -11,22 +11,26 @@ UNITS = {
     ENERGY: "eV",
     PER_ATOM[ENERGY]: "eV/atom",
     FORCES: "eV/Å",
+    "weighted_forces": "eV/Å",
     VIRIAL: "eV",
     PER_ATOM[VIRIAL]: "eV/atom",
+    "stress": "eV/Å³",
+    "atom_energies": "eV",
+    "hessian": "eV/Å²",
 }
-"""The quantities of which errors are kept, and their units; forces and virials by component."""
+"""The quantities of which errors are kept, and their units; forces, virials and the rest by component."""
 
 
 @dataclass
 class _Sums:
-    count: int = 0
+    count: float = 0.0
     absolute: float = 0.0
     squared: float = 0.0
 
-    def add(self, difference: np.ndarray) -> None:
-        self.count += difference.size
-        self.absolute += float(np.abs(difference).sum())
-        self.squared += float(np.square(difference).sum())
+    def add(self, difference: np.ndarray, weights: np.ndarray) -> None:
+        self.count += float(np.broadcast_to(weights, difference.shape).sum())
+        self.absolute += float((weights * np.abs(difference)).sum())
+        self.squared += float((weights * np.square(difference)).sum())
 
 
 @dataclass
@@ -41,14 +45,16 @@ class Errors:
         label: float | np.ndarray,
         predicted: float | np.ndarray,
         n_atoms: int | np.ndarray = 1,
+        weights: float | np.ndarray = 1.0,
     ) -> None:
         """Add one frame, or several along the first axis.
 
         Args:
-            quantity: "energy", "forces" or "virial".
+            quantity: one of `UNITS`, but for those per atom, which follow from energy and virial.
             label: the reference, in any shape.
             predicted: of the same shape.
             n_atoms: of each frame; for the errors per atom, which energies and virials have as well.
+            weights: how much each number counts, in a shape that broadcasts to theirs.
 
         Raises:
             ValueError: the shapes differ.
@@ -59,11 +65,11 @@ class Errors:
                 f"{quantity}: the label has the shape {wanted.shape}, the prediction {given.shape}"
             )
         difference = given - wanted
-        self._sums[quantity].add(difference)
+        self._sums[quantity].add(difference, np.asarray(weights, np.float64))
         if quantity in PER_ATOM:
             atoms = np.asarray(n_atoms, np.float64)
             atoms = atoms.reshape(atoms.shape + (1,) * (difference.ndim - atoms.ndim))
-            self._sums[PER_ATOM[quantity]].add(difference / atoms)
+            self._sums[PER_ATOM[quantity]].add(difference / atoms, np.asarray(1.0))
 
     def merge(self, other: "Errors") -> None:
         """Add all that another one has seen."""
@@ -73,8 +79,8 @@ class Errors:
             sums.absolute += more.absolute
             sums.squared += more.squared
 
-    def count(self, quantity: str) -> int:
-        """How many numbers of a quantity were compared."""
+    def count(self, quantity: str) -> float:
+        """How many numbers of a quantity were compared, each with its weight."""
         return self._sums[quantity].count
 
     @property

@@ -19,6 +19,7 @@ from dpax.geometry.cell import volume
 from dpax.geometry.neighbors import EdgeList, Neighborhoods, find_edges, neighbor_counts, pack, slots_needed
 from dpax.model.derivatives import (
     Prediction,
+    atomic_descriptors,
     atomic_virials_from,
     default_block_size,
     edge_gradients,
@@ -106,6 +107,7 @@ class Potential:
         self._edge_gradients = jax.jit(self._compute)
         self._derived = jax.jit(_derive, static_argnames=("n_frames", "atomic_virials"))
         self._hessian = jax.jit(partial(self._compute, function=hessian))
+        self._descriptors = jax.jit(partial(self._compute, function=atomic_descriptors))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Potential":
         """The potential itself: it never changes, and a copy would compile everything again."""
@@ -181,6 +183,27 @@ class Potential:
         with _precision(self.model):
             rows = self._hessian(self._state, self._pack([frame], planner))
         return np.asarray(rows, np.float64)[:n, :, :n].reshape(3 * n, 3 * n)
+
+    def descriptors(self, structures: Sequence[ase.Atoms | Frame]) -> list[np.ndarray]:
+        """What the fitting net is told of every atom's surroundings.
+
+        Args:
+            structures: as for `evaluate`.
+
+        Returns:
+            Of each structure an array [atoms, width] in the descriptor's own precision.
+
+        Raises:
+            InputError: as `evaluate`.
+        """
+        frames = [self._frame(structure, f"structure {n}") for n, structure in enumerate(structures)]
+        results: list[np.ndarray] = []
+        with _precision(self.model):
+            for group in _groups(frames):
+                rows = np.asarray(self._descriptors(self._state, self._pack(group, self._planner)))
+                ends = np.cumsum([len(frame.types) for frame in group])
+                results += np.split(rows[: ends[-1]], ends[:-1])
+        return results
 
     def _frame(self, structure: ase.Atoms | Frame, name: str = "structure") -> Frame:
         if not isinstance(structure, Frame):

@@ -1,5 +1,6 @@
-"""Text files of labels beside predictions, in the layout of `dp test -d`."""
+"""Text files of labels beside predictions, as `dp test -d` writes them."""
 
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TextIO
@@ -12,18 +13,26 @@ if TYPE_CHECKING:
     from dpax.data import Frame
     from dpax.infer import Evaluation
 
-_STRAIN = [f"{a}{b}" for a in "xyz" for b in "xyz"]
+_TENSOR = [f"{a}{b}" for a in "xyz" for b in "xyz"]
 _COLUMNS = {
     "e": ["e"],
     "e_peratom": ["e"],
     "f": ["fx", "fy", "fz"],
-    "v": [f"v{ab}" for ab in _STRAIN],
-    "v_peratom": [f"v{ab}" for ab in _STRAIN],
+    "v": [f"v{ab}" for ab in _TENSOR],
+    "v_peratom": [f"v{ab}" for ab in _TENSOR],
+    "s": [f"s{ab}" for ab in _TENSOR],
+    "h": ["h"],
 }
+_UNITS = {"s": " (eV/Å³)"}
+_REMARKS = {"h": " (3Na*3Na matrix in row-major order)"}
+"""What DeePMD-kit writes into the headers beside the columns' names."""
 
 
 class DetailFiles:
-    """Writes PREFIX.e.out, .e_peratom.out, .f.out, .v.out and .v_peratom.out as far as there are labels.
+    """Writes PREFIX.e.out, .e_peratom.out, .f.out, .v.out, .v_peratom.out, .s.out and .h.out.
+
+    The columns, the one header line (which names the first system) and the order of rows are DeePMD-kit's:
+    the systems follow each other without anything between them. A frame adds what it has labels for.
 
     Args:
         prefix: path and beginning of the names; None writes nothing.
@@ -44,35 +53,50 @@ class DetailFiles:
     def __exit__(self, *_: object) -> None:
         self._open.close()
 
-    def add(self, frame: "Frame", evaluation: "Evaluation") -> None:
-        """Add one frame: a line for its energy, one for each atom's force, one for its virial."""
+    def add(
+        self, system: str, frame: "Frame", evaluation: "Evaluation", hessian: np.ndarray | None = None
+    ) -> None:
+        """Add one frame: a line for its energy, one for each atom's force, one for its virial, …
+
+        Args:
+            system: the name of the frame's system.
+            frame: with the labels.
+            evaluation: of the frame.
+            hessian: the predicted one, if the labels' is to be compared.
+        """
         if self._prefix is None:
             return
-        atoms = len(frame.types)
-        if frame.energy is not None:
-            self._write("e", frame, np.array(frame.energy), np.array(evaluation.energy))
-            self._write(
-                "e_peratom", frame, np.array(frame.energy / atoms), np.array(evaluation.energy / atoms)
-            )
-        if frame.forces is not None:
-            self._write("f", frame, frame.forces, evaluation.forces)
-        if frame.virial is not None:
-            self._write("v", frame, frame.virial, evaluation.virial)
-            self._write("v_peratom", frame, frame.virial / atoms, evaluation.virial / atoms)
+        for kind, label, prediction in _pairs(frame, evaluation, hessian):
+            width = len(_COLUMNS[kind])
+            rows = [np.reshape(array, (-1, width)) for array in (label, prediction)]
+            np.savetxt(self._file(kind, system), np.hstack(rows))
 
-    def _write(self, kind: str, frame: "Frame", label: np.ndarray, prediction: np.ndarray) -> None:
-        names = _COLUMNS[kind]
-        file = self._file(kind)
-        rows = [np.reshape(array, (-1, len(names))) for array in (label, prediction)]
-        np.savetxt(
-            file, np.hstack(rows), fmt="%.10e", header=frame.source if kind == "f" else "", comments="# "
-        )
-
-    def _file(self, kind: str) -> TextIO:
+    def _file(self, kind: str, system: str) -> TextIO:
         if kind not in self._files:
             path = Path(f"{self._prefix}.{kind}.out")
             file = self._open.enter_context(path.open("w", encoding="utf-8"))
             titles = [f"{source}_{name}" for source in ("data", "pred") for name in _COLUMNS[kind]]
-            file.write(f"# {' '.join(titles)}\n")
+            title = f"{system}{_UNITS.get(kind, '')}: {' '.join(titles)}{_REMARKS.get(kind, '')}"
+            file.write(f"# {title}\n")
             self._files[kind] = file
         return self._files[kind]
+
+
+def _pairs(
+    frame: "Frame", evaluation: "Evaluation", hessian: np.ndarray | None
+) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """The label and the prediction for each kind of file."""
+    atoms = len(frame.types)
+    if frame.energy is not None:
+        label, prediction = np.array(frame.energy), np.array(evaluation.energy)
+        yield "e", label, prediction
+        yield "e_peratom", label / atoms, prediction / atoms
+    if frame.forces is not None:
+        yield "f", frame.forces, evaluation.forces
+    if frame.virial is not None:
+        yield "v", frame.virial, evaluation.virial
+        yield "v_peratom", frame.virial / atoms, evaluation.virial / atoms
+        if evaluation.volume is not None:
+            yield "s", -frame.virial / evaluation.volume, -evaluation.virial / evaluation.volume
+    if frame.hessian is not None and hessian is not None:
+        yield "h", frame.hessian, hessian

@@ -1,0 +1,117 @@
+"""`dpax model-devi`: how much several models disagree, or how wrong they are, frame by frame."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TextIO
+
+import typer
+
+from dpax.cli.sources import SetPrefixOption, SystemOption, frame_groups, no_set_prefix
+from dpax.cli.start import Devices, start_jax
+from dpax.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from dpax.data import System
+    from dpax.infer import Potential
+    from dpax.infer.deviation import Deviation
+
+_COLUMNS = [f"{extent}_devi_{quantity}" for quantity in "vf" for extent in ("max", "min", "avg")] + ["devi_e"]
+
+
+def model_devi(
+    models: Annotated[
+        list[Path],
+        typer.Option("--models", "-m", help="Model files, two or more: -m A B C."),
+    ],
+    system: SystemOption = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path("model_devi.out"),
+    frequency: Annotated[
+        int, typer.Option("--frequency", "-f", min=1, help="Steps of the trajectory from frame to frame.")
+    ] = 1,
+    real_error: Annotated[
+        bool,
+        typer.Option("--real_error", "--real-error", help="Errors against the data's labels instead."),
+    ] = False,
+    atomic: Annotated[
+        bool, typer.Option("--atomic", help="Write the deviation of each atom's force too.")
+    ] = False,
+    relative: Annotated[
+        float | None,
+        typer.Option(min=0, help="Level in eV/Å: deviations of forces relative to their size plus this."),
+    ] = None,
+    relative_v: Annotated[
+        float | None,
+        typer.Option(
+            "--relative_v", "--relative-v", min=0, help="Level in eV: the same for virials, per atom."
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
+    set_prefix: SetPrefixOption = None,
+    devices: Devices = None,
+) -> None:
+    """Model deviation: the disagreement of several models about the structures of systems.
+
+    A line for each frame, as `dp model-devi` writes: its step; the largest, smallest and average deviation of
+    the virial (eV per atom) and of the forces (eV/Å); and the deviation of the energy (eV per atom).
+    """
+    from dpax.data import open_systems
+    from dpax.infer.deviation import model_deviation
+
+    no_set_prefix(set_prefix)
+    if len(models) < 2 and not real_error:
+        raise InputError("one model alone has no deviation: give several after -m, or --real_error")
+    if output.exists() and not overwrite:
+        raise InputError(f"{output} exists already; give another name, or --overwrite to replace it")
+    if not output.absolute().parent.is_dir():
+        raise InputError(f"{output}: the folder {output.parent} does not exist")
+    potentials = _load_alike(models, devices)
+    systems = open_systems(system or ["."], potentials[0].type_map)
+    partial = output.with_name(f"{output.name}.part")
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            for one in systems:
+                write_header(file, one.name, atomic)
+                for number, (frame, evaluations) in enumerate(_evaluated(potentials, one)):
+                    labels = frame if real_error else None
+                    deviation = model_deviation(evaluations, labels, relative=relative, relative_v=relative_v)
+                    write_row(file, number * frequency, deviation, atomic)
+        partial.replace(output)
+    finally:
+        partial.unlink(missing_ok=True)
+    frames = sum(len(one) for one in systems)
+    typer.echo(f"{frames} frame{'s' * (frames != 1)} compared: {output}")
+
+
+def _load_alike(paths: "Sequence[Path]", devices: int | None) -> "list[Potential]":
+    """Several models that know the same elements in the same order."""
+    start_jax(devices)
+    from dpax.infer import load
+
+    potentials = [load(path) for path in paths]
+    for path, potential in zip(paths, potentials, strict=True):
+        if potential.type_map != potentials[0].type_map:
+            raise InputError(
+                f"{path}: its elements are {' '.join(potential.type_map)}, those of {paths[0]} are "
+                f"{' '.join(potentials[0].type_map)}; models to be compared need the same type_map"
+            )
+    return potentials
+
+
+def _evaluated(potentials: "Sequence[Potential]", system: "System") -> "Iterator[tuple]":
+    """The frames of a system, each with the evaluations of all models."""
+    for group in frame_groups(system, range(len(system))):
+        by_model = [potential.evaluate(group) for potential in potentials]
+        yield from zip(group, zip(*by_model, strict=True), strict=True)
+
+
+def write_header(file: TextIO, system: str, atomic: bool) -> None:
+    """Write the two lines that come before a system's numbers."""
+    titles = [*_COLUMNS, *(["atm_devi_f(N)"] * atomic)]
+    file.write(f"# {system}\n# {'step':10s}{''.join(f'{title:19s}' for title in titles)}\n")
+
+
+def write_row(file: TextIO, step: int, deviation: "Deviation", atomic: bool) -> None:
+    """Write the numbers of one frame."""
+    numbers = "".join(f"{value:19.6e}" for value in deviation.row(atomic=atomic))
+    file.write(f"{step:12d}{numbers}\n")

@@ -1,0 +1,77 @@
+"""The options by which commands are told their data, with DeePMD-kit's letters, and the systems they name."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dpax.cli.failures import say
+from dpax.errors import InputError
+
+if TYPE_CHECKING:
+    from dpax.data import Frame, System
+
+_ATOMS_AT_ONCE = 4096
+
+SystemOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--system",
+        "-s",
+        help="System, folder of systems, file that ASE reads, or pattern; repeatable. Default: this folder.",
+    ),
+]
+"""The option `-s` of every command that reads systems."""
+ListOption = Annotated[
+    Path | None,
+    typer.Option("--datafile", "-f", help="Instead of -s: file with the path of a system in each line."),
+]
+"""The option `-f` of commands that take a list of systems."""
+SetPrefixOption = Annotated[str | None, typer.Option("--set-prefix", "-S", hidden=True)]
+"""DeePMD-kit's deprecated option; it has no meaning there any more either."""
+
+
+def listed_systems(datafile: Path) -> list[str]:
+    """The paths in a file with one in each line, as they stand there; empty lines are skipped.
+
+    Raises:
+        InputError: the file cannot be read, or names nothing.
+    """
+    try:
+        lines = datafile.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--datafile {datafile}: cannot be read ({error})") from None
+    paths = [line.strip() for line in lines if line.strip()]
+    if not paths:
+        raise InputError(f"--datafile {datafile}: names no system; write one path into each line")
+    return paths
+
+
+def only_one(**options: object) -> None:
+    """Check that at most one of several ways to name the data is used.
+
+    Raises:
+        InputError: more than one option is given.
+    """
+    given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value]
+    if len(given) > 1:
+        raise InputError(f"{' and '.join(given)} each say which data; keep one of them")
+
+
+def no_set_prefix(value: str | None) -> None:
+    """Tell the user of DeePMD-kit's old option that it does nothing."""
+    if value is not None:
+        say("warning", "--set-prefix has no effect, as in DeePMD-kit: the folders are called set.*")
+
+
+def frame_groups(system: "System", order: Iterable[int]) -> Iterator[list["Frame"]]:
+    """Frames of a system in a given order, as many at a time as are worth evaluating together."""
+    group: list[Frame] = []
+    for index in order:
+        group.append(system.frame(int(index)))
+        if sum(len(frame.types) for frame in group) >= _ATOMS_AT_ONCE:
+            yield group
+            group = []
+    if group:
+        yield group
