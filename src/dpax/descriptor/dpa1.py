@@ -428,8 +428,8 @@ class DescrptDPA1(Module):
 
         Args:
             type_map: element symbols; may drop, add and reorder types.
-            model_with_new_type_stat: a descriptor with the new types that gives the statistics of those
-                this one does not know.
+            model_with_new_type_stat: a descriptor with the new types that gives the statistics, and the
+                embedding, of those this one does not know.
 
         Raises:
             InputError: the present types have no names.
@@ -438,9 +438,13 @@ class DescrptDPA1(Module):
             raise InputError(
                 "the types have no names (type_map is None), so they cannot be matched to new ones"
             )
-        source = None if model_with_new_type_stat is None else model_with_new_type_stat.se_atten
-        self.se_atten.change_types(self.type_map, tuple(type_map), source)
-        self.type_embedding.change_type_map(type_map)
+        source = model_with_new_type_stat
+        self.se_atten.change_types(
+            self.type_map, tuple(type_map), None if source is None else source.se_atten
+        )
+        self.type_embedding.change_type_map(
+            type_map, new_types_from=None if source is None else source.type_embedding
+        )
         self.type_map = tuple(type_map)
 
     @classmethod

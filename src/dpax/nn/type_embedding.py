@@ -85,8 +85,15 @@ class TypeEmbedNet(Module):
         table = self.embedding_net(jnp.asarray(self.inputs()))
         return jnp.pad(table, ((0, 1), (0, 0))) if self.padding else table
 
-    def change_type_map(self, type_map: Sequence[str], seed: Seed = None) -> None:
-        """Reorder the types; rows of new types are drawn at random, as a new layer's would be.
+    def change_type_map(
+        self, type_map: Sequence[str], seed: Seed = None, new_types_from: "TypeEmbedNet | None" = None
+    ) -> None:
+        """Reorder the types.
+
+        Args:
+            type_map: element symbols of the types.
+            seed: rows of new types are drawn at random, as a new layer's would be.
+            new_types_from: an embedding of these types, whose rows new types get instead.
 
         Raises:
             InputError: the present types have no names.
@@ -101,7 +108,10 @@ class TypeEmbedNet(Module):
         layer = self.embedding_net[0]
         # With a residual the table is w + I: the identity belongs to the old order of the types.
         table = np.asarray(layer.w[...]) + _residual(len(old), layer.w.shape[1])
-        fresh = EmbeddingNet(self.ntypes, self.neuron, precision=self.dtype.name, seed=seed)[0]
+        if new_types_from is None:
+            fresh = EmbeddingNet(self.ntypes, self.neuron, precision=self.dtype.name, seed=seed)[0]
+        else:
+            fresh = new_types_from.embedding_net[0]
         new = np.asarray(fresh.w[...]) + _residual(self.ntypes, layer.w.shape[1])
         for row, name in enumerate(type_map):
             if name in old:
