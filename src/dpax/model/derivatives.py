@@ -8,6 +8,10 @@ and virials needs two passes over the blocks, not a reverse pass through a rever
 1. energies and edge gradients; from them the loss L and its cotangents λ = dL/dE_i, v = dL/dg_ij;
 2. for each block the parameter gradient of Σ_i λ_i E_i + Σ_ij v_ij·g_ij, where the second sum is the
    derivative of the energy along v.
+
+A loss of the Hessian adds Σ_k C_k·H_k over its rows, with the cotangents C = dL/dH. A row is the second
+derivative along a displacement d_k of one coordinate, so each needs the parameter gradient of one second
+derivative along (d_k, C_k): 3N times the work of pass 2, and again the memory of one block.
 """
 
 from collections.abc import Callable
@@ -38,6 +42,8 @@ class Prediction(NamedTuple):
     energies: AtomicEnergies
     forces: Forces
     virials: Virials
+    hessian: Float[Array, "atoms 3 atoms 3"] | None = None
+    """eV/Å², where it was asked for."""
 
 
 def make_mesh(devices: list[Any] | None = None) -> Mesh:
@@ -161,11 +167,16 @@ def predict(
     n_frames: int,
     mesh: Mesh,
     block_size: int,
+    *,
+    with_hessian: bool = False,
 ) -> Prediction:
-    """Atomic energies, forces and virials of the frames of a batch."""
+    """Atomic energies, forces and virials of the frames of a batch, and if wanted the Hessian."""
     energies, gradient = edge_gradients(spec, weights, neighborhoods, mesh, block_size)
     return Prediction(
-        energies, forces_from(gradient, neighborhoods), virials_from(gradient, neighborhoods, n_frames)
+        energies,
+        forces_from(gradient, neighborhoods),
+        virials_from(gradient, neighborhoods, n_frames),
+        hessian(spec, weights, neighborhoods, mesh, block_size) if with_hessian else None,
     )
 
 
@@ -174,17 +185,25 @@ def hessian(
 ) -> Float[Array, "atoms 3 atoms 3"]:
     """Second derivatives of the energy with respect to the positions, eV/Å²; all periodic images move."""
     atoms = neighborhoods.types.shape[0]
-    occupied = (neighborhoods.neighbors >= 0)[..., None]
 
     def forces(displacement: Array) -> Array:
-        change = displacement[neighborhoods.neighbors] - displacement[:, None]
-        moved = neighborhoods._replace(edges=neighborhoods.edges + jnp.where(occupied, change, 0.0))
+        moved = neighborhoods._replace(edges=neighborhoods.edges + _stretch(displacement, neighborhoods))
         return forces_from(edge_gradients(spec, weights, moved, mesh, block_size)[1], moved)
 
     still = jnp.zeros((atoms, 3), neighborhoods.edges.dtype)
-    directions = jnp.eye(3 * atoms, dtype=still.dtype).reshape(-1, atoms, 3)
-    rows = jax.lax.map(lambda d: -jax.jvp(forces, (still,), (d,))[1], directions)
+    rows = jax.lax.map(lambda d: -jax.jvp(forces, (still,), (d,))[1], _directions(still))
     return rows.reshape(atoms, 3, atoms, 3)
+
+
+def _directions(positions: Forces) -> Float[Array, "coordinates atoms 3"]:
+    """The displacements of one coordinate each."""
+    return jnp.eye(positions.size, dtype=positions.dtype).reshape(-1, *positions.shape)
+
+
+def _stretch(displacement: Forces, neighborhoods: Neighborhoods) -> Edges:
+    """How the edge vectors change when the atoms are displaced; all periodic images move."""
+    change = displacement[neighborhoods.neighbors] - displacement[:, None]
+    return jnp.where((neighborhoods.neighbors >= 0)[..., None], change, 0.0)
 
 
 def loss_gradient(
@@ -196,8 +215,10 @@ def loss_gradient(
     loss: Callable[[Prediction], tuple[Array, PyTree]],
     mesh: Mesh,
     block_size: int,
+    *,
+    with_hessian: bool = False,
 ) -> tuple[tuple[Array, PyTree], PyTree]:
-    """Value and parameter gradient of a loss of energies, forces and virials, by two passes.
+    """Value and parameter gradient of a loss of energies, forces, virials and Hessian, block by block.
 
     Args:
         spec: what is constant about the model.
@@ -208,20 +229,22 @@ def loss_gradient(
         loss: from a prediction to a scalar and anything else of interest.
         mesh: devices.
         block_size: most atoms of a block.
+        with_hessian: the loss sees the Hessian too.
 
     Returns:
         ((loss, anything else), gradient), the gradient as `params`.
     """
     weights, to_params = jax.vjp(prepare, params)
     energies, gradient = edge_gradients(spec, weights, neighborhoods, mesh, block_size)
+    second = hessian(spec, weights, neighborhoods, mesh, block_size) if with_hessian else None
 
-    def from_edges(energies: Array, gradient: Array) -> tuple[Array, PyTree]:
+    def from_edges(energies: Array, gradient: Array, second: Array | None) -> tuple[Array, PyTree]:
         forces = forces_from(gradient, neighborhoods)
-        return loss(Prediction(energies, forces, virials_from(gradient, neighborhoods, n_frames)))
+        return loss(Prediction(energies, forces, virials_from(gradient, neighborhoods, n_frames), second))
 
-    value, (by_energy, along) = jax.value_and_grad(from_edges, argnums=(0, 1), has_aux=True)(
-        energies, gradient
-    )
+    value, (by_energy, along, by_hessian) = jax.value_and_grad(
+        from_edges, argnums=(0, 1, 2), has_aux=True
+    )(energies, gradient, second)
     blocks = _blocks(neighborhoods, mesh.size, block_size)
     cotangents = (by_energy.reshape(blocks.types.shape), along.reshape(blocks.edges.shape))
 
@@ -242,4 +265,45 @@ def loss_gradient(
         return jax.lax.scan(add, jax.tree.map(jnp.zeros_like, weights), work)[0]
 
     by_weights = _over_blocks(mesh, on_device, reduce=True)(weights, (blocks, cotangents))
+    if with_hessian:
+        more = _hessian_gradient(spec, weights, neighborhoods, by_hessian, mesh, block_size)
+        by_weights = jax.tree.map(jnp.add, by_weights, more)
     return value, to_params(by_weights)[0]
+
+
+def _hessian_gradient(
+    spec: ModelSpec,
+    weights: ModelWeights,
+    neighborhoods: Neighborhoods,
+    cotangent: Float[Array, "atoms 3 atoms 3"],
+    mesh: Mesh,
+    block_size: int,
+) -> ModelWeights:
+    """The gradient of Σ C·H with respect to the weights, one row of the Hessian after the other."""
+    blocks = _blocks(neighborhoods, mesh.size, block_size)
+
+    def second(weights: ModelWeights, block: Block, along: Array, across: Array) -> Array:
+        def first(edges: Array) -> Array:
+            def energy(edges: Array) -> Array:
+                return jnp.sum(atomic_energies(spec, weights, block._replace(edges=edges)))
+
+            return jax.jvp(energy, (edges,), (along,))[1]
+
+        return jax.jvp(first, (block.edges,), (across,))[1]
+
+    def on_device(weights: ModelWeights, work: PyTree) -> ModelWeights:
+        def add(total: ModelWeights, item: PyTree) -> tuple[ModelWeights, None]:
+            return jax.tree.map(jnp.add, total, jax.grad(second)(weights, *item)), None
+
+        return jax.lax.scan(add, jax.tree.map(jnp.zeros_like, weights), work)[0]
+
+    over_blocks = _over_blocks(mesh, on_device, reduce=True)
+
+    def add_row(total: ModelWeights, row: tuple[Array, Array]) -> tuple[ModelWeights, None]:
+        stretches = (_stretch(d, neighborhoods).reshape(blocks.edges.shape) for d in row)
+        return jax.tree.map(jnp.add, total, over_blocks(weights, (blocks, *stretches))), None
+
+    atoms = neighborhoods.types.shape[0]
+    directions = _directions(jnp.zeros((atoms, 3), neighborhoods.edges.dtype))
+    rows = (directions, cotangent.reshape(-1, atoms, 3))
+    return jax.lax.scan(add_row, jax.tree.map(jnp.zeros_like, weights), rows)[0]
