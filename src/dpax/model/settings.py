@@ -86,7 +86,6 @@ class ModelSettings(Settings):
         "modifier": Refused(),
         "compress": Refused(),
         "spin": Refused(),
-        "finetune_head": Refused(),
         "model_branch_alias": Refused(([], None)),
         "bridging_method": Refused(("None", "none", None)),
         "model_dict": Refused((None, {}), "multi-task training, not supported yet by dpax"),
@@ -111,6 +110,11 @@ class ModelSettings(Settings):
     descriptor: DescriptorSettings = Field(description="The descriptor of an atom's surroundings.")
     fitting_net: FittingSettings = Field(
         default_factory=FittingSettings, description="The net from descriptor to atomic energy."
+    )
+    finetune_head: str | None = Field(
+        default=None,
+        description="Fine-tuning: the branch of a multi-task model to start from, or RANDOM for a fresh "
+        "fitting net; --model-branch says the same.",
     )
     data_stat_nbatch: int = Field(
         default=10, gt=0, description="Batches of every training system from which statistics are taken."

@@ -3,7 +3,7 @@
 `InputSettings` is a whole input file; a DPA-1 input file of DeePMD-kit is one too.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -294,6 +294,16 @@ class ValidatingSettings(Settings):
     }
 
 
+class StartedFromSettings(Settings):
+    """The trained model that a run started from, as it is noted in the run's `input.json`."""
+
+    how: Literal["init-model", "finetune"] = Field(description="The option that named the model.")
+    model: str = Field(default="", description="Its file, or run. Empty: it was given in Python.")
+    use_pretrain_script: bool = Field(
+        default=False, description="Whether descriptor and fitting_net are those of the model."
+    )
+
+
 class DpaxSettings(Settings):
     """What dpax adds to DeePMD-kit's vocabulary."""
 
@@ -309,6 +319,10 @@ class DpaxSettings(Settings):
         gt=0,
         description="Steps between two evaluations of the whole validation set, the best of which is kept as "
         "best.dpax. Unset: training.save_freq.",
+    )
+    started_from: StartedFromSettings | None = Field(
+        default=None,
+        description="A record that dpax writes: the model that was given with --init-model or --finetune.",
     )
 
 
@@ -339,13 +353,21 @@ class InputSettings(Settings):
         return self.dpax.valid_freq or self.training.save_freq
 
 
-def read_settings(path: str | Path) -> InputSettings:
+def read_settings(
+    path: str | Path, change: Callable[[dict[str, Any]], dict[str, Any]] | None = None
+) -> InputSettings:
     """Read and check an input file.
+
+    Args:
+        path: of the file.
+        change: what the command line changes of its content before it is checked.
 
     Raises:
         InputError: the file cannot be read, or anything in it is wrong.
     """
     content = read_input(path)
+    if change is not None:
+        content = change(content)
     try:
         return InputSettings.model_validate(content)
     except InputError as error:
