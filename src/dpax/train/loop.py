@@ -20,17 +20,19 @@ from dpax.errors import InputError
 from dpax.model.derivatives import make_mesh
 from dpax.model.file import save_model
 from dpax.model.potential import EnergyModel
+from dpax.train.bias import adjusted_bias
 from dpax.train.checkpoints import Checkpoint, Checkpoints, from_named_arrays, named_arrays
 from dpax.train.interrupt import Interrupt, listening
 from dpax.train.log import LearningCurve, shown_errors
 from dpax.train.loss import Errors, Prefactors, prefactors, without_bias
+from dpax.train.origin import Origin, choose_origin, started
 from dpax.train.probabilities import system_probabilities
 from dpax.train.reporter import Reporter, Silent
 from dpax.train.run import RunFolder
 from dpax.train.schedule import make_schedule
-from dpax.train.settings import InputSettings
+from dpax.train.settings import InputSettings, StartedFromSettings
 from dpax.train.setup import Data, check_labels, data_statistics, initial_model, open_data, provenance
-from dpax.train.statistics import write_statistics
+from dpax.train.statistics import sampled_frames, write_statistics
 from dpax.train.step import TrainState, make_functions, replicated
 from dpax.train.validation import ErrorMeans, validation_error
 
@@ -67,6 +69,8 @@ def train(
     base: Path | None = None,
     restart: bool = False,
     overwrite: bool = False,
+    init_model: EnergyModel | None = None,
+    finetune: EnergyModel | None = None,
     reporter: Reporter | None = None,
     devices: list[Any] | None = None,
 ) -> TrainResult:
@@ -84,15 +88,20 @@ def train(
         restart: go on from the last checkpoint of the run, bit for bit as if it had not stopped; from the
             beginning if there is none yet.
         overwrite: replace a run that is there.
+        init_model: a trained model to start from: weights, statistics and energy bias are its own.
+        finetune: a trained model to start from on other data: its types become those of the settings, and
+            its energy bias is adjusted to them. With `model.finetune_head: RANDOM` the fitting net is new.
         reporter: told of the progress.
         devices: JAX devices that share the work; all local ones by default.
 
     Raises:
-        InputError: settings or data are wrong, the folder holds a run, or the loss is no longer finite.
+        InputError: settings or data are wrong, the folder holds a run, the trained model does not fit the
+            settings, or the loss is no longer finite.
     """
+    origin = choose_origin(settings, restart, init_model, finetune)
     # The worker threads make NumPy arrays only, so this thread's precision is all that matters.
     with jax.enable_x64(settings.model.needs_x64):
-        training = Training(settings, RunFolder(Path(run_dir)), base, reporter or Silent(), devices)
+        training = Training(settings, RunFolder(Path(run_dir)), base, reporter or Silent(), devices, origin)
         return training.run(restart=restart, overwrite=overwrite)
 
 
@@ -105,6 +114,7 @@ class Training:
         base: folder that relative paths in the settings start from.
         reporter: told of the progress.
         devices: JAX devices that share the work.
+        origin: a trained model to start from.
     """
 
     def __init__(
@@ -114,12 +124,17 @@ class Training:
         base: Path | None,
         reporter: Reporter,
         devices: list[Any] | None,
+        origin: Origin | None = None,
     ):
         if settings.training.seed is None:
             # Whatever is drawn from here on is on record: the seed is written into the run's input.json.
             training = settings.training.model_copy(update={"seed": secrets.randbelow(2**31)})
             settings = settings.model_copy(update={"training": training})
+        if origin is not None and settings.dpax.started_from is None:
+            record = {"started_from": StartedFromSettings(how=origin.how)}
+            settings = settings.model_copy(update={"dpax": settings.dpax.model_copy(update=record)})
         self.settings = settings
+        self.origin = origin
         self.folder = folder
         self.base = base
         self.reporter = reporter
@@ -175,6 +190,12 @@ class Training:
             self.folder.check_new(overwrite)
             return None
         before = self.folder.read_settings()
+        # What the run started from is a part of what is continued, and so is the seed below.
+        kept = {
+            "model": self.settings.model.model_copy(update={"finetune_head": before.model.finetune_head}),
+            "dpax": self.settings.dpax.model_copy(update={"started_from": before.dpax.started_from}),
+        }
+        self.settings = self.settings.model_copy(update=kept)
         if before.model != self.settings.model:
             changes = _differences(before.model.resolved(), self.settings.model.resolved(), "model")
             raise InputError(
@@ -184,18 +205,29 @@ class Training:
         # The run's seed, which it may have drawn itself, is a part of what is continued.
         training = self.settings.training.model_copy(update={"seed": before.training.seed})
         self.settings = self.settings.model_copy(update={"training": training})
-        if not self.folder.checkpoints.is_dir():
-            return None
-        with Checkpoints(self.folder.checkpoints, read_only=True) as checkpoints:
-            return checkpoints.latest(self.reporter.message) if checkpoints.steps() else None
+        if self.folder.checkpoints.is_dir():
+            with Checkpoints(self.folder.checkpoints, read_only=True) as checkpoints:
+                if checkpoints.steps():
+                    return checkpoints.latest(self.reporter.message)
+        if before.dpax.started_from is not None:
+            raise InputError(
+                f"{self.folder.path}: the run started from a trained model and has no checkpoint yet; repeat "
+                f"--{before.dpax.started_from.how} with --overwrite"
+            )
+        return None
 
     def build(self, checkpoint: Checkpoint | None = None) -> None:
         """The model, the compiled functions and the state of everything that moves."""
         seed = self.settings.training.seed
         assert seed is not None
-        self.statistics = data_statistics(self.settings, self.data, self.folder.statistics)
+        sel = None if self.origin is None else self.origin.sel
+        if checkpoint is not None and self.settings.dpax.started_from is not None:
+            sel = checkpoint.meta["sel"]
+        self.statistics = data_statistics(self.settings, self.data, self.folder.statistics, sel)
         self._warn_of_neighbors()
         model = initial_model(self.settings, self.statistics, seed)
+        if self.origin is not None and checkpoint is None:
+            model = self._started(model, self.origin)
         self.planner = CapacityPlanner(atom_multiple=_ATOM_MULTIPLE * self.mesh.size)
         self.valid_planner = CapacityPlanner(atom_multiple=_ATOM_MULTIPLE * self.mesh.size)
         rule = self.settings.training.training_data
@@ -230,6 +262,22 @@ class Training:
             optimizer = from_named_arrays(self.state.optimizer, "optimizer", checkpoint.arrays)
             self.state = replicated(TrainState(self.state.params, optimizer), self.mesh)
 
+    def _started(self, fresh: EnergyModel, origin: Origin) -> EnergyModel:
+        """The model that the training starts with: the fresh one with what it takes over."""
+        model = started(fresh, origin, self.reporter.message)
+        if origin.how == "finetune" and not origin.random_fitting and "energy" in self.data.labels:
+            self._adjust_bias(model)
+        return model
+
+    def _adjust_bias(self, model: EnergyModel) -> None:
+        """Shift the energy bias of a model by what it leaves of the energies of the training data."""
+        n_batches = self.settings.model.data_stat_nbatch
+        frames = sampled_frames(self.data.systems, self.data.batch_sizes, n_batches)
+        before, model.bias = model.bias, tuple(adjusted_bias(model, frames, "change", self.mesh))
+        changes = zip(model.type_map, before, model.bias, strict=True)
+        text = ", ".join(f"{element} {old:.6g} to {new:.6g}" for element, old, new in changes)
+        self.reporter.message(f"energy bias in eV: {text}")
+
     def _warn_of_neighbors(self) -> None:
         sel, most = self.statistics.sel, self.statistics.max_neighbors
         if most > sel:
@@ -247,6 +295,8 @@ class Training:
         write_statistics(self.folder.statistics, self.statistics)
         self.checkpoints = stack.enter_context(Checkpoints(self.folder.checkpoints, training.max_ckpt_keep))
         self.checkpoints.drop_after(first)
+        if self.origin is not None:
+            self._save()  # a restart must not need the trained model
         curve = stack.enter_context(self._open_curve())
         self.reporter.start(self.settings, training.numb_steps, first)
         stack.callback(self.reporter.finish)

@@ -80,13 +80,16 @@ def check_labels(settings: InputSettings, data: Data) -> None:
         raise InputError(f"the loss weighs {labels}, which no frame of the training data ({names}) has")
 
 
-def data_statistics(settings: InputSettings, data: Data, cache: Path | None = None) -> Statistics:
+def data_statistics(
+    settings: InputSettings, data: Data, cache: Path | None = None, auto_sel: int | None = None
+) -> Statistics:
     """Statistics of the training data.
 
     Args:
         settings: of the training.
         data: to be looked at.
         cache: a file of statistics that is used instead if it is of the same data and settings.
+        auto_sel: what "auto" is for `sel`; None counts the neighbours in the data.
 
     Raises:
         InputError: a frame that cannot be read or used.
@@ -101,6 +104,7 @@ def data_statistics(settings: InputSettings, data: Data, cache: Path | None = No
     )
     facts = {
         "environment": [descriptor.rcut, descriptor.rcut_smth, descriptor.sel, descriptor.env_protection],
+        "auto_sel": auto_sel,
         "excluded": descriptor.exclude_types,
         "type_map": model.type_map,
         "systems": [(str(system.path.absolute()), _files(system.path)) for system in data.systems],
@@ -111,7 +115,7 @@ def data_statistics(settings: InputSettings, data: Data, cache: Path | None = No
     known = None if cache is None else read_statistics(cache, name)
     if known is not None:
         return known
-    sel = descriptor.fixed_sel
+    sel = descriptor.fixed_sel or auto_sel
     if sel is None:
         sel = automatic_sel(largest_neighbor_count(data.systems, descriptor.rcut), str(descriptor.sel))
     frames = sampled_frames(data.systems, data.batch_sizes, model.data_stat_nbatch)

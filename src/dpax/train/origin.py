@@ -1,0 +1,197 @@
+"""Starting from a trained model: what a new one takes over from it, matched by the names of the elements."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from dpax.descriptor.settings import DescriptorSettings
+from dpax.errors import InputError
+from dpax.model.potential import EnergyModel
+from dpax.model.settings import FittingSettings
+from dpax.settings import Settings
+from dpax.train.checkpoints import from_named_arrays, named_arrays
+from dpax.train.settings import InputSettings
+
+RANDOM = "RANDOM"
+"""The name of no branch: a fresh fitting net on the descriptor of the trained model."""
+_SECTIONS: Mapping[str, type[Settings]] = {"descriptor": DescriptorSettings, "fitting_net": FittingSettings}
+_KEPT = ("trainable", "trainable_ln", "seed")
+"""Keys of the user even where the architecture is that of the trained model."""
+_NO_ARCHITECTURE = (*_KEPT, "precision", "rcond", "default_fparam", "atom_ener")
+"""Keys in which a model may differ from the one that its weights come from."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A trained model that a training starts from."""
+
+    model: EnergyModel
+    how: Literal["init-model", "finetune"]
+    """init-model: its weights, statistics and energy bias as they are. finetune: with its types changed to
+    those of the new data, and its energy bias adjusted to them."""
+    random_fitting: bool = False
+    """Whether a fresh fitting net takes the place of the trained one."""
+
+    @property
+    def sel(self) -> int:
+        """The number of slots, which belongs to the weights: it divides the descriptor."""
+        return self.model.descriptor.get_nsel()
+
+
+def choose_origin(
+    settings: InputSettings, restart: bool, init_model: EnergyModel | None, finetune: EnergyModel | None
+) -> Origin | None:
+    """What a training starts from, if not from fresh weights.
+
+    Raises:
+        InputError: options that exclude each other.
+    """
+    ways = {"restart": restart, "init_model": init_model is not None, "finetune": finetune is not None}
+    chosen = [name for name, wanted in ways.items() if wanted]
+    if len(chosen) > 1:
+        raise InputError(f"{' and '.join(chosen)} each say what the training starts from; keep one of them")
+    if init_model is not None:
+        return Origin(init_model, "init-model")
+    if finetune is not None:
+        return Origin(finetune, "finetune", settings.model.finetune_head == RANDOM)
+    if settings.dpax.started_from is not None and not restart:
+        raise InputError(
+            "the input says in dpax.started_from that its run started from a trained model: give that model "
+            f"again with --{settings.dpax.started_from.how}, or remove the section to start with fresh ones"
+        )
+    return None
+
+
+def architecture(model: EnergyModel, type_map: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The sections `descriptor` and `fitting_net` of an input file that describe such a model.
+
+    Args:
+        model: of which neither weights nor the choice of what is trained matter.
+        type_map: of the input file; what names types by their numbers is said in its numbers.
+
+    Raises:
+        InputError: the model's types have no names.
+    """
+    check_names(model)
+    data = model.serialize()
+    parts = {"descriptor": dict(data["descriptor"]), "fitting_net": dict(data["fitting"])}
+    sel, pairs = parts["descriptor"]["sel"], parts["descriptor"]["exclude_types"]
+    named = [[model.type_map[t] for t in pair] for pair in pairs]
+    parts["descriptor"] |= {
+        "sel": sum(sel) if isinstance(sel, Sequence) else sel,
+        "exclude_types": [
+            [type_map.index(e) for e in pair] for pair in named if all(e in type_map for e in pair)
+        ],
+    }
+    left_out = {"fitting_net": {"atom_ener"}}
+    return {
+        name: {
+            key: value
+            for key, value in part.items()
+            if key in _SECTIONS[name].model_fields and key not in {*_KEPT, *left_out.get(name, ())}
+        }
+        for name, part in parts.items()
+    }
+
+
+def with_architecture(
+    content: Mapping[str, Any], sections: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """An input file's content with sections of its model replaced; what the user says of training stays."""
+    model = dict(content.get("model") or {})
+    for name, section in sections.items():
+        given = model.get(name) or {}
+        model[name] = {**section, **{key: given[key] for key in _KEPT if key in given}}
+    return {**content, "model": model}
+
+
+def started(fresh: EnergyModel, origin: Origin, tell: Callable[[str], None]) -> EnergyModel:
+    """The fresh model with what it takes over from the trained one.
+
+    Elements that the trained model knows keep its embedding, statistics and energy bias; others have those
+    of the fresh model, and an energy bias of 0 where it is still to be adjusted. Where the fitting net is
+    fresh its bias is too. Precision and what is trainable are the fresh model's.
+
+    Args:
+        fresh: with the new `type_map`, and statistics of the new data.
+        origin: where weights come from.
+        tell: hears of elements that are new.
+
+    Raises:
+        InputError: another architecture, a compressed model, types without names, or new elements where the
+            model is only to be trained on.
+    """
+    check_names(origin.model)
+    _check_elements(fresh, origin, tell)
+    _check_architecture(fresh, origin)
+    with jax.enable_x64(True):
+        given = EnergyModel.deserialize(origin.model.serialize())
+        given.change_type_map(fresh.type_map, statistics_from=fresh)
+        arrays = named_arrays(nnx.state(given), "")
+    graph, state = nnx.split(fresh)
+    if origin.random_fitting:
+        arrays |= named_arrays({"fitting": state["fitting"]}, "")
+    taken = from_named_arrays(state, "", arrays)
+    model = nnx.merge(graph, jax.tree.map(lambda old, new: jnp.asarray(new, old.dtype), state, taken))
+    if not origin.random_fitting:
+        known = dict(zip(origin.model.type_map, origin.model.bias, strict=True))
+        model.bias = tuple(known.get(element, 0.0) for element in fresh.type_map)
+    return model
+
+
+def check_names(model: EnergyModel) -> None:
+    """See that the types of a model have names.
+
+    Raises:
+        InputError: they have none, so that they cannot be matched.
+    """
+    if not model.type_map:
+        raise InputError(
+            "the types of the trained model have no names (its type_map is empty), so they cannot be matched "
+            "with those of type_map; write the elements into the model file, in the order of its types"
+        )
+
+
+def _check_elements(fresh: EnergyModel, origin: Origin, tell: Callable[[str], None]) -> None:
+    new = [element for element in fresh.type_map if element not in origin.model.type_map]
+    if not new:
+        return
+    known = " ".join(origin.model.type_map)
+    if origin.how == "init-model":
+        raise InputError(
+            f"the trained model does not know {', '.join(new)}, only {known}; leave them out of "
+            "model.type_map, or start with --finetune, which takes what they need from the data"
+        )
+    if not set(fresh.type_map) & set(origin.model.type_map):
+        raise InputError(
+            f"the trained model knows none of {', '.join(new)}, only {known}: there is nothing to start from"
+        )
+    tell(
+        f"{', '.join(new)}: not in the trained model, which knows {known}; embeddings are drawn at random, "
+        "statistics come from the data"
+    )
+
+
+def _check_architecture(fresh: EnergyModel, origin: Origin) -> None:
+    if origin.model.descriptor.compress:
+        raise InputError("the trained model is compressed; start from the model before its compression")
+    ours, theirs = (architecture(model, fresh.type_map) for model in (fresh, origin.model))
+    found = []
+    for section, kind in _SECTIONS.items():
+        if section == "fitting_net" and origin.random_fitting:
+            continue
+        mine, given = (kind.model_validate(part[section]).resolved() for part in (ours, theirs))
+        found += [
+            f"{section}.{key} is {mine[key]} and was {given[key]}"
+            for key in mine
+            if key not in _NO_ARCHITECTURE and mine[key] != given[key]
+        ]
+    if found:
+        raise InputError(
+            f"the model section describes another model than the trained one: {'; '.join(found)}. Correct "
+            "it, or take the trained one's with --use-pretrain-script"
+        )
