@@ -176,7 +176,8 @@ def test_a_compressed_model_goes_through_a_file(tmp_path):
     model, _ = load_model(tmp_path / "model.dpax")
     assert model.descriptor.get_geo_compress()
     edges, occupied, types, neighbor_types = block_of(theirs, STRUCTURES["triclinic"])
-    energies = atomic_energies(model.spec(), model.weights(), Block(edges, occupied, types, neighbor_types))
+    block = Block(edges, occupied, types, neighbor_types, np.zeros((len(types), 0)))
+    energies = atomic_energies(model.spec(), model.weights(), block)
     bias = np.array(model.bias)[types]
     expected = evaluate(theirs, *STRUCTURES["triclinic"])[1]
     np.testing.assert_allclose(energies + bias, expected, rtol=1e-12)

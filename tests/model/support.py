@@ -64,5 +64,5 @@ def evaluate(model, frames, capacity=ROOM, block_size=8, devices=None) -> Predic
 def energies_of(model, frames, capacity) -> np.ndarray:
     """Atomic energies of a list of frames as one block, bias included: the quickest way to compile."""
     batch = batch_of(model, frames, capacity)
-    block = Block(batch.edges, batch.neighbors >= 0, batch.types, batch.neighbor_types)
+    block = Block(batch.edges, batch.neighbors >= 0, batch.types, batch.neighbor_types, batch.parameters)
     return np.asarray(_energies(model.spec(), model.weights(), block)) + np.array(model.bias)[batch.types]

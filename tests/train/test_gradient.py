@@ -73,7 +73,7 @@ class Problem:
             weights = self.prepare(params)
 
             def total(edges):
-                block = Block(edges, nb.neighbors >= 0, nb.types, nb.neighbor_types)
+                block = Block(edges, nb.neighbors >= 0, nb.types, nb.neighbor_types, nb.parameters)
                 energies = atomic_energies(self.model.spec(), weights, block)
                 return jnp.sum(energies), energies
 

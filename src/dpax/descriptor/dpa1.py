@@ -422,7 +422,10 @@ class DescrptDPA1(Module):
         return value(self.se_atten.mean), value(self.se_atten.stddev)
 
     def change_type_map(
-        self, type_map: Sequence[str], model_with_new_type_stat: "DescrptDPA1 | None" = None
+        self,
+        type_map: Sequence[str],
+        model_with_new_type_stat: "DescrptDPA1 | None" = None,
+        seed: Seed = None,
     ) -> None:
         """Match the types to a new `type_map` by name.
 
@@ -430,6 +433,7 @@ class DescrptDPA1(Module):
             type_map: element symbols; may drop, add and reorder types.
             model_with_new_type_stat: a descriptor with the new types that gives the statistics, and the
                 embedding, of those this one does not know.
+            seed: of their embedding, where no descriptor gives it; None for fresh entropy.
 
         Raises:
             InputError: the present types have no names.
@@ -442,9 +446,7 @@ class DescrptDPA1(Module):
         self.se_atten.change_types(
             self.type_map, tuple(type_map), None if source is None else source.se_atten
         )
-        self.type_embedding.change_type_map(
-            type_map, new_types_from=None if source is None else source.type_embedding
-        )
+        self.type_embedding.change_type_map(type_map, seed, None if source is None else source.type_embedding)
         self.type_map = tuple(type_map)
 
     @classmethod

@@ -69,8 +69,9 @@ def _blocks(neighborhoods: Neighborhoods, n_devices: int, block_size: int) -> Bl
         neighborhoods.neighbors >= 0,
         neighborhoods.types,
         neighborhoods.neighbor_types,
+        neighborhoods.parameters,
     )
-    return jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), block)
+    return jax.tree.map(lambda x: x.reshape(atoms // size, size, *x.shape[1:]), block)
 
 
 def _over_blocks(mesh: Mesh, function: Callable, *, reduce: bool) -> Callable:
@@ -242,9 +243,9 @@ def loss_gradient(
         forces = forces_from(gradient, neighborhoods)
         return loss(Prediction(energies, forces, virials_from(gradient, neighborhoods, n_frames), second))
 
-    value, (by_energy, along, by_hessian) = jax.value_and_grad(
-        from_edges, argnums=(0, 1, 2), has_aux=True
-    )(energies, gradient, second)
+    value, (by_energy, along, by_hessian) = jax.value_and_grad(from_edges, argnums=(0, 1, 2), has_aux=True)(
+        energies, gradient, second
+    )
     blocks = _blocks(neighborhoods, mesh.size, block_size)
     cotangents = (by_energy.reshape(blocks.types.shape), along.reshape(blocks.edges.shape))
 

@@ -1,26 +1,53 @@
 """From the descriptor of an atom to its energy, up to the energy bias of its type."""
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from dpax.errors import InputError
 from dpax.nn.initial import Seed
-from dpax.nn.layers import Affine, FittingNet, take
-from dpax.nn.module import Module
+from dpax.nn.layers import Affine, FittingNet, apply_layers, take
+from dpax.nn.module import Fixed, Module, to_numpy, value
 
-_NOT_YET = {"numb_fparam": 0, "numb_aparam": 0, "dim_case_embd": 0}
-"""Settings of DeePMD-kit's fitting nets that change the network's input, at the values that do not."""
-_NEUTRAL = {
-    **_NOT_YET,
-    "default_fparam": None,
-    "tot_ener_zero": False,
-    "layer_name": None,
-    "use_aparam_as_mask": False,
-    "spin": None,
-    "atom_ener": [],
-}
+_UNUSED = {"tot_ener_zero": False, "layer_name": None, "spin": None}
+"""Settings of DeePMD-kit's fitting nets that no model of its Python backends has."""
+_DESCRIBED = ("var_name", "dim_out", "mixed_types")
+"""Keys that say what any energy fitting of DPA-1 is."""
+
+
+class FittingWeights(NamedTuple):
+    """The arrays of a fitting net in the form that blocks use."""
+
+    layers: tuple[Affine, ...]
+    """The last one is linear."""
+    parameters: tuple[Float[Array, " inputs"], Float[Array, " inputs"]] | None
+    """Mean of what the net is told beside the descriptor, and one over its deviation; None without."""
+    case: Float[Array, " cases"] | None
+    """Which head of a multi-task model this is; None where it does not say."""
+
+
+def fit(
+    weights: FittingWeights,
+    activation_function: str,
+    descriptor: Float[Array, "block width"],
+    parameters: Float[Array, "block inputs"],
+) -> Float[Array, " block"]:
+    """Energies from descriptors and from what the net is told beside them."""
+    *hidden, last = weights.layers
+    x = descriptor.astype(last.w.dtype)
+    if weights.parameters is not None:
+        mean, inverse = weights.parameters
+        told = ((parameters - mean) * inverse).astype(x.dtype)
+        x = jnp.concatenate([x, told], axis=-1)
+    if weights.case is not None:
+        case = jnp.broadcast_to(weights.case, (x.shape[0], weights.case.shape[0]))
+        x = jnp.concatenate([x, case], axis=-1)
+    x = apply_layers(x, hidden, activation_function)
+    energies = (x @ last.w)[:, 0]
+    return energies if last.b is None else energies + last.b[0]
 
 
 class EnergyFitting(Module):
@@ -37,6 +64,17 @@ class EnergyFitting(Module):
         rcond: cut-off of small singular values in the fit of the energy bias.
         type_map: element symbols of the types.
         seed: None for fresh entropy.
+        numb_fparam: numbers that the net is told of each frame.
+        numb_aparam: numbers that it is told of each atom.
+        default_fparam: what a frame that says nothing counts as saying.
+        dim_case_embd: heads of the multi-task model that the net is one of.
+        use_aparam_as_mask: aparam are DeePMD-kit's mask of another descriptor, and the net is not told them.
+        atom_ener: where any entry is given, the net's energy of a descriptor of zeros is subtracted from
+            every atom: what DeePMD-kit makes of this setting. The numbers themselves do not count.
+        exclude_types: types whose energy is the bias of the model alone.
+
+    Raises:
+        InputError: `default_fparam` of another length than `numb_fparam`.
     """
 
     def __init__(
@@ -51,7 +89,18 @@ class EnergyFitting(Module):
         rcond: float | None = None,
         type_map: Sequence[str] | None = None,
         seed: Seed = None,
+        numb_fparam: int = 0,
+        numb_aparam: int = 0,
+        default_fparam: Sequence[float] | None = None,
+        dim_case_embd: int = 0,
+        use_aparam_as_mask: bool = False,
+        atom_ener: Sequence[float | None] | None = None,
+        exclude_types: Sequence[int] = (),
     ):
+        if default_fparam is not None and numb_fparam and len(default_fparam) != numb_fparam:
+            raise InputError(
+                f"default_fparam has {len(default_fparam)} numbers; numb_fparam says {numb_fparam}"
+            )
         self.ntypes = ntypes
         self.dim_descrpt = dim_descrpt
         self.neuron = tuple(neuron)
@@ -61,8 +110,15 @@ class EnergyFitting(Module):
         self.trainable = trainable if isinstance(trainable, bool) else tuple(trainable)
         self.rcond = rcond
         self.type_map = None if type_map is None else tuple(type_map)
+        self.numb_fparam = numb_fparam
+        self.numb_aparam = numb_aparam
+        self.default_fparam = None if default_fparam is None else tuple(float(x) for x in default_fparam)
+        self.dim_case_embd = dim_case_embd
+        self.use_aparam_as_mask = use_aparam_as_mask
+        self.atom_ener = None if atom_ener is None else tuple(atom_ener)
+        self.exclude_types = tuple(int(t) for t in exclude_types)
         self.net: Any = FittingNet(
-            dim_descrpt,
+            dim_descrpt + sum(self.inputs) + dim_case_embd,
             1,
             neuron,
             activation_function,
@@ -71,14 +127,60 @@ class EnergyFitting(Module):
             seed=seed,
             trainable=trainable,
         )
+        dtype = self.net.dtype
+        self.fparam_avg: Any = _fixed(np.zeros(numb_fparam, dtype))
+        self.fparam_inv_std: Any = _fixed(np.ones(numb_fparam, dtype))
+        self.aparam_avg: Any = _fixed(np.zeros(numb_aparam, dtype))
+        self.aparam_inv_std: Any = _fixed(np.ones(numb_aparam, dtype))
+        self.case_embd: Any = _fixed(np.zeros(dim_case_embd, dtype))
 
-    def weights(self) -> tuple[Affine, ...]:
-        """The arrays of all layers; the last one is linear."""
-        return self.net.weights()
+    @property
+    def inputs(self) -> tuple[int, int]:
+        """Numbers that the net is told of each frame and of each atom."""
+        return self.numb_fparam, 0 if self.use_aparam_as_mask else self.numb_aparam
+
+    @property
+    def subtracts_zero_descriptor(self) -> bool:
+        """Whether the net's energy of a descriptor of zeros is subtracted from every atom."""
+        return any(energy is not None for energy in self.atom_ener or ())
+
+    def weights(self) -> FittingWeights:
+        """The arrays of all layers and of the inputs beside the descriptor."""
+        return FittingWeights(self.net.weights(), self._parameters(), value(self.case_embd))
+
+    def _parameters(self) -> tuple[Array, Array] | None:
+        names = [name for name, n in zip(("fparam", "aparam"), self.inputs, strict=True) if n]
+        if not names:
+            return None
+        mean, inverse = (
+            jnp.concatenate([value(getattr(self, f"{name}_{kind}")) for name in names])
+            for kind in ("avg", "inv_std")
+        )
+        return mean, inverse
+
+    def set_statistics(self, mean: np.ndarray, deviation: np.ndarray) -> None:
+        """Take over mean and deviation of the data's parameters, [fparam + aparam] each."""
+        n = self.numb_fparam
+        for name, part in (("fparam", slice(0, n)), ("aparam", slice(n, None))):
+            if getattr(self, f"{name}_avg") is not None and len(mean[part]):
+                setattr(self, f"{name}_avg", mean[part])
+                setattr(self, f"{name}_inv_std", 1.0 / deviation[part])
+
+    def change_types(self, old: Sequence[str], new: Sequence[str]) -> None:
+        """Match what belongs to types to a new list of their names."""
+        self.ntypes, self.type_map = len(new), tuple(new)
+        self.exclude_types = tuple(new.index(old[t]) for t in self.exclude_types if old[t] in new)
+        if self.atom_ener is not None:
+            named = dict(zip(old, self.atom_ener, strict=True))
+            kept = tuple(named.get(name) for name in new)
+            # One entry that is not None keeps the subtraction, which concerns every type.
+            lost = self.subtracts_zero_descriptor and all(energy is None for energy in kept)
+            self.atom_ener = (0.0,) * len(new) if lost else kept
 
     def serialize(self) -> dict:
         """DeePMD-kit's dictionary of an energy fitting."""
         flags = self.trainable
+        names = ("case_embd", "fparam_avg", "fparam_inv_std", "aparam_avg", "aparam_inv_std")
         return {
             "@class": "Fitting",
             "type": "ener",
@@ -89,12 +191,18 @@ class EnergyFitting(Module):
             "dim_out": 1,
             "neuron": list(self.neuron),
             "resnet_dt": self.resnet_dt,
-            **_NEUTRAL,
+            "numb_fparam": self.numb_fparam,
+            "numb_aparam": self.numb_aparam,
+            "dim_case_embd": self.dim_case_embd,
+            "default_fparam": None if self.default_fparam is None else list(self.default_fparam),
+            **_UNUSED,
+            "use_aparam_as_mask": self.use_aparam_as_mask,
+            "atom_ener": [] if self.atom_ener is None else list(self.atom_ener),
             "rcond": self.rcond,
             "activation_function": self.activation_function,
             "precision": self.net.dtype.name,
             "mixed_types": True,
-            "exclude_types": [],
+            "exclude_types": list(self.exclude_types),
             "trainable": [flags] * (len(self.neuron) + 1) if isinstance(flags, bool) else list(flags),
             "type_map": None if self.type_map is None else list(self.type_map),
             "nets": {
@@ -107,45 +215,51 @@ class EnergyFitting(Module):
             },
             "@variables": {
                 "bias_atom_e": np.zeros((self.ntypes, 1)),
-                "case_embd": None,
-                "fparam_avg": None,
-                "fparam_inv_std": None,
-                "aparam_avg": None,
-                "aparam_inv_std": None,
+                **{name: to_numpy(getattr(self, name)) for name in names},
             },
         }
 
     @classmethod
     def deserialize(cls, data: dict) -> tuple[Self, np.ndarray]:
-        """Read DeePMD-kit's dictionary of an energy fitting.
+        """Read DeePMD-kit's dictionary of an energy fitting, of versions 1 to 4.
 
         Returns:
             The fitting, and the energy bias [ntypes] (eV) that its dictionary holds beside the model's.
 
         Raises:
-            InputError: a fitting that is not of energies, or with inputs beside the descriptor.
+            InputError: a fitting that is not of energies, that shares layers by name, or that has a net for
+                each type.
         """
         data = take(data, "Fitting", 4)
         kind = data.pop("type", "ener")
         if kind != "ener":
             raise InputError(f"the model fits {kind!r}; dpax reads models of energies ('ener')")
-        for key, neutral in _NOT_YET.items():
-            if data.get(key, neutral) != neutral:
-                raise InputError(
-                    f"the model's fitting net has {key} = {data[key]}, which dpax does not read yet"
-                )
-        if any(energy is not None for energy in data.get("atom_ener") or ()):
-            # DeePMD-kit then subtracts the net's value for a descriptor of zeros.
+        if not data.get("mixed_types", True):
+            raise InputError("the model has one fitting net for each type; DPA-1 models have one for all")
+        named = data.get("layer_name")
+        if any(name is not None for name in named or ()):
             raise InputError(
-                f"the model's fitting net has atom_ener = {data['atom_ener']}, which dpax does not read yet"
+                f"the model's fitting net has layer_name = {named}: layers shared by name exist in "
+                "DeePMD-kit's TensorFlow models only"
+            )
+        if data.get("tot_ener_zero") or data.get("spin") is not None:
+            raise InputError(
+                "the model's fitting net has tot_ener_zero or spin, which is not of DPA-1 energies"
             )
         nets, arrays = data.pop("nets"), data.pop("@variables", {})
-        if not data.pop("mixed_types", True):
-            raise InputError("the model has one fitting net for each type; DPA-1 models have one for all")
-        for key in (*_NEUTRAL, "var_name", "dim_out", "exclude_types"):
+        for key in (*_UNUSED, *_DESCRIBED):
             data.pop(key, None)
         data["trainable"] = True if data.get("trainable") is None else data["trainable"]
         fitting = cls(**data)
         fitting.net = FittingNet.deserialize(take(nets, "NetworkCollection", 1)["networks"][0])
+        for name in ("case_embd", "fparam_avg", "fparam_inv_std", "aparam_avg", "aparam_inv_std"):
+            if getattr(fitting, name) is not None and arrays.get(name) is not None:
+                setattr(fitting, name, np.ravel(arrays[name]))
         bias = arrays.get("bias_atom_e")
-        return fitting, np.zeros(fitting.ntypes) if bias is None else np.ravel(bias).astype(np.float64)
+        extra = np.zeros(fitting.ntypes) if bias is None else np.ravel(bias).astype(np.float64)
+        extra[list(fitting.exclude_types)] = 0.0
+        return fitting, extra
+
+
+def _fixed(array: np.ndarray) -> Fixed | None:
+    return Fixed(jnp.asarray(array)) if len(array) else None

@@ -1,64 +1,32 @@
-"""The energy model: atomic energies of a block of atoms from its edge vectors, and nothing else."""
+"""The energy model: a descriptor, a fitting net, and what stands around them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from dataclasses import replace
+from typing import Any, Self
 
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int
 
-from dpax.descriptor import block as descriptor_block
 from dpax.descriptor.dpa1 import DescrptDPA1
 from dpax.descriptor.se_atten_v2 import DescrptSeAttenV2
 from dpax.errors import InputError
-from dpax.model.fitting import EnergyFitting
+from dpax.model.energies import Block as Block
+from dpax.model.energies import ModelSpec as ModelSpec
+from dpax.model.energies import ModelWeights as ModelWeights
+from dpax.model.energies import Vacuum, isolated_descriptors
+from dpax.model.energies import atomic_energies as atomic_energies
+from dpax.model.fitting import EnergyFitting, fit
+from dpax.model.pair_table import read_pair_table
 from dpax.model.settings import ModelSettings
-from dpax.nn.initial import child_seed
-from dpax.nn.layers import Affine, Layer, apply_layers, take
+from dpax.model.short_range import ShortRange
+from dpax.nn.initial import Seed, child_seed
+from dpax.nn.layers import Layer, take
 from dpax.nn.module import Module
 
-
-class Block(NamedTuple):
-    """A block of atoms with its padded neighbour slots: the unit of work."""
-
-    edges: Float[Array, "block slots 3"]
-    """r_j - r_i, Å; zero in empty slots."""
-    occupied: Bool[Array, "block slots"]
-    types: Int[Array, " block"]
-    """Negative for atoms that only pad the array."""
-    neighbor_types: Int[Array, "block slots"]
-    """In empty slots the type of the first atom of the frame."""
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """What is constant about a model."""
-
-    descriptor: descriptor_block.Spec
-    fitting_activation: str
-
-
-class ModelWeights(NamedTuple):
-    """The arrays of a model in the form that blocks use."""
-
-    descriptor: descriptor_block.Weights
-    fitting: tuple[Affine, ...]
-
-
-def atomic_energies(spec: ModelSpec, weights: ModelWeights, block: Block) -> Float[Array, " block"]:
-    """Energies of the atoms of a block without the energy bias of their types, eV; zero for padding."""
-    described = descriptor_block.describe(
-        spec.descriptor, weights.descriptor, block.edges, block.occupied, block.types, block.neighbor_types
-    )
-    *hidden, last = weights.fitting
-    x = described.descriptor.astype(last.w.dtype)
-    x = apply_layers(x, hidden, spec.fitting_activation)
-    energies = (x @ last.w)[:, 0]
-    if last.b is not None:
-        energies = energies + last.b[0]
-    return jnp.where(block.types >= 0, energies, 0.0)
+PerType = Sequence[float | None]
+"""A number for some of the types."""
+_DESCRIPTORS = {"dpa1": DescrptDPA1, "se_atten": DescrptDPA1, "se_atten_v2": DescrptSeAttenV2}
 
 
 class EnergyModel(Module):
@@ -72,6 +40,16 @@ class EnergyModel(Module):
         fitting: from the descriptor to the energy.
         type_map: element symbols of the types.
         bias: [ntypes], eV.
+        atom_exclude_types: types without an energy, though others see them.
+        pair_exclude_types: pairs of types that are no neighbours of each other.
+        preset_out_bias: [ntypes], eV; a bias that no statistics change, None where they may.
+        isolated_energies: [ntypes], eV; the exact energy of an atom of the type without neighbours, None
+            where it is what the net makes of it. Such a type has this bias, and the net's energy of an atom
+            without neighbours, under the same parameters, is subtracted.
+        short_range: a pair potential that takes over where atoms are close.
+
+    Raises:
+        InputError: parts that do not fit each other.
     """
 
     def __init__(
@@ -80,16 +58,31 @@ class EnergyModel(Module):
         fitting: EnergyFitting,
         type_map: Sequence[str],
         bias: np.ndarray | None = None,
+        *,
+        atom_exclude_types: Sequence[int] = (),
+        pair_exclude_types: Sequence[Sequence[int]] = (),
+        preset_out_bias: PerType | None = None,
+        isolated_energies: PerType | None = None,
+        short_range: ShortRange | None = None,
     ):
         if fitting.dim_descrpt != descriptor.get_dim_out():
             raise InputError(
                 f"the fitting net expects a descriptor of width {fitting.dim_descrpt}; "
                 f"this one has {descriptor.get_dim_out()}"
             )
+        if short_range is not None and short_range.table.ntypes != len(type_map):
+            raise InputError(
+                f"the short-range table has {short_range.table.ntypes} types; the model has {len(type_map)}"
+            )
         self.descriptor: Any = descriptor
         self.fitting: Any = fitting
         self.type_map = tuple(type_map)
-        self.bias = tuple(np.zeros(len(self.type_map)) if bias is None else np.asarray(bias, np.float64))
+        self.atom_exclude_types = tuple(sorted({int(t) for t in atom_exclude_types}))
+        self.pair_exclude_types = tuple((int(a), int(b)) for a, b in pair_exclude_types)
+        self.preset_out_bias = _some_given(preset_out_bias)
+        self.isolated_energies = _some_given(isolated_energies)
+        self.short_range = short_range
+        self.set_bias(np.zeros(len(self.type_map)) if bias is None else bias)
 
     @classmethod
     def from_settings(cls, settings: ModelSettings, sel: int | None = None, seed: int | None = None) -> Self:
@@ -99,6 +92,9 @@ class EnergyModel(Module):
             settings: of the model.
             sel: the number that `sel: "auto"` was resolved to.
             seed: for the weights, where the descriptor's or fitting's settings give none.
+
+        Raises:
+            InputError: the short-range table cannot be read.
         """
         arguments = settings.descriptor.arguments(settings.type_map, sel)
         if arguments.get("seed") is None:
@@ -117,8 +113,28 @@ class EnergyModel(Module):
             rcond=net.rcond,
             type_map=settings.type_map,
             seed=child_seed(seed, 1) if net.seed is None else net.seed,
+            numb_fparam=net.numb_fparam,
+            numb_aparam=net.numb_aparam,
+            default_fparam=net.default_fparam,
         )
-        return cls(descriptor, fitting, settings.type_map)
+        short = None
+        if settings.use_srtab is not None:
+            table = read_pair_table(settings.use_srtab, descriptor.get_rcut(), settings.type_map)
+            assert settings.sw_rmin is not None
+            assert settings.sw_rmax is not None
+            short = ShortRange(
+                table, settings.sw_rmin, settings.sw_rmax, settings.smin_alpha, settings.srtab_add_bias
+            )
+        return cls(
+            descriptor,
+            fitting,
+            settings.type_map,
+            atom_exclude_types=settings.atom_exclude_types,
+            pair_exclude_types=settings.pair_exclude_types,
+            preset_out_bias=settings.preset_energies,
+            isolated_energies=net.atom_ener,
+            short_range=short,
+        )
 
     @property
     def rcut(self) -> float:
@@ -130,57 +146,242 @@ class EnergyModel(Module):
         """The precision that the edge vectors are given in: the descriptor's."""
         return self.descriptor.se_atten.dtype
 
+    @property
+    def parameter_widths(self) -> tuple[int, int, tuple[float, ...] | None]:
+        """What the model is told beside the structure: `fparam`, `aparam`, and the default of `fparam`.
+
+        The arguments of `dpax.data.ParameterWidths`.
+        """
+        return *self.fitting.inputs, self.fitting.default_fparam
+
+    @property
+    def fixed_bias(self) -> tuple[float | None, ...]:
+        """[ntypes], eV: the bias of each type that no statistics may change, None where they may."""
+        nothing = (None,) * len(self.type_map)
+        pairs = zip(self.preset_out_bias or nothing, self.isolated_energies or nothing, strict=True)
+        return tuple(preset if alone is None else alone for preset, alone in pairs)
+
+    def set_bias(self, bias: np.ndarray) -> None:
+        """Set the energy bias, [ntypes], eV; excluded types have none."""
+        values = np.array(bias, np.float64)
+        values[list(self.atom_exclude_types)] = 0.0
+        self.bias = tuple(values.tolist())
+
     def spec(self) -> ModelSpec:
         """What is constant about the model."""
-        return ModelSpec(self.descriptor.spec(), self.fitting.activation_function)
+        short = self.short_range
+        missing = None if short is None else short.fitting_bias if short.add_bias else self.bias
+        return ModelSpec(
+            self.descriptor.spec(),
+            self.fitting.activation_function,
+            silent=self.atom_exclude_types,
+            silent_in_fitting=self.fitting.exclude_types,
+            unseen=self.pair_exclude_types,
+            short_range=short,
+            missing_bias=missing,
+        )
 
     def weights(self) -> ModelWeights:
         """The arrays, for `atomic_energies`."""
-        return ModelWeights(self.descriptor.weights(), self.fitting.weights())
+        descriptor = self.descriptor.weights()
+        return ModelWeights(descriptor, self.fitting.weights(), self._vacuum(descriptor))
+
+    def _vacuum(self, descriptor: Any) -> Vacuum | None:
+        """What the net's energies are relative to: a descriptor of zeros, or atoms without neighbours."""
+        n = len(self.type_map)
+        if self.isolated_energies is not None:
+            asked = [energy is not None for energy in self.isolated_energies]
+            return Vacuum(
+                isolated_descriptors(self.descriptor.spec(), descriptor), jnp.array([*asked, False])
+            )
+        if self.fitting.subtracts_zero_descriptor:
+            zeros = jnp.zeros((n + 1, self.fitting.dim_descrpt), self.fitting.net.dtype)
+            return Vacuum(zeros, jnp.ones(n + 1, bool))
+        return None
+
+    def for_deepmd(self) -> Self:
+        """A model of the same energies that DeePMD-kit's dictionary can express.
+
+        Energies of isolated atoms become numbers of the bias, as they are with the weights of now.
+
+        Raises:
+            InputError: there is none; the message says why.
+        """
+        block, short = self.descriptor.se_atten, self.short_range
+        for name, given in (("empty_slots", block.empty_slots), ("attn_norm", block.attn_norm)):
+            if given not in ("dense", "sum"):
+                raise InputError(f"the model has {name} = {given!r}, which DeePMD-kit does not know")
+        bias, of_net = np.array(self.bias), np.zeros(len(self.type_map))
+        if short is not None and not short.add_bias:
+            if self.fitting.net.dtype != np.float64:
+                raise InputError(
+                    "the model has srtab_add_bias = false; DeePMD-kit can say this only with the bias inside "
+                    f"the fitting net, and {self.fitting.net.dtype.name} would round it there"
+                )
+            of_net = bias.copy()
+        elif short is not None and short.fitting_bias is not None:
+            of_net = np.array(short.fitting_bias)
+        if self.isolated_energies is not None:
+            if any(self.fitting.inputs):
+                raise InputError(
+                    "the energies of isolated atoms (atom_ener) are exact in dpax under any fparam and "
+                    "aparam, and DeePMD-kit cannot subtract an energy that depends on them"
+                )
+            alone = self._isolated_energies_of_net()
+            bias, of_net = bias - alone, of_net - alone
+        plain = type(self).deserialize(self.serialize() | {"isolated_energies": None, "srtab_add_bias": True})
+        if short is not None:
+            plain.short_range = replace(short, add_bias=True, fitting_bias=tuple(of_net.tolist()))
+        plain.set_bias(bias)
+        return plain
+
+    def _isolated_energies_of_net(self) -> np.ndarray:
+        """[ntypes], eV: what is subtracted from the net's energies of each type."""
+        weights = self.weights()
+        assert weights.vacuum is not None
+        descriptors, applies = (array[:-1] for array in weights.vacuum)
+        nothing = jnp.zeros((len(descriptors), 0))
+        energies = fit(weights.fitting, self.fitting.activation_function, descriptors, nothing)
+        silent = np.isin(np.arange(len(descriptors)), self.fitting.exclude_types)
+        return np.where(applies & ~silent, energies, 0.0).astype(np.float64)
+
+    def change_type_map(
+        self, type_map: Sequence[str], seed: Seed = None, statistics_from: Self | None = None
+    ) -> None:
+        """Match the types to a new `type_map` by name; what concerns known elements stays as it is.
+
+        Weights of new types are drawn at random, their bias is 0, and nothing is preset for them.
+
+        Args:
+            type_map: element symbols; may drop, add and reorder types.
+            seed: of the new types' weights.
+            statistics_from: a model of the new `type_map`, whose environment statistics and bias new types
+                take.
+
+        Raises:
+            InputError: a compressed descriptor, a new type without an entry in the short-range table, or
+                `statistics_from` with other types.
+        """
+        old, new = self.type_map, tuple(type_map)
+        if statistics_from is not None and statistics_from.type_map != new:
+            raise InputError(
+                f"statistics for the types {' '.join(new)} cannot come from a model of "
+                f"{' '.join(statistics_from.type_map)}"
+            )
+        short = None if self.short_range is None else self.short_range.change_types(old, new)
+        source = None if statistics_from is None else statistics_from.descriptor
+        self.descriptor.change_type_map(new, source, seed)
+        self.fitting.change_types(old, new)
+        fresh = np.zeros(len(new)) if statistics_from is None else np.array(statistics_from.bias)
+        known = dict(zip(old, self.bias, strict=True))
+        bias = np.array([known.get(name, fresh[row]) for row, name in enumerate(new)])
+        self.atom_exclude_types = tuple(
+            sorted(new.index(old[t]) for t in self.atom_exclude_types if old[t] in new)
+        )
+        self.pair_exclude_types = tuple(
+            (new.index(old[a]), new.index(old[b]))
+            for a, b in self.pair_exclude_types
+            if old[a] in new and old[b] in new
+        )
+        for name in ("preset_out_bias", "isolated_energies"):
+            given = dict(zip(old, getattr(self, name) or (None,) * len(old), strict=True))
+            setattr(self, name, _some_given([given.get(element) for element in new]))
+        self.short_range, self.type_map = short, new
+        self.set_bias(bias)
 
     def serialize(self) -> dict:
-        """DeePMD-kit's dictionary of a model (`Model.serialize()`)."""
+        """DeePMD-kit's dictionary of a model (`Model.serialize()`).
+
+        What DeePMD-kit does not know stands under keys of dpax (`isolated_energies`, `srtab_add_bias`);
+        `for_deepmd` gives a model without.
+        """
+        short = self.short_range
+        of_net = np.zeros(len(self.type_map)) if short is None else np.array(short.fitting_bias or 0.0)
+        fitting = self.fitting.serialize()
+        fitting["@variables"]["bias_atom_e"] += np.reshape(of_net, (-1, 1))
+        parts = {"descriptor": self.descriptor.serialize(), "fitting": fitting}
+        preset = self.preset_out_bias
+        model = {
+            **self._model_keys("standard" if short is None else "zbl"),
+            "atom_exclude_types": list(self.atom_exclude_types),
+            "pair_exclude_types": [list(pair) for pair in self.pair_exclude_types],
+            "rcond": self.fitting.rcond,
+            "preset_out_bias": None
+            if preset is None
+            else {"energy": [None if energy is None else np.array([energy]) for energy in preset]},
+            **({} if self.isolated_energies is None else {"isolated_energies": list(self.isolated_energies)}),
+        }
+        model["@variables"]["out_bias"] += np.reshape(np.array(self.bias) - of_net, (1, -1, 1))
+        if short is None:
+            return model | parts
+        dp_model = self._model_keys("standard") | parts
+        return model | {
+            "models": [dp_model, short.serialize(self.descriptor.get_nsel(), list(self.type_map))],
+            "weights": "mean",
+            "sw_rmin": short.sw_rmin,
+            "sw_rmax": short.sw_rmax,
+            "smin_alpha": short.smin_alpha,
+            **({} if short.add_bias else {"srtab_add_bias": False}),
+        }
+
+    def _model_keys(self, kind: str) -> dict:
+        """What DeePMD-kit's dictionary of any kind of model has."""
+        shape = (1, len(self.type_map), 1)
         return {
             "@class": "Model",
-            "type": "standard",
+            "type": kind,
             "@version": 2,
             "type_map": list(self.type_map),
             "atom_exclude_types": [],
             "pair_exclude_types": [],
-            "rcond": self.fitting.rcond,
+            "rcond": None,
             "preset_out_bias": None,
-            "@variables": {
-                "out_bias": np.array(self.bias).reshape(1, -1, 1),
-                "out_std": np.ones((1, len(self.type_map), 1)),
-            },
-            "descriptor": self.descriptor.serialize(),
-            "fitting": self.fitting.serialize(),
+            "@variables": {"out_bias": np.zeros(shape), "out_std": np.ones(shape)},
         }
 
     @classmethod
     def deserialize(cls, data: dict) -> Self:
-        """Read DeePMD-kit's dictionary of a model.
+        """Read DeePMD-kit's dictionary of a model: 'standard', or 'zbl' with a short-range table.
 
         Raises:
-            InputError: not an energy model with a DPA-1 descriptor, or with features not read yet.
+            InputError: not an energy model with a DPA-1 descriptor.
         """
         data = take(data, "Model", 2)
-        if data.get("type", "standard") != "standard":
-            raise InputError(f"the model is of type {data['type']!r}; dpax reads 'standard' energy models")
-        for key in ("atom_exclude_types", "pair_exclude_types"):
-            if data.get(key):
-                raise InputError(f"the model has {key} = {data[key]}, which dpax does not read yet")
-        kind = data["descriptor"].get("type")
-        classes = {"dpa1": DescrptDPA1, "se_atten": DescrptDPA1, "se_atten_v2": DescrptSeAttenV2}
-        if kind not in classes:
+        kind = data.get("type", "standard")
+        if kind not in ("standard", "zbl"):
             raise InputError(
-                f"the model's descriptor is {kind!r}; dpax reads DPA-1 models ({', '.join(classes)})"
+                f"the model is of type {kind!r}; dpax reads 'standard' and 'zbl' energy models with DPA-1"
             )
-        descriptor = classes[kind].deserialize(data["descriptor"])
-        fitting, extra = EnergyFitting.deserialize(data["fitting"])
-        bias = np.asarray(data["@variables"]["out_bias"], np.float64)[0, :, 0]
+        net = data if kind == "standard" else _network_part(data)
+        descriptor_kind = net["descriptor"].get("type")
+        if descriptor_kind not in _DESCRIPTORS:
+            raise InputError(
+                f"the model's descriptor is {descriptor_kind!r}; dpax reads DPA-1 models "
+                f"({', '.join(_DESCRIPTORS)})"
+            )
+        descriptor = _DESCRIPTORS[descriptor_kind].deserialize(net["descriptor"])
         _check_uniform(descriptor)
-        return cls(descriptor, fitting, data["type_map"], bias + extra)
+        fitting, of_net = EnergyFitting.deserialize(net["fitting"])
+        if data.get("rcond") is not None:
+            fitting.rcond = data["rcond"]
+        preset = (data.get("preset_out_bias") or {}).get("energy")
+        short = None if kind == "standard" else ShortRange.deserialize(data["models"][1], data, of_net)
+        if short is not None and short.table.rcut != descriptor.get_rcut():
+            raise InputError(
+                f"the model's short-range table has the cut-off {short.table.rcut} Å and its descriptor "
+                f"{descriptor.get_rcut()} Å; dpax reads models with one for both"
+            )
+        return cls(
+            descriptor,
+            fitting,
+            data["type_map"],
+            np.asarray(data["@variables"]["out_bias"], np.float64)[0, :, 0] + of_net,
+            atom_exclude_types=data.get("atom_exclude_types") or (),
+            pair_exclude_types=data.get("pair_exclude_types") or (),
+            preset_out_bias=preset and [None if e is None else float(np.ravel(e)[0]) for e in preset],
+            isolated_energies=data.get("isolated_energies"),
+            short_range=short,
+        )
 
 
 def reinitialize(module: Module, rule: str, seed: int | None) -> None:
@@ -189,6 +390,26 @@ def reinitialize(module: Module, rule: str, seed: int | None) -> None:
         if isinstance(layer, Layer):
             name = "/".join(map(str, path)).encode()
             layer.reinitialize(rule, None if seed is None else [seed, *name])
+
+
+def _network_part(data: dict) -> dict:
+    """The network of a 'zbl' model; the types of both its parts are those of the whole."""
+    parts = [take(part, "Model", 2) for part in data["models"]]
+    for part in parts:
+        if list(part["type_map"]) != list(data["type_map"]):
+            raise InputError("the parts of the model have type maps of their own, which dpax does not read")
+        if part.get("pair_exclude_types") or part.get("atom_exclude_types"):
+            raise InputError("a part of the model excludes types by itself, which DeePMD-kit ignores")
+    if parts[0].get("type", "standard") != "standard":
+        raise InputError(f"the first part of the model is of type {parts[0]['type']!r}; expected 'standard'")
+    return parts[0]
+
+
+def _some_given(values: PerType | None) -> tuple[float | None, ...] | None:
+    """One entry a type, or None where no type has one."""
+    if values is None or all(value is None for value in values):
+        return None
+    return tuple(None if value is None else float(value) for value in values)
 
 
 def _check_uniform(descriptor: DescrptDPA1) -> None:

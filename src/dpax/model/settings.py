@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
+import numpy as np
 from pydantic import BeforeValidator, Field, field_validator
 
 from dpax.descriptor.settings import Activation, DescriptorSettings, Precision, Width
@@ -17,6 +18,22 @@ def _flag_or_flags(value: Any) -> Any:
     raise ValueError(f"should be true, false, or a list of these with one for each layer, got {value!r}")
 
 
+def _none_if_empty(value: Any) -> Any:
+    """DeePMD-kit writes an empty list for what is not given."""
+    return None if isinstance(value, Sequence) and len(value) == 0 else value
+
+
+def _energies_of_preset(value: Any) -> Any:
+    """The numbers of {"energy": [null, 1.5, [2.0]]}; DeePMD-kit has this form for outputs of any shape."""
+    if value is None or value == {}:
+        return None
+    if isinstance(value, Mapping) and set(value) == {"energy"}:
+        entries = value["energy"]
+        if isinstance(entries, Sequence) and not isinstance(entries, str):
+            return {"energy": [e[0] if isinstance(e, (list, tuple)) and len(e) == 1 else e for e in entries]}
+    raise ValueError(f'should be {{"energy": [a number or null for each type]}}, got {value!r}')
+
+
 def _energy_type(value: Any) -> Any:
     if value != "ener":
         raise ValueError(f"dpax fits energies: the only type is 'ener', got {value!r}")
@@ -28,13 +45,20 @@ class FittingSettings(Settings):
 
     ALIASES: ClassVar[Mapping[str, str]] = {"n_neuron": "neuron"}
     REFUSED: ClassVar[Mapping[str, Refused]] = {
-        "numb_fparam": Refused((0,)),
-        "numb_aparam": Refused((0,)),
-        "default_fparam": Refused((None, [])),
-        "dim_case_embd": Refused((0,)),
-        "layer_name": Refused((None, [])),
-        "use_aparam_as_mask": Refused((False,)),
-        "atom_ener": Refused((None, [])),
+        "dim_case_embd": Refused(
+            (0,),
+            "refused: it tells the heads of a multi-task training apart, and this is one of a single task "
+            "(heads that have it are read and evaluated); leave it out",
+        ),
+        "layer_name": Refused(
+            (None, []),
+            "refused: layers shared by name exist in DeePMD-kit's TensorFlow models only; leave it out",
+        ),
+        "use_aparam_as_mask": Refused(
+            (False,),
+            "refused: it makes aparam the mask of the descriptor se_a_mask; a DPA-1 model would take no "
+            "notice of aparam at all. Leave it out, and numb_aparam with it",
+        ),
     }
 
     type: Annotated[Literal["ener"], BeforeValidator(_energy_type)] = Field(
@@ -58,6 +82,30 @@ class FittingSettings(Settings):
     seed: int | None = Field(
         default=None, ge=0, description="Seed of the net's initial weights. Unset: training.seed."
     )
+    numb_fparam: int = Field(
+        default=0,
+        ge=0,
+        description="Numbers that the net is told of each frame (fparam.npy): a temperature, say.",
+    )
+    numb_aparam: int = Field(
+        default=0, ge=0, description="Numbers that it is told of each atom (aparam.npy)."
+    )
+    default_fparam: Annotated[tuple[float, ...] | None, BeforeValidator(_none_if_empty)] = Field(
+        default=None, description="What a frame without fparam.npy counts as saying."
+    )
+    atom_ener: Annotated[tuple[float | None, ...] | None, BeforeValidator(_none_if_empty)] = Field(
+        default=None,
+        description="For each type the exact energy of an isolated atom, eV; null where it is not known. It "
+        "holds whatever the net learns (in DeePMD-kit it does not).",
+    )
+
+    @field_validator("default_fparam")
+    @classmethod
+    def _as_many_as_fparam(cls, value: Any, info: Any) -> Any:
+        wanted = info.data.get("numb_fparam")
+        if value is not None and wanted is not None and len(value) != wanted:
+            raise ValueError(f"should have the {wanted} numbers that numb_fparam says, got {len(value)}")
+        return value
 
     @field_validator("trainable")
     @classmethod
@@ -75,30 +123,28 @@ class ModelSettings(Settings):
 
     REFUSED: ClassVar[Mapping[str, Refused]] = {
         "type": Refused(("standard", None)),
-        "use_srtab": Refused(),
-        "pair_exclude_types": Refused(([], None)),
-        "atom_exclude_types": Refused(([], None)),
-        "preset_out_bias": Refused((None, {})),
         "type_embedding": Refused(
             (None,),
             "refused: only TensorFlow models have this section; put tebd_dim and the rest into descriptor",
         ),
-        "modifier": Refused(),
-        "compress": Refused(),
-        "spin": Refused(),
-        "model_branch_alias": Refused(([], None)),
-        "bridging_method": Refused(("None", "none", None)),
+        "modifier": Refused(
+            reason="refused: long-range electrostatics (DPLR) are outside dpax; leave the section out"
+        ),
+        "compress": Refused(reason="refused: models are compressed after training, not by their input file"),
+        "spin": Refused(reason="refused: dpax has no spin degrees of freedom; leave the section out"),
+        "model_branch_alias": Refused(([], None), "refused: it names a branch of a multi-task model"),
+        "bridging_method": Refused(
+            ("None", "none", "", None),
+            "refused: DeePMD-kit has it for the descriptor DPA-4 only; for DPA-1 a pair potential at short "
+            "distances is use_srtab",
+        ),
         "model_dict": Refused((None, {}), "multi-task training, not supported yet by dpax"),
         "shared_dict": Refused((None, {}), "multi-task training, not supported yet by dpax"),
     }
     IGNORED: ClassVar[Mapping[str, str]] = {
         "info": "a note of DeePMD-kit's on where a model comes from; models of dpax have their provenance",
-        "data_stat_protect": "limits the scale of fparam and aparam, which dpax does not have",
-        "data_bias_nsample": "concerns fits that dpax does not have",
-        "smin_alpha": "qualifies use_srtab",
-        "sw_rmin": "qualifies use_srtab",
-        "sw_rmax": "qualifies use_srtab",
-        "srtab_add_bias": "qualifies use_srtab",
+        "data_bias_nsample": "frames that DeePMD-kit's TensorFlow backend alone counts, when it changes the "
+        "bias of a model before fine-tuning; its other backends ignore it too",
         "bridging_r_inner": "qualifies bridging_method",
         "bridging_r_outer": "qualifies bridging_method",
     }
@@ -119,6 +165,44 @@ class ModelSettings(Settings):
     data_stat_nbatch: int = Field(
         default=10, gt=0, description="Batches of every training system from which statistics are taken."
     )
+    data_stat_protect: float = Field(
+        default=1e-2, gt=0, description="Smallest deviation that fparam and aparam are divided by."
+    )
+    atom_exclude_types: tuple[int, ...] = Field(
+        default=(), description="Types whose atoms have no energy of their own, though others see them."
+    )
+    pair_exclude_types: tuple[tuple[int, int], ...] = Field(
+        default=(),
+        description="Pairs of types that are no neighbours of each other: slots without a neighbour take "
+        "their place, whereas descriptor.exclude_types leaves a neighbour of zeros.",
+    )
+    preset_out_bias: Annotated[
+        dict[Literal["energy"], tuple[float | None, ...]] | None, BeforeValidator(_energies_of_preset)
+    ] = Field(
+        default=None,
+        description='{"energy": [...]}: for each type the energy bias, eV, or null where statistics of the '
+        "data give it.",
+    )
+    use_srtab: str | None = Field(
+        default=None,
+        min_length=1,
+        description="File of a pair potential that takes over where atoms are close (ZBL, say): a row for "
+        "each distance, Å, with the energies of the pairs of types 00, 01, …, 11, …, eV. Relative to the "
+        "input file.",
+    )
+    smin_alpha: float = Field(
+        default=0.1, gt=0, description="use_srtab: how softly the nearest neighbour is told from others, Å."
+    )
+    sw_rmin: float | None = Field(
+        default=None, ge=0, description="use_srtab: below this distance the pair potential acts alone, Å."
+    )
+    sw_rmax: float | None = Field(
+        default=None, gt=0, description="use_srtab: above this distance it does not act, Å."
+    )
+    srtab_add_bias: bool = Field(
+        default=True,
+        description="use_srtab: whether the energy bias is added to the pair potential's energies too.",
+    )
 
     @field_validator("type_map")
     @classmethod
@@ -138,6 +222,60 @@ class ModelSettings(Settings):
                 f"exclude_types names type {unknown[0]}, but type_map has types 0 to {len(type_map) - 1}"
             )
         return value
+
+    @field_validator("fitting_net")
+    @classmethod
+    def _energies_for_each_type(cls, value: FittingSettings, info: Any) -> FittingSettings:
+        type_map = info.data.get("type_map")
+        if type_map and value.atom_ener is not None and len(value.atom_ener) != len(type_map):
+            got = len(value.atom_ener)
+            raise ValueError(
+                f"atom_ener should have one entry for each of the {len(type_map)} types, got {got}"
+            )
+        return value
+
+    @field_validator("atom_exclude_types", "pair_exclude_types")
+    @classmethod
+    def _model_excludes_types_that_exist(cls, value: Any, info: Any) -> Any:
+        type_map = info.data.get("type_map")
+        if type_map and any(not 0 <= t < len(type_map) for t in np.ravel(value)):
+            raise ValueError(f"should name types 0 to {len(type_map) - 1} of type_map, got {value}")
+        return value
+
+    @field_validator("preset_out_bias")
+    @classmethod
+    def _preset_for_each_type(cls, value: Any, info: Any) -> Any:
+        type_map, net = info.data.get("type_map"), info.data.get("fitting_net")
+        if value is None or type_map is None:
+            return value
+        preset, alone = value["energy"], net and net.atom_ener
+        if len(preset) != len(type_map):
+            raise ValueError(
+                f"should have one entry for each of the {len(type_map)} types, got {len(preset)}"
+            )
+        twice = [n for n, e in enumerate(preset) if e is not None and alone and alone[n] is not None]
+        if twice:
+            name = type_map[twice[0]]
+            raise ValueError(f"{name} has an entry in fitting_net.atom_ener too; keep one of them")
+        silent = [n for n in info.data.get("atom_exclude_types", ()) if preset[n] is not None]
+        if silent:
+            raise ValueError(f"type {silent[0]} has no energy (atom_exclude_types), so it cannot have a bias")
+        return value
+
+    @field_validator("srtab_add_bias")
+    @classmethod
+    def _table_has_a_switch(cls, value: bool, info: Any) -> bool:
+        given = info.data
+        if given.get("use_srtab") is not None and {"sw_rmin", "sw_rmax"} <= set(given):
+            low, high = given["sw_rmin"], given["sw_rmax"]
+            if low is None or high is None or low >= high:
+                raise ValueError(f"use_srtab needs sw_rmin < sw_rmax beside it, got {low} and {high}")
+        return value
+
+    @property
+    def preset_energies(self) -> tuple[float | None, ...] | None:
+        """[ntypes], eV: the numbers of `preset_out_bias`."""
+        return None if self.preset_out_bias is None else self.preset_out_bias["energy"]
 
     @property
     def needs_x64(self) -> bool:
