@@ -93,6 +93,7 @@ class OneFrame:
     def __init__(self, frame: Frame, times=1):
         self._frame, self._times = frame, times
         self.name, self.path, self.type_map = frame.source, Path(frame.source), ("O", "H")
+        self.copies: np.ndarray | None = None
         self.labels = frozenset(label for label in LABELS if getattr(frame, label) is not None)
 
     def __len__(self):

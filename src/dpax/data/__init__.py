@@ -11,7 +11,7 @@ from dpax.data.batches import frame_edges as frame_edges
 from dpax.data.batches import label_widths as label_widths
 from dpax.data.batches import make_batch as make_batch
 from dpax.data.capacity import CapacityPlanner as CapacityPlanner
-from dpax.data.deepmd_npy import DeepmdSystem as DeepmdSystem
+from dpax.data.deepmd_system import DeepmdSystem as DeepmdSystem
 from dpax.data.frame import Frame as Frame
 from dpax.data.frame import ParameterWidths as ParameterWidths
 from dpax.data.frame import System as System

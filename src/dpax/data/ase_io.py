@@ -39,6 +39,7 @@ class AseSystem:
         self.name = str(path) if name is None else name
         self.path = path
         self.type_map = tuple(type_map)
+        self.copies: np.ndarray | None = None
         self._frames = [
             frame_from_atoms(atoms, self.type_map, f"{self.name} frame {number}", labels=True)
             for number, atoms in enumerate(read_atoms(path, self.name))

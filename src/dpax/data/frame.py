@@ -178,6 +178,9 @@ class System(Protocol):
     labels: frozenset[str]
     """The labels of `LABELS` that at least one frame has."""
 
+    copies: np.ndarray | None
+    """int64 [frames], how often a pass over the data takes each frame; None: all of them once."""
+
     def __len__(self) -> int:
         """The number of frames."""
         ...

@@ -1,13 +1,14 @@
-"""Rows of a .npy file, one per frame, read on demand."""
+"""Folders of .npy files, of which one row is read at a time."""
 
 from pathlib import Path
 
 import numpy as np
 
+from dpax.data.rows import Rows
 from dpax.errors import InputError
 
 
-class NpyFile:
+class NpyFile(Rows):
     """A .npy file whose first axis counts frames.
 
     Only the header is read when it is opened, and one row at each read. The file is not kept open or
@@ -18,7 +19,6 @@ class NpyFile:
     """
 
     def __init__(self, path: Path):
-        self.path = path
         try:
             rows = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
@@ -30,66 +30,63 @@ class NpyFile:
             raise InputError(
                 f"{path} does not hold an array of numbers with one row per frame; write it again"
             )
-        self.frames = rows.shape[0]
-        self.width = int(np.prod(rows.shape[1:]))
+        super().__init__(path, rows.shape)
+        self._file = path
         self._dtype, self._offset, self._shape = rows.dtype, rows.offset, rows.shape
         self._fortran = rows.flags.f_contiguous and not rows.flags.c_contiguous
 
     def _map(self) -> np.ndarray:
         order = "F" if self._fortran else "C"
-        return np.memmap(self.path, self._dtype, "r", self._offset, self._shape, order)
+        return np.memmap(self._file, self._dtype, "r", self._offset, self._shape, order)
 
     def _row(self, frame: int) -> np.ndarray:
         if self._fortran:
             return np.array(self._map()[frame]).reshape(-1)
         start = self._offset + frame * self.width * self._dtype.itemsize
-        row = np.fromfile(self.path, self._dtype, count=self.width, offset=start)
+        row = np.fromfile(self._file, self._dtype, count=self.width, offset=start)
         if len(row) < self.width:
             raise InputError(f"{self.path} became shorter while it was in use; restore it and start again")
         return row
 
-    def expect(self, frames: int, width: int, meaning: str) -> None:
-        """Check the shape against that of the other files.
+    def _rows(self, start: int, stop: int) -> np.ndarray:
+        if self.width * self.frames == 0:
+            return np.empty((0, self.width))
+        rows = self._map()
+        return (rows.reshape(self.frames, self.width) if self.flat else rows)[start:stop]
 
-        Args:
-            frames: of coord.npy.
-            width: numbers in a frame; where it is negative any multiple of its size.
-            meaning: of the width, for the message.
 
-        Raises:
-            InputError: another number of frames, or of numbers in a frame.
-        """
-        if self.width != width and (width > 0 or self.width == 0 or self.width % -width):
-            wanted = f"{width} numbers" if width > 0 else "numbers"
-            raise InputError(f"{self.path}: expected {wanted} per frame ({meaning}), got {self.width}")
-        if self.frames != frames:
-            raise InputError(
-                f"{self.path}: holds {self.frames} frames, but coord.npy beside it holds {frames}; "
-                "write the set again so that all its files agree"
-            )
+class NpyFolder:
+    """A folder of a system on disk."""
 
-    def floats(self, frame: int) -> np.ndarray:
-        """One row, flat, as float64.
+    def __init__(self, path: Path):
+        self.path = path
+        self.name, self.where = path.name, str(path)
+
+    def has(self, file: str) -> bool:
+        """Whether there is a file of this name."""
+        return (self.path / file).exists()
+
+    def words(self, file: str) -> list[str]:
+        """The words in a text file.
 
         Raises:
-            InputError: NaN or infinite numbers.
+            InputError: it is missing or cannot be read.
         """
-        row = self._row(frame).astype(np.float64)
-        if not np.isfinite(row).all():
-            raise InputError(
-                f"{self.path}: frame {frame} (counted from 0) holds NaN or infinite numbers; "
-                "correct or remove the frame"
-            )
-        return row
+        try:
+            return (self.path / file).read_text().split()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not text"
+            raise InputError(f"{self.path / file} cannot be read: {reason}") from error
 
-    def integers(self, frame: int) -> np.ndarray:
-        """One row, flat, as int64."""
-        return self._row(frame).astype(np.int64)
+    def sets(self) -> list["NpyFolder"]:
+        """The folders `set.*` in it, sorted."""
+        return [NpyFolder(path) for path in sorted(self.path.glob("set.*")) if path.is_dir()]
 
-    def values(self) -> np.ndarray:
-        """The distinct integers in the whole file, sorted; reads it in pieces."""
-        found = np.empty(0, np.int64)
-        rows = self._map() if self.frames and self.width else np.empty((0, 1))
-        for start in range(0, self.frames, 4096):
-            found = np.union1d(found, np.asarray(rows[start : start + 4096]).astype(np.int64))
-        return found
+    def rows(self, *stems: str) -> NpyFile | None:
+        """The array in the first of the files `STEM.npy` that exists.
+
+        Raises:
+            InputError: it is damaged, or does not hold numbers.
+        """
+        paths = [self.path / f"{stem}.npy" for stem in stems]
+        return next((NpyFile(path) for path in paths if path.exists()), None)

@@ -2,30 +2,45 @@
 
 import glob
 from collections.abc import Iterator, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
 from dpax.data.ase_io import AseSystem, read_atoms
-from dpax.data.deepmd_npy import DeepmdSystem, used_names
+from dpax.data.deepmd_system import DeepmdSystem, used_names
 from dpax.data.frame import System
+from dpax.data.hdf5_file import SEPARATOR, SUFFIXES, Hdf5Group, find_groups
+from dpax.data.lmdb_file import is_lmdb, lmdb_names, open_lmdb
+from dpax.data.npy_file import NpyFolder
 from dpax.errors import InputError
 
 LAYOUT = (
     "a folder with type.raw and set.* (DeePMD-kit's npy layout), a folder that holds such folders at any "
-    "depth, a file that ASE reads (.extxyz, .traj, .db, OUTCAR, vasprun.xml, ...), or a pattern such as "
-    "'data/*/train.extxyz'"
+    "depth, the same in HDF5 (file.h5 or file.h5#/group), a data set in LMDB, a file that ASE reads "
+    "(.extxyz, .traj, .db, OUTCAR, vasprun.xml, ...), or a pattern such as 'data/*/train.extxyz'"
 )
 
 
 class _Location(NamedTuple):
-    """One system found: a folder in the npy layout, or a file."""
+    """Where systems were found: a folder in the npy layout, a file, or a group in an HDF5 file."""
 
     path: Path
     name: str
+    group: str | None = None
+
+    @property
+    def folder(self) -> NpyFolder | Hdf5Group | None:
+        """The system folder that it is, if it is one."""
+        if self.group is not None:
+            return Hdf5Group(self.path, self.group)
+        return NpyFolder(self.path) if self.path.is_dir() and not is_lmdb(self.path) else None
 
 
 def open_systems(
-    paths: str | Sequence[str], type_map: Sequence[str], base: Path | None = None
+    paths: str | Sequence[str],
+    type_map: Sequence[str],
+    base: Path | None = None,
+    patterns: Sequence[str] = (),
 ) -> list[System]:
     """Open every system that the paths name, in their order; within one path sorted.
 
@@ -33,15 +48,19 @@ def open_systems(
     there, from the working directory, which is where DeePMD-kit looks.
 
     Args:
-        paths: each a system folder, a folder that holds system folders at any depth, a file that ASE
-            reads, or a glob pattern for these. A system named twice counts twice.
+        paths: each a system folder, a folder that holds system folders at any depth, the same in an HDF5
+            file, a folder of LMDB, a file that ASE reads, or a glob pattern for these. A system named twice
+            counts twice. A data set in LMDB is as many systems as it was made from, as far as it says so,
+            and otherwise one for each number of atoms.
         type_map: the model's element names, which the types of the frames index.
         base: the folder that relative paths start from first; the working directory alone if not given.
+        patterns: of the system folders searched for below a folder; each may match at any depth, and all
+            are taken if there is none.
 
     Raises:
         InputError: nothing found under a path, or a system that cannot be read.
     """
-    return [_open(location, type_map) for location in _locate(paths, base)]
+    return [system for place in _locate(paths, base, patterns) for system in _open(place, type_map)]
 
 
 def elements_in(paths: str | Sequence[str], base: Path | None = None) -> list[str]:
@@ -57,47 +76,71 @@ def elements_in(paths: str | Sequence[str], base: Path | None = None) -> list[st
         InputError: nothing found under a path, or a system that cannot be read.
     """
     found: set[str] = set()
-    for location in _locate(paths, base):
-        if location.path.is_dir():
-            found |= used_names(location.path)
+    for place in _locate(paths, base, ()):
+        folder = place.folder
+        if folder is not None:
+            found |= used_names(folder)
+        elif is_lmdb(place.path):
+            found |= lmdb_names(place.path)
         else:
-            found |= {name for atoms in read_atoms(location.path, location.name) for name in atoms.symbols}
+            found |= {name for atoms in read_atoms(place.path, place.name) for name in atoms.symbols}
     return sorted(found)
 
 
-def _open(location: _Location, type_map: Sequence[str]) -> System:
-    if location.path.is_dir():
-        return DeepmdSystem(location.path, type_map, location.name)
-    return AseSystem(location.path, type_map, location.name)
+def _open(place: _Location, type_map: Sequence[str]) -> Sequence[System]:
+    folder = place.folder
+    if folder is not None:
+        source = folder if isinstance(folder, Hdf5Group) else folder.path
+        return [DeepmdSystem(source, type_map, place.name)]
+    if is_lmdb(place.path):
+        return open_lmdb(place.path, type_map, place.name)
+    return [AseSystem(place.path, type_map, place.name)]
 
 
-def _locate(paths: str | Sequence[str], base: Path | None) -> Iterator[_Location]:
+def _locate(paths: str | Sequence[str], base: Path | None, patterns: Sequence[str]) -> Iterator[_Location]:
     given = [paths] if isinstance(paths, str) else list(paths)
     if not given:
         raise InputError(f"no data is named; give at least one path: {LAYOUT}")
     for path in given:
-        found = list(_search(path, base or Path())) or list(_search(path, Path()))
+        found = _search(path, base or Path(), patterns) or _search(path, Path(), patterns)
         if not found:
-            raise InputError(f"no data found at '{path}'{_seen_from(path, base)}; expected {LAYOUT}")
+            wanted = f" with a folder that matches {', '.join(patterns)}" if patterns else ""
+            raise InputError(f"no data found at '{path}'{wanted}{_seen_from(path, base)}; expected {LAYOUT}")
         yield from found
 
 
-def _search(path: str, base: Path) -> Iterator[_Location]:
-    whole = base / Path(path).expanduser()
-    if whole.exists():
-        yield from _systems_in(whole, path)
-        return
-    # Relative to the base, so that special characters in the base are not taken for a pattern.
-    for match in sorted(glob.glob(str(Path(path).expanduser()), root_dir=base, recursive=True)):
-        yield from _systems_in(base / match, match)
+def _search(path: str, base: Path, patterns: Sequence[str]) -> list[_Location]:
+    file, separator, group = str(Path(path).expanduser()).partition(SEPARATOR)
+    if (base / file).exists():
+        places = [(base / file, file if separator else path)]
+    else:
+        # Relative to the base, so that special characters in the base are not taken for a pattern.
+        places = [(base / match, match) for match in sorted(glob.glob(file, root_dir=base, recursive=True))]
+    return [found for whole, name in places for found in _systems_in(whole, name, group, patterns)]
 
 
-def _systems_in(whole: Path, name: str) -> Iterator[_Location]:
-    if whole.is_file():
+def _systems_in(whole: Path, name: str, group: str, patterns: Sequence[str]) -> Iterator[_Location]:
+    if whole.is_file() and (group or whole.suffix in SUFFIXES):
+        for inner in find_groups(whole, group):
+            if _matches(inner.strip("/"), patterns):
+                yield _Location(whole, f"{name}{SEPARATOR}{inner}", inner)
+    elif whole.is_file() or is_lmdb(whole):
         yield _Location(whole, name)
     for marker in sorted(glob.glob("**/type.raw", root_dir=whole, recursive=True)):
-        inner = Path(marker).parent
-        yield _Location(whole / inner, str(Path(name) / inner))
+        folder = Path(marker).parent
+        if _matches(str(folder), patterns):
+            yield _Location(whole / folder, str(Path(name) / folder))
+
+
+def _matches(folder: str, patterns: Sequence[str]) -> bool:
+    """Whether a folder is what `Path.rglob` finds for one of the patterns; any is, where there is none."""
+    if not patterns:
+        return True
+    parts = Path(folder).parts
+    return any(
+        len(wanted) <= len(parts) and all(map(fnmatch, parts[len(parts) - len(wanted) :], wanted))
+        for wanted in (Path(pattern).parts for pattern in patterns)
+    )
 
 
 def _seen_from(path: str, base: Path | None) -> str:

@@ -1,28 +1,26 @@
 """`type.raw` and `type_map.raw`: which element each atom of a DeePMD-kit system is."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from dpax.data.frame import type_indices
+from dpax.data.rows import Folder
 from dpax.errors import InputError
 
 VIRTUAL = -1
 """The type that marks a virtual atom in `real_atom_types.npy`."""
 
 
-def read_types(folder: Path) -> np.ndarray:
+def read_types(folder: Folder) -> np.ndarray:
     """The indices in `type.raw`, int64 [atoms].
 
     Raises:
         InputError: the file is missing, empty or not made of whole numbers >= 0.
     """
-    path = folder / "type.raw"
+    path = f"{folder.where}/type.raw"
     try:
-        types = np.array(path.read_text().split(), dtype=np.int64)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+        types = np.array(folder.words("type.raw"), dtype=np.int64)
     except ValueError as error:
         raise InputError(f"{path}: expected whole numbers, one per atom ({error})") from error
     if len(types) == 0 or types.min() < 0:
@@ -30,10 +28,9 @@ def read_types(folder: Path) -> np.ndarray:
     return types
 
 
-def read_names(folder: Path) -> list[str] | None:
+def read_names(folder: Folder) -> list[str] | None:
     """The element names in `type_map.raw`, or None where there is no such file."""
-    path = folder / "type_map.raw"
-    return path.read_text().split() if path.exists() else None
+    return folder.words("type_map.raw") if folder.has("type_map.raw") else None
 
 
 def check_range(used: np.ndarray, limit: int, source: str, where: str) -> None:

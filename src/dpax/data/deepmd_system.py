@@ -1,10 +1,11 @@
-"""Systems in DeePMD-kit's npy layout: `type.raw`, `type_map.raw`, `nopbc`, and `set.*` folders.
+"""Systems in DeePMD-kit's layout, as folders or in HDF5: `type.raw`, `type_map.raw`, `nopbc`, and `set.*`.
 
 Per set and flat per frame: coord (3 per atom, Å), box (9, rows are lattice vectors, Å), energy (1, eV),
 force (3 per atom, eV/Å), virial (9, eV, W = -dE/d(strain)), atom_ener (1 per atom, eV), atom_pref and
 atom_ener_coeff (1 per atom), drdq (3 per atom and generalized coordinate), hessian (3·atoms squared, eV/Å²),
 fparam (any number), aparam (any number per atom), and in the mixed layout real_atom_types (1 per atom, -1
-for a virtual atom). `atomic_x` is accepted for `atom_x`.
+for a virtual atom). `atomic_x` is accepted for `atom_x`. numb_copy (1) says how often a pass over the data
+takes the frame. An array with one axis belongs to the only frame of its set.
 """
 
 import math
@@ -16,7 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from dpax.data.frame import LABELS, Frame
-from dpax.data.npy_file import NpyFile
+from dpax.data.hdf5_file import Hdf5Group
+from dpax.data.npy_file import NpyFolder
+from dpax.data.rows import Folder, Rows
 from dpax.data.type_files import VIRTUAL, check_range, read_names, read_types, translation
 from dpax.errors import InputError
 
@@ -24,13 +27,13 @@ PER_ATOM = ("positions", "forces", "atom_energies", "atom_pref", "atom_ener_coef
 
 
 class DeepmdSystem:
-    """One system folder; frames are read from disk one at a time, never the whole files.
+    """One system; frames are read from disk one at a time, never the whole files.
 
     Atoms keep the order of the file. DeePMD-kit sorts them by type, which changes no energy except in
     models whose padding takes the type of atom 0 (`concat` type embedding with a nonzero mean).
 
     Args:
-        folder: holds `type.raw` and `set.*`.
+        folder: holds `type.raw` and `set.*`; a group of an HDF5 file is one too.
         type_map: the model's element names.
         name: for messages; the path as the user would write it.
 
@@ -38,22 +41,24 @@ class DeepmdSystem:
         InputError: the folder does not follow the layout, or has an element the type_map lacks.
     """
 
-    def __init__(self, folder: Path, type_map: Sequence[str], name: str | None = None):
-        self.name = str(folder) if name is None else name
-        self.path = folder
+    def __init__(self, folder: Path | Hdf5Group, type_map: Sequence[str], name: str | None = None):
+        source = NpyFolder(folder) if isinstance(folder, Path) else folder
+        self.name = source.where if name is None else name
+        self.path = source.path
         self.type_map = tuple(type_map)
-        types = read_types(folder)
-        periodic = not (folder / "nopbc").exists()
+        types = read_types(source)
+        periodic = not source.has("nopbc")
         self._pbc = (periodic, periodic, periodic)
-        self._sets = [_Set(path, len(types), periodic) for path in set_folders(folder)]
+        self._sets = [_Set(part, len(types), periodic, source.where) for part in set_folders(source)]
         used = _mixed_types(self._sets, self.name)
         self._translation = translation(
-            types if used is None else used, read_names(folder), self.type_map, self.name
+            types if used is None else used, read_names(source), self.type_map, self.name
         )
         self._types = self._translation[types] if used is None else None
         self._atoms = len(types)
         self._stops = list(accumulate(s.frames for s in self._sets))
         self.labels = frozenset(label for s in self._sets for label in s.labels)
+        self.copies = _copies(self._sets)
 
     def __len__(self) -> int:
         """The number of frames in all sets."""
@@ -84,7 +89,7 @@ class DeepmdSystem:
             **{"cell": None, **arrays},
             types=types,
             pbc=self._pbc,
-            source=f"{self.name}/{part.path.name} frame {row}",
+            source=f"{self.name}/{part.name} frame {row}",
             energy=energy,
         )
 
@@ -92,18 +97,21 @@ class DeepmdSystem:
 class _Set:
     """The files of one set folder, their shapes checked."""
 
-    def __init__(self, path: Path, n_atoms: int, periodic: bool):
-        self.path = path
-        coord = _open(path, ("coord",))
+    def __init__(self, folder: Folder, n_atoms: int, periodic: bool, system: str):
+        self.name, self._folder = folder.name, folder
+        coord = folder.rows("coord")
         if coord is None:
-            raise InputError(f"{path} has no coord.npy; every set needs the positions of its frames")
+            raise InputError(f"{folder.where} has no coord.npy; every set needs the positions of its frames")
         if coord.frames == 0:
-            raise InputError(f"{coord.path} holds no frames; remove the folder {path.name}")
+            raise InputError(f"{coord.path} holds no frames; remove the folder {folder.name}")
+        self._single = coord.flat
+        if self._single:
+            coord.as_single()
         self.frames = coord.frames
         scalars = f"1 for each of the {n_atoms} atoms in type.raw"
         vectors = f"3 for each of the {n_atoms} atoms in type.raw"
         coord.expect(self.frames, 3 * n_atoms, vectors)
-        self._files: dict[str, tuple[NpyFile, tuple[int, ...]]] = {"positions": (coord, (n_atoms, 3))}
+        self._files: dict[str, tuple[Rows, tuple[int, ...]]] = {"positions": (coord, (n_atoms, 3))}
         self._add("energy", ("energy",), (), "one energy")
         self._add("forces", ("force",), (n_atoms, 3), vectors)
         self._add("virial", ("virial",), (3, 3), "a 3 x 3 virial")
@@ -117,19 +125,28 @@ class _Set:
         self._add("aparam", ("aparam",), (n_atoms, -1), f"a multiple of the {n_atoms} atoms")
         if periodic and not self._add("cell", ("box",), (3, 3), "3 lattice vectors"):
             raise InputError(
-                f"{path} has no box.npy; add it, or put an empty file named nopbc into {path.parent} "
+                f"{folder.where} has no box.npy; add it, or put an empty file named nopbc into {system} "
                 "if the system is not periodic"
             )
-        self.types = _open(path, ("real_atom_types",))
+        self.types = self._open("real_atom_types")
         if self.types:
             self.types.expect(self.frames, n_atoms, scalars)
+        self.copies = self._open("numb_copy")
+        if self.copies:
+            self.copies.expect(self.frames, 1, "how often the frame is taken")
 
     def _add(self, key: str, names: Sequence[str], shape: tuple[int, ...], meaning: str) -> bool:
-        file = _open(self.path, names)
+        file = self._open(*names)
         if file:
             file.expect(self.frames, math.prod(shape), meaning)
             self._files[key] = (file, shape)
         return file is not None
+
+    def _open(self, *stems: str) -> Rows | None:
+        found = self._folder.rows(*stems)
+        if found and self._single and found.flat:
+            found.as_single()
+        return found
 
     def read(self, row: int) -> dict[str, np.ndarray]:
         """All arrays of one frame, float64, in their shapes."""
@@ -138,7 +155,7 @@ class _Set:
     def real_types(self, row: int) -> np.ndarray:
         """The types of one frame of a system of mixed type, -1 for virtual atoms."""
         if self.types is None:
-            raise ValueError(f"{self.path} is not of mixed type")
+            raise ValueError(f"{self._folder.where} is not of mixed type")
         return self.types.integers(row)
 
 
@@ -153,9 +170,18 @@ def _only(real: np.ndarray, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarr
     return kept
 
 
-def _open(folder: Path, names: Sequence[str]) -> NpyFile | None:
-    paths = [folder / f"{name}.npy" for name in names]
-    return next((NpyFile(path) for path in paths if path.exists()), None)
+def _copies(sets: Sequence[_Set]) -> np.ndarray | None:
+    """How often each frame of all sets is taken in a pass; None where every frame is taken once."""
+    if not any(s.copies for s in sets):
+        return None
+    copies = [np.ones(s.frames, np.int64) if s.copies is None else s.copies.column() for s in sets]
+    for part, numbers in zip(sets, copies, strict=True):
+        if part.copies and numbers.min() < 0:
+            raise InputError(
+                f"{part.copies.path}: frame {numbers.argmin()} (counted from 0) is to be taken "
+                f"{numbers.min()} times; expected whole numbers >= 0"
+            )
+    return np.concatenate(copies)
 
 
 def _mixed_types(sets: Sequence[_Set], source: str) -> np.ndarray | None:
@@ -165,28 +191,28 @@ def _mixed_types(sets: Sequence[_Set], source: str) -> np.ndarray | None:
         return None
     if len(mixed) < len(sets):
         raise InputError(
-            f"{source}: only {', '.join(s.path.name for s in mixed)} of its {len(sets)} sets has "
+            f"{source}: only {', '.join(s.name for s in mixed)} of its {len(sets)} sets has "
             "real_atom_types.npy; in a system of mixed type every set needs it"
         )
     return np.unique(np.concatenate([s.types.values() for s in mixed if s.types]))
 
 
-def set_folders(folder: Path) -> list[Path]:
+def set_folders(folder: Folder) -> Sequence[Folder]:
     """The `set.*` folders of a system, sorted.
 
     Raises:
         InputError: there is none.
     """
-    found = sorted(path for path in folder.glob("set.*") if path.is_dir())
+    found = folder.sets()
     if not found:
         raise InputError(
-            f"{folder} has type.raw but no set.* folder with the frames; expected for example "
-            f"{folder / 'set.000' / 'coord.npy'}"
+            f"{folder.where} has type.raw but no set.* folder with the frames; expected for example "
+            f"{folder.where}/set.000/coord.npy"
         )
     return found
 
 
-def used_names(folder: Path) -> set[str]:
+def used_names(folder: Folder) -> set[str]:
     """The elements that the frames of a system contain; empty where it has no `type_map.raw`.
 
     Raises:
@@ -195,8 +221,8 @@ def used_names(folder: Path) -> set[str]:
     names = read_names(folder)
     if names is None:
         return set()
-    files = [_open(path, ("real_atom_types",)) for path in set_folders(folder)]
+    files = [part.rows("real_atom_types") for part in set_folders(folder)]
     found = [file.values() for file in files if file] or [read_types(folder)]
     used = np.unique(np.concatenate(found))
-    check_range(used, len(names), str(folder), "type_map.raw")
+    check_range(used, len(names), folder.where, "type_map.raw")
     return {names[index] for index in used if index != VIRTUAL}

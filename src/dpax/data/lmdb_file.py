@@ -1,0 +1,278 @@
+"""Data sets of DeePMD-kit in LMDB: a msgpack record for each frame, and one that describes them all.
+
+A record holds coords (3 per atom, Å), atom_types, cells (9, Å; absent or all zero where nothing is periodic),
+energies, forces, virials, and any of the names of DeePMD-kit's npy layout. Arrays stand in it as {type,
+shape, data}. `find_X` = 0 says that the frame has no X, whatever stands under X. The record `__metadata__`
+has the number of frames (nframes), how their keys are written (frame_idx_fmt), and as an option type_map,
+the number of atoms of each frame (frame_nlocs), and the system each was taken from (frame_system_ids).
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dpax.data.frame import LABELS, Frame
+from dpax.data.type_files import VIRTUAL, translation
+from dpax.errors import InputError
+
+SPELLINGS = {
+    "positions": ("coords", "coord"),
+    "cell": ("cells", "box"),
+    "energy": ("energies", "energy"),
+    "forces": ("forces", "force"),
+    "virial": ("virials", "virial"),
+    "atom_energies": ("atom_ener", "atomic_ener"),
+    "atom_pref": ("atom_pref", "atomic_pref"),
+    "atom_ener_coeff": ("atom_ener_coeff", "atomic_ener_coeff"),
+    "drdq": ("drdq",),
+    "hessian": ("hessian",),
+    "fparam": ("fparam",),
+    "aparam": ("aparam",),
+}
+"""The names of a frame's fields in a record."""
+_TYPES = ("atom_types", "atype")
+_PROBED = 256
+"""Frames of a system, at most, that are asked which labels they have."""
+
+
+class LmdbSystem:
+    """Some of the frames of a data set in LMDB; each is read when it is asked for.
+
+    Args:
+        data: the data set.
+        numbers: of its frames that belong to the system.
+        type_map: the model's element names.
+        name: for messages.
+    """
+
+    def __init__(self, data: "LmdbFile", numbers: np.ndarray, type_map: Sequence[str], name: str):
+        self.name = name
+        self.path = data.path
+        self.type_map = tuple(type_map)
+        self.copies: np.ndarray | None = None
+        self._data, self._numbers = data, numbers
+        probed = np.linspace(0, len(numbers) - 1, min(len(numbers), _PROBED)).round().astype(int)
+        records = (data.record(int(numbers[k])) for k in probed)
+        self.labels = frozenset(name for record in records for name in LABELS if _has(record, name))
+
+    def __len__(self) -> int:
+        """The number of frames."""
+        return len(self._numbers)
+
+    def n_atoms(self, index: int) -> int:
+        """The atoms of a frame, virtual ones included."""
+        return int(self._data.n_atoms[self._numbers[index]])
+
+    def frame(self, index: int) -> Frame:
+        """Read one frame.
+
+        Raises:
+            InputError: a record that is damaged or does not fit, or an element that the type_map lacks.
+        """
+        number = int(self._numbers[index])
+        source = f"{self._data.name} frame {number}"
+        record = self._data.record(number)
+        types = _array(record, _TYPES, source)
+        if types is None:
+            raise InputError(f"{source}: has no atom_types; expected one index for each atom")
+        types = types.astype(np.int64).reshape(-1)
+        fields = {name: _array(record, SPELLINGS[name], source) for name in SPELLINGS if _has(record, name)}
+        real = types >= 0
+        shaped = {
+            name: _shaped(name, value.astype(np.float64), real, source)
+            for name, value in fields.items()
+            if value is not None
+        }
+        if "positions" not in shaped:
+            raise InputError(f"{source}: has no coords; every frame needs the positions of its atoms")
+        cell = shaped.pop("cell", None)
+        periodic = cell is not None and bool(cell.any())
+        energy = shaped.pop("energy", None)
+        used = np.where(real, types, VIRTUAL)
+        return Frame(
+            **shaped,
+            types=translation(used, self._data.names, self.type_map, source)[types[real]],
+            cell=cell if periodic else None,
+            pbc=(periodic, periodic, periodic),
+            source=source,
+            energy=None if energy is None else energy.item(),
+        )
+
+
+class LmdbFile:
+    """A data set in LMDB.
+
+    Args:
+        path: the folder with data.mdb.
+        name: for messages.
+
+    Raises:
+        InputError: not such a data set, or the extra `lmdb` is not installed.
+    """
+
+    def __init__(self, path: Path, name: str):
+        self.path, self.name = path, name
+        metadata = self._unpack(b"__metadata__", f"{name} has no record __metadata__")
+        try:
+            self.frames = int(metadata["nframes"])
+            self._format = str(metadata.get("frame_idx_fmt", "012d"))
+            self._key(0)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{name}: its __metadata__ does not tell nframes and frame_idx_fmt") from error
+        if self.frames < 1:
+            raise InputError(f"{name} holds no frames; remove it")
+        names = metadata.get("type_map")
+        self.names = None if names is None else [str(element) for element in names]
+        self.n_atoms = self._column(metadata, "frame_nlocs")
+        self.systems = self._column(metadata, "frame_system_ids")
+        if self.n_atoms is None:
+            self.n_atoms = np.array([self._count(number) for number in range(self.frames)])
+
+    def _column(self, metadata: dict[str, Any], key: str) -> Any:
+        values = metadata.get(key)
+        if values is None:
+            return None
+        if len(values) != self.frames:
+            raise InputError(f"{self.name}: {key} lists {len(values)} frames, nframes is {self.frames}")
+        return np.asarray(values, np.int64)
+
+    def _count(self, number: int) -> int:
+        types = _array(self.record(number), _TYPES, f"{self.name} frame {number}")
+        return 0 if types is None else types.size
+
+    def _key(self, number: int) -> bytes:
+        return format(number, self._format).encode()
+
+    def record(self, number: int) -> dict[str, Any]:
+        """The record of a frame, its arrays still packed.
+
+        Raises:
+            InputError: it is missing or damaged.
+        """
+        return self._unpack(self._key(number), f"{self.name} has no frame {number} of {self.frames}")
+
+    def _unpack(self, key: bytes, missing: str) -> dict[str, Any]:
+        lmdb, msgpack = _library("lmdb"), _library("msgpack")
+        try:
+            with _opened(self.path, _changed(self.path)).begin(buffers=True) as transaction:
+                raw = transaction.get(key)
+                found = None if raw is None else msgpack.unpackb(raw, raw=False, strict_map_key=False)
+        except (OSError, lmdb.Error) as error:
+            raise InputError(f"{self.name} is not a whole LMDB data set ({error}); write it again") from error
+        except (ValueError, msgpack.UnpackException) as error:
+            raise InputError(
+                f"{self.name}: the record {key.decode()} is damaged ({error}); write it again"
+            ) from error
+        if not isinstance(found, dict):
+            raise InputError(f"{missing}; expected a data set of DeePMD-kit in LMDB")
+        return found
+
+
+def is_lmdb(path: Path) -> bool:
+    """Whether a path is a data set in LMDB."""
+    return (path / "data.mdb").is_file()
+
+
+def open_lmdb(path: Path, type_map: Sequence[str], name: str) -> list[LmdbSystem]:
+    """The systems that a data set was made from; if it does not say, one for each number of atoms.
+
+    Raises:
+        InputError: as `LmdbFile`.
+    """
+    data = LmdbFile(path, name)
+    kind = "atoms" if data.systems is None else "system"
+    groups = data.n_atoms if data.systems is None else data.systems
+    return [
+        LmdbSystem(data, np.flatnonzero(groups == group), type_map, f"{name} {kind} {group}")
+        for group in np.unique(groups)
+    ]
+
+
+def lmdb_names(path: Path) -> set[str]:
+    """The elements in a data set's type_map; empty where it has none.
+
+    Raises:
+        InputError: as `LmdbFile`.
+    """
+    return set(LmdbFile(path, str(path)).names or ())
+
+
+def _library(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise InputError(
+            f"data in LMDB needs the package {name}, which is not installed: pip install 'dpax[lmdb]'"
+        ) from error
+
+
+def _changed(path: Path) -> int:
+    return (path / "data.mdb").stat().st_mtime_ns
+
+
+@lru_cache(maxsize=8)
+def _opened(path: Path, changed: int) -> Any:  # noqa: ARG001 - a file that was written anew is another one
+    # Frames are read in random order, so the neighbours of a page are not worth reading ahead.
+    return _library("lmdb").open(str(path), readonly=True, lock=False, readahead=False, meminit=False)
+
+
+def _has(record: dict[str, Any], name: str) -> bool:
+    """Whether a frame has a field: it stands in the record, and no `find_` denies it."""
+    for spelling in SPELLINGS[name]:
+        if record.get(spelling) is not None:
+            denials = (record.get(f"find_{word}") for word in SPELLINGS[name])
+            return all(found is None or bool(np.any(_unpacked(found))) for found in denials)
+    return False
+
+
+def _array(record: dict[str, Any], spellings: Sequence[str], source: str) -> np.ndarray | None:
+    for spelling in spellings:
+        if record.get(spelling) is not None:
+            try:
+                array = _unpacked(record[spelling])
+            except (KeyError, TypeError, ValueError) as error:
+                raise InputError(f"{source}: {spelling} is not an array ({error}); write it again") from error
+            if array.dtype.kind not in "fiu":
+                raise InputError(f"{source}: {spelling} does not hold numbers; write it again")
+            return array
+    return None
+
+
+def _unpacked(value: Any) -> np.ndarray:
+    """An array from how msgpack-numpy and DeePMD-kit pack it, or from plain numbers."""
+    if not isinstance(value, dict):
+        return np.asarray(value)
+    packed = {key.decode() if isinstance(key, bytes) else key: item for key, item in value.items()}
+    array = np.frombuffer(packed["data"], np.dtype(packed["type"]))
+    return array.reshape(packed["shape"]) if "shape" in packed else array
+
+
+def _shaped(name: str, value: np.ndarray, real: np.ndarray, source: str) -> np.ndarray:
+    """A field in the shape that `Frame` has it in, without virtual atoms."""
+    atoms, components = len(real), np.repeat(real, 3)
+    kept = {
+        "positions": ((atoms, 3), real),
+        "forces": ((atoms, 3), real),
+        "atom_energies": ((atoms,), real),
+        "atom_pref": ((atoms,), real),
+        "atom_ener_coeff": ((atoms,), real),
+        "aparam": ((atoms, -1), real),
+        "drdq": ((3 * atoms, -1), components),
+        "hessian": ((3 * atoms, 3 * atoms), np.ix_(components, components)),
+        "energy": ((1,), slice(None)),
+        "fparam": ((-1,), slice(None)),
+        "cell": ((3, 3), slice(None)),
+        "virial": ((3, 3), slice(None)),
+    }
+    shape, where = kept[name]
+    try:
+        return value.reshape(shape)[where]
+    except ValueError:
+        wanted = [n if n >= 0 else "any" for n in shape]
+        raise InputError(
+            f"{source}: {name} has {value.size} numbers, expected the shape {wanted} for {atoms} atoms"
+        ) from None
