@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 import dpax
+from dpax.cli.change_bias import change_bias
 from dpax.cli.eval_desc import eval_desc
 from dpax.cli.evaluate import evaluate
 from dpax.cli.failures import guarded, show_warning
@@ -35,6 +36,7 @@ app.command("model-devi", cls=many_values("-m", "--models"))(model_devi)
 app.command("validate")(validate)
 app.command("inspect")(inspect)
 app.command("freeze")(freeze)
+app.command("change-bias", cls=many_values("-s", "--system", "-b", "--bias-value"))(change_bias)
 
 
 def _print_version(wanted: bool) -> None:

@@ -2,16 +2,24 @@
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dpax.train.settings import InputSettings
 
 
-def load_settings(path: Path) -> "InputSettings":
+def load_settings(
+    path: Path, change: "Callable[[dict[str, Any]], dict[str, Any]] | None" = None
+) -> "InputSettings":
     """Read an input file, and show its author what is deprecated in it.
 
     Python hides deprecation warnings from everyone but programmers; here the user is the one to act.
+
+    Args:
+        path: of the file.
+        change: what the command line changes of its content.
 
     Raises:
         InputError: the file cannot be read, or anything in it is wrong.
@@ -20,4 +28,4 @@ def load_settings(path: Path) -> "InputSettings":
 
     with warnings.catch_warnings():
         warnings.simplefilter("default", DeprecationWarning)
-        return read_settings(path)
+        return read_settings(path, change)

@@ -1,5 +1,6 @@
 """`dpax train`: learn a model from data."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -7,12 +8,46 @@ import typer
 
 from dpax.cli.failures import guarded
 from dpax.cli.start import Devices, start_jax
+from dpax.cli.trained_model import Start, continued
+from dpax.errors import InputError
 
 
 def train(
     input_file: Annotated[Path, typer.Argument(metavar="INPUT", help="Input file (.json, .yaml or .toml).")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.")],
     restart: Annotated[bool, typer.Option("--restart", help="Go on from the run's last checkpoint.")] = False,
+    init_model: Annotated[
+        Path | None,
+        typer.Option(
+            "--init-model",
+            "-i",
+            "--init-frz-model",
+            "-f",
+            metavar="MODEL",
+            help="Start from the weights of this model: a file in any format, or a run.",
+        ),
+    ] = None,
+    finetune: Annotated[
+        Path | None,
+        typer.Option(
+            "--finetune",
+            "-t",
+            metavar="MODEL",
+            help="Start from this model with its types and its energy bias adjusted to the new data.",
+        ),
+    ] = None,
+    model_branch: Annotated[
+        str | None,
+        typer.Option(
+            help="Branch of a multi-task model; with --finetune also RANDOM, for a new fitting net."
+        ),
+    ] = None,
+    use_pretrain_script: Annotated[
+        bool,
+        typer.Option(
+            "--use-pretrain-script", help="Take descriptor and fitting_net from the model, not from INPUT."
+        ),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is there.")] = False,
     devices: Devices = None,
 ) -> None:
@@ -23,10 +58,16 @@ def train(
     from dpax.cli.inputs import load_settings
     from dpax.cli.progress import TrainReporter
 
-    settings = load_settings(input_file)
-    start_jax(devices)
+    start = _start(restart, init_model, finetune, model_branch, use_pretrain_script)
+    if start is not None:
+        start_jax(devices)
+        settings = load_settings(input_file, start.change)
+    else:
+        settings = load_settings(input_file, partial(continued, output) if restart else None)
+        start_jax(devices)
     from dpax.train.loop import train as run_training
 
+    model = None if start is None else start.model
     with guarded(output):
         result = run_training(
             settings,
@@ -34,7 +75,33 @@ def train(
             base=input_file.absolute().parent,
             restart=restart,
             overwrite=overwrite,
+            init_model=model if init_model is not None else None,
+            finetune=model if finetune is not None else None,
             reporter=TrainReporter(),
         )
     if result.signal is not None:
         raise typer.Exit(128 + result.signal)
+
+
+def _start(
+    restart: bool, init_model: Path | None, finetune: Path | None, branch: str | None, whole: bool
+) -> Start | None:
+    """What the options say of the start, None where weights are fresh or the run goes on.
+
+    Raises:
+        InputError: options that exclude each other, or that would have no effect.
+    """
+    ways = {"--restart": restart, "--init-model": init_model, "--finetune": finetune}
+    chosen = [name for name, given in ways.items() if given]
+    if len(chosen) > 1:
+        raise InputError(f"{' and '.join(chosen)} each say what the training starts from; keep one of them")
+    if finetune is not None:
+        return Start("finetune", finetune, branch, whole)
+    if init_model is not None:
+        return Start("init-model", init_model, branch, whole)
+    if branch is not None or (whole and not restart):
+        option = "--use-pretrain-script" if branch is None else "--model-branch"
+        raise InputError(
+            f"{option} is about a trained model: give --finetune MODEL or --init-model MODEL too"
+        )
+    return None

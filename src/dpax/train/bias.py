@@ -4,7 +4,7 @@ After DeePMD-kit's `change_out_bias`: what the compositions of frames explain of
 model leaves of them, is the types' business and not the network's.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import jax
@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
-from dpax.data import CapacityPlanner, Frame, make_batch
+from dpax.data import CapacityPlanner, Frame, ParameterWidths, make_batch
 from dpax.errors import InputError
 from dpax.geometry.neighbors import Neighborhoods
 from dpax.model.derivatives import default_block_size, energies_only
@@ -27,7 +27,7 @@ def adjusted_bias(model: EnergyModel, frames: Iterable[Frame], mode: Mode, mesh:
     """The energy bias of the types after the least-squares fit to the energies of frames.
 
     Where the compositions leave it open the change is the smallest one: a type that the frames lack keeps its
-    bias with "change", and gets 0 with "set".
+    bias with "change", and gets 0 with "set". Types whose bias is preset keep it.
 
     Args:
         model: to be adjusted; it stays as it is.
@@ -45,26 +45,30 @@ def adjusted_bias(model: EnergyModel, frames: Iterable[Frame], mode: Mode, mesh:
     if not labelled:
         raise InputError("the energy bias cannot be fitted: no frame of the data has an energy")
     counts = np.array([np.bincount(frame.types, minlength=len(model.type_map)) for frame in labelled])
+    counts[:, list(model.atom_exclude_types)] = 0
     energies = np.array([frame.energy for frame in labelled])
-    rcond = model.fitting.rcond
+    rcond, fixed = model.fitting.rcond, model.fixed_bias
     if mode == "set":
-        return energy_bias(counts, energies, rcond)
+        return energy_bias(counts, energies, rcond, fixed)
     bias = np.array(model.bias)
-    errors = energies - np.fromiter(_network_energies(model, labelled, mesh), float) - counts @ bias
-    return bias + energy_bias(counts, errors, rcond)
+    errors = energies - _network_energies(model, labelled, mesh) - counts @ bias
+    return bias + energy_bias(counts, errors, rcond, [None if value is None else 0.0 for value in fixed])
 
 
-def _network_energies(model: EnergyModel, frames: Iterable[Frame], mesh: Mesh) -> Iterator[float]:
-    """Energies of frames without the bias of the types, eV, added up in float64."""
+def _network_energies(model: EnergyModel, frames: Sequence[Frame], mesh: Mesh) -> np.ndarray:
+    """Energies of frames without the bias of the types, [frames], eV, added up in float64."""
     graph, state = nnx.split(model)
     spec, platform = model.spec(), mesh.devices.flat[0].platform
-    planner = CapacityPlanner(atom_multiple=mesh.size)
+    planner, parameters = CapacityPlanner(atom_multiple=mesh.size), ParameterWidths(*model.parameter_widths)
 
     @jax.jit
     def energies(state: Any, neighborhoods: Neighborhoods) -> jax.Array:
         size = default_block_size(neighborhoods.edges.shape[1], platform)
         return energies_only(spec, nnx.merge(graph, state).weights(), neighborhoods, mesh, size)
 
-    for frame in frames:
-        batch = make_batch([frame], model.rcut, planner, model.dtype)
-        yield float(np.sum(np.asarray(energies(state, batch.neighborhoods), np.float64)))
+    totals = []
+    with jax.enable_x64(np.float64 in (model.dtype, model.fitting.net.dtype)):
+        for frame in frames:
+            batch = make_batch([frame], model.rcut, planner, model.dtype, parameters=parameters)
+            totals.append(np.sum(np.asarray(energies(state, batch.neighborhoods), np.float64)))
+    return np.array(totals)

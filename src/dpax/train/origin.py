@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from dpax.descriptor.settings import DescriptorSettings
@@ -130,6 +131,7 @@ def started(fresh: EnergyModel, origin: Origin, tell: Callable[[str], None]) -> 
     _check_architecture(fresh, origin)
     with jax.enable_x64(True):
         given = EnergyModel.deserialize(origin.model.serialize())
+        given.short_range = None  # that of the input is taken, which knows the new elements
         given.change_type_map(fresh.type_map, statistics_from=fresh)
         arrays = named_arrays(nnx.state(given), "")
     graph, state = nnx.split(fresh)
@@ -139,7 +141,8 @@ def started(fresh: EnergyModel, origin: Origin, tell: Callable[[str], None]) -> 
     model = nnx.merge(graph, jax.tree.map(lambda old, new: jnp.asarray(new, old.dtype), state, taken))
     if not origin.random_fitting:
         known = dict(zip(origin.model.type_map, origin.model.bias, strict=True))
-        model.bias = tuple(known.get(element, 0.0) for element in fresh.type_map)
+        own = zip(fresh.type_map, fresh.fixed_bias, strict=True)
+        model.set_bias(np.array([known.get(name, 0.0) if fixed is None else fixed for name, fixed in own]))
     return model
 
 

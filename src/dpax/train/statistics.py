@@ -95,7 +95,12 @@ def compute_statistics(
     return Statistics(mean, stddev, bias, sel, largest, crowded)
 
 
-def energy_bias(counts: np.ndarray, energies: np.ndarray, rcond: float | None = None) -> np.ndarray:
+def energy_bias(
+    counts: np.ndarray,
+    energies: np.ndarray,
+    rcond: float | None = None,
+    fixed: Sequence[float | None] | None = None,
+) -> np.ndarray:
     """Energy of an atom of each type, as the least-squares fit of energies to compositions.
 
     Where the compositions leave it open, the solution of least norm: a type that the data lack gets 0.
@@ -104,11 +109,17 @@ def energy_bias(counts: np.ndarray, energies: np.ndarray, rcond: float | None = 
         counts: [frames, ntypes], atoms of each type.
         energies: [frames], eV.
         rcond: singular values below this fraction of the largest count as zero; None is NumPy's choice.
+        fixed: [ntypes], eV, energies of types that are known, None for those to be fitted.
 
     Returns:
         [ntypes], eV.
     """
-    return np.linalg.lstsq(counts.astype(np.float64), energies, rcond=rcond)[0]
+    counts = counts.astype(np.float64)
+    values = [None] * counts.shape[1] if fixed is None else fixed
+    known = np.array([value is not None for value in values])
+    bias = np.array([0.0 if value is None else value for value in values])
+    fitted = np.linalg.lstsq(np.where(known, 0.0, counts), energies - counts @ bias, rcond=rcond)[0]
+    return np.where(known, bias, fitted)
 
 
 def fingerprint(facts: Mapping[str, Any]) -> str:
@@ -126,6 +137,15 @@ def read_statistics(path: Path, expected: str) -> Statistics | None:
         return Statistics(**arrays, **content)
     except (OSError, ValueError, KeyError, TypeError):
         return None  # not there, or not ours: to be computed anew
+
+
+def is_statistics(path: Path) -> bool:
+    """Whether a file holds statistics, of whatever data."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return isinstance(content, dict) and {"fingerprint", *_ARRAYS} <= content.keys()
+    except (OSError, ValueError):
+        return False
 
 
 def write_statistics(path: Path, statistics: Statistics) -> None:
