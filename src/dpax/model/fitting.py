@@ -170,7 +170,7 @@ class EnergyFitting(Module):
         """Match what belongs to types to a new list of their names."""
         self.ntypes, self.type_map = len(new), tuple(new)
         self.exclude_types = tuple(new.index(old[t]) for t in self.exclude_types if old[t] in new)
-        if self.atom_ener is not None:
+        if self.atom_ener:
             named = dict(zip(old, self.atom_ener, strict=True))
             kept = tuple(named.get(name) for name in new)
             # One entry that is not None keeps the subtraction, which concerns every type.
