@@ -10,8 +10,8 @@ from dpax.errors import InputError as InputError
 
 if TYPE_CHECKING:
     from dpax.infer import Potential as Potential
-    from dpax.infer import load as load
     from dpax.interfaces.ase import Calculator as Calculator
+    from dpax.interfaces.model_files import load as load
     from dpax.train import train as train
 
 __version__ = "0.1.0"
@@ -20,7 +20,7 @@ __all__ = ["Calculator", "InputError", "Potential", "__version__", "load", "trai
 _LAZY = {
     "Calculator": "dpax.interfaces.ase",
     "Potential": "dpax.infer",
-    "load": "dpax.infer",
+    "load": "dpax.interfaces.model_files",
     "train": "dpax.train",
 }
 

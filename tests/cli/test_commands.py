@@ -14,7 +14,7 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
 
-from dpax.infer import load
+from dpax import load
 
 INPUT = {
     "model": {

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dpax.data import Frame
 from dpax.errors import InputError
-from dpax.infer import Potential, load
+from dpax import Potential, load
 from dpax.model.file import save_model
 from dpax.model.potential import EnergyModel
 from model.support import tiny_model

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dpax.errors import InputError
-from dpax.infer import load
+from dpax import load
 from dpax.train import train
 from dpax.train.checkpoints import Checkpoints
 from dpax.train.reporter import Silent

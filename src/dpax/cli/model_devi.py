@@ -86,7 +86,7 @@ def model_devi(
 def _load_alike(paths: "Sequence[Path]", devices: int | None) -> "list[Potential]":
     """Several models that know the same elements in the same order."""
     start_jax(devices)
-    from dpax.infer import load
+    from dpax.interfaces.model_files import load
 
     potentials = [load(path) for path in paths]
     for path, potential in zip(paths, potentials, strict=True):

@@ -15,6 +15,16 @@ Devices = Annotated[
     int | None, typer.Option(help="Devices to share the work; default: every core, or all GPUs.")
 ]
 """The option `--devices` of every command that computes."""
+Branch = Annotated[
+    str | None,
+    typer.Option(
+        "--branch",
+        "--head",
+        "--model-branch",
+        help="Branch of a multi-task model of DeePMD-kit: its name or alias.",
+    ),
+]
+"""The option `--branch` of every command that reads a model."""
 
 
 def cores() -> int:
@@ -42,13 +52,13 @@ def start_jax(devices: int | None) -> None:
         jax.config.update("jax_cuda_visible_devices", ",".join(map(str, range(devices))))
 
 
-def load_potential(path: Path, devices: int | None) -> "Potential":
+def load_potential(path: Path, devices: int | None, branch: str | None = None) -> "Potential":
     """Start JAX and load a model, which computes in its own precision.
 
     Raises:
-        InputError: the file is no model, or `devices` is not positive.
+        InputError: the file is no model, it has no such branch, or `devices` is not positive.
     """
     start_jax(devices)
-    from dpax.infer import load
+    from dpax.interfaces.model_files import load
 
-    return load(path)
+    return load(path, branch=branch)

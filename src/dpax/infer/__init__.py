@@ -2,4 +2,3 @@
 
 from dpax.infer.potential import Evaluation as Evaluation
 from dpax.infer.potential import Potential as Potential
-from dpax.infer.potential import load as load

@@ -1,6 +1,5 @@
 """A trained model, ready to be evaluated on structures."""
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +27,6 @@ from dpax.model.derivatives import (
     make_mesh,
     virials_from,
 )
-from dpax.model.file import load_model
 from dpax.model.potential import EnergyModel, ModelWeights
 
 _ATOMS_AT_ONCE = 8192
@@ -257,23 +255,6 @@ class Potential:
             volume=volume(frame.cell) if frame.cell is not None and all(frame.pbc) else None,
             virials=None if shares is None else shares[atoms],
         )
-
-
-def load(
-    path: str | os.PathLike, devices: list[Any] | None = None, block_size: int | None = None
-) -> Potential:
-    """Load a potential from a model file.
-
-    Args:
-        path: a `.dpax` file.
-        devices: JAX devices that share the work; all local ones by default.
-        block_size: most atoms computed at a time on a device; None chooses for the machine.
-
-    Raises:
-        InputError: not a model file.
-    """
-    with jax.enable_x64(True):  # whatever the caller's mode, a float64 model stays one
-        return Potential(*load_model(path), devices=devices, block_size=block_size)
 
 
 @contextmanager

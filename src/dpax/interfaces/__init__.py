@@ -1,1 +1,1 @@
-"""dpax in other programs: one file for each."""
+"""dpax in other programs, and their files: the front doors, and one file for each."""

@@ -9,7 +9,8 @@ import numpy as np
 from ase.calculators.calculator import Calculator as AseCalculator
 from ase.calculators.calculator import all_changes
 
-from dpax.infer import Potential, load
+from dpax.infer import Potential
+from dpax.interfaces.model_files import load
 
 
 class Calculator(AseCalculator):
@@ -19,7 +20,7 @@ class Calculator(AseCalculator):
     cell, periodicity and species may change between calls.
 
     Args:
-        model: a `.dpax` file, or a loaded potential.
+        model: a model file of any kind that `dpax.load` reads, or a loaded potential.
         **kwargs: handed to ASE's base class (`label`, `directory`, …).
 
     Raises:

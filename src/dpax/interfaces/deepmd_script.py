@@ -1,0 +1,59 @@
+"""`model_def_script`: the section `model` of DeePMD-kit's input file that stands for a model.
+
+DeePMD-kit makes some of its files from it (a `.jax` folder, or a `.dp` file from a `.pth`), so it is written
+from the model itself and not copied from where the model came from.
+"""
+
+from typing import Any
+
+from dpax.model.potential import EnergyModel
+
+_OF_THE_TREE = ("type", "spin", "ntypes", "type_map")
+_FITTING = (
+    "neuron",
+    "activation_function",
+    "precision",
+    "resnet_dt",
+    "trainable",
+    "rcond",
+    "numb_fparam",
+    "numb_aparam",
+    "default_fparam",
+    "dim_case_embd",
+    "use_aparam_as_mask",
+    "atom_ener",
+)
+_KEPT = ("info", "data_stat_nbatch", "data_stat_protect", "data_bias_nsample", "use_srtab")
+"""Keys that the model cannot tell, taken over from where it comes from."""
+
+
+def input_of(model: EnergyModel, provenance: dict[str, Any]) -> dict[str, Any]:
+    """The section `model` from which DeePMD-kit makes a model of this form.
+
+    Args:
+        model: as `EnergyModel.for_deepmd` gives it.
+        provenance: of the model's file.
+    """
+    known = {**provenance.get("input", {}).get("model", {}), **provenance.get("model_def_script", {})}
+    descriptor, fitting = model.descriptor.serialize(), model.fitting.serialize()
+    kind = "se_atten_v2" if descriptor["type"] == "se_atten_v2" else "se_atten"
+    preset = model.preset_out_bias
+    script = {
+        **{key: known[key] for key in _KEPT if known.get(key) is not None},
+        "type_map": list(model.type_map),
+        "descriptor": {"type": kind}
+        | {key: value for key, value in descriptor.items() if _is_setting(key, value)},
+        "fitting_net": {"type": "ener"} | {key: fitting[key] for key in _FITTING},
+        "atom_exclude_types": list(model.atom_exclude_types),
+        "pair_exclude_types": [list(pair) for pair in model.pair_exclude_types],
+        "preset_out_bias": None if preset is None else {"energy": list(preset)},
+    }
+    short = model.short_range
+    if short is not None:
+        script |= {"sw_rmin": short.sw_rmin, "sw_rmax": short.sw_rmax, "smin_alpha": short.smin_alpha}
+        script.setdefault("use_srtab", "srtab.txt")
+    return script
+
+
+def _is_setting(key: str, value: Any) -> bool:
+    return not key.startswith("@") and not isinstance(value, dict) and key not in _OF_THE_TREE

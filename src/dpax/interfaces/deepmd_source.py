@@ -1,0 +1,60 @@
+"""What every file of DeePMD-kit's tells: how a model was made, its dictionary, and where it comes from."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from dpax.errors import InputError
+
+RANDOM = "RANDOM"
+"""DeePMD-kit's word for no branch: a fitting net with new weights."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """An opened file."""
+
+    script: dict[str, Any]
+    """`model_def_script`: the section `model` of the input file."""
+    dictionary: Callable[[str | None], dict[str, Any]]
+    """The model's dictionary: of a branch by its name, or of the only model for None."""
+    distance: float | None = None
+    """The smallest distance between two atoms in the data, Å, where it is known."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """The writer: `software`, `version`, `backend`, `time`."""
+
+    @property
+    def branches(self) -> dict[str, dict[str, Any]]:
+        """The scripts of the branches of a multi-task model by their names; empty for a single model."""
+        return self.script.get("model_dict", {})
+
+    def branch(self, wanted: str | None) -> str | None:
+        """The name of the branch that is meant: a name or an alias, in upper or lower case.
+
+        Raises:
+            InputError: there is no such branch, none is given where there are several, or one is given where
+                there are none.
+        """
+        if not self.branches:
+            if wanted is not None:
+                raise InputError(f"the file holds one model, not several; leave out the branch {wanted!r}")
+            return None
+        names = {alias: name for name, script in self.branches.items() for alias in aliases(name, script)}
+        wanted = "Default" if wanted is None and "Default" in names else wanted
+        folded = {alias.lower(): name for alias, name in reversed(names.items())}
+        known = ", ".join(_described(name, script) for name, script in self.branches.items())
+        if wanted is None:
+            raise InputError(f"the file holds several models; choose a branch with --branch: {known}")
+        if wanted not in names and wanted.lower() not in folded:
+            raise InputError(f"the file has no branch {wanted!r}; it has {known}")
+        return names.get(wanted) or folded[wanted.lower()]
+
+
+def aliases(name: str, script: dict[str, Any]) -> list[str]:
+    """All names of a branch, its own first."""
+    return [name, *(script.get("model_branch_alias") or [])]
+
+
+def _described(name: str, script: dict[str, Any]) -> str:
+    others = aliases(name, script)[1:]
+    return f"{name} (also {', '.join(others)})" if others else name

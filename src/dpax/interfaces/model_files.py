@@ -1,0 +1,81 @@
+"""Model files of all kinds: dpax's own and DeePMD-kit's, told apart by the endings of their names."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from dpax.errors import InputError
+from dpax.infer import Potential
+from dpax.interfaces import deepmd
+from dpax.model.file import load_model, save_model
+from dpax.model.potential import EnergyModel
+
+
+def open_model(path: str | os.PathLike, branch: str | None = None) -> tuple[EnergyModel, dict[str, Any]]:
+    """Read a model file, whatever JAX's default precision is.
+
+    Args:
+        path: a `.dpax` file, or one of DeePMD-kit's: `.dp`, `.yaml`, `.yml`, `.hlo`, `.jax`, `.pt`, `.pth`.
+        branch: of a multi-task model of DeePMD-kit: the branch's name or alias.
+
+    Returns:
+        The model, and where it comes from.
+
+    Raises:
+        InputError: not a model file, damaged, or of a kind that dpax does not read.
+    """
+    path = Path(path)
+    with jax.enable_x64(True):  # whatever the caller's mode, a float64 model stays one
+        if deepmd.is_foreign(path):
+            return deepmd.read_model(path, branch)
+        if branch is not None:
+            raise InputError(f"{path}: a file of dpax holds one model; leave out the branch {branch!r}")
+        return load_model(path)
+
+
+def write_model(path: str | os.PathLike, model: EnergyModel, provenance: dict[str, Any]) -> None:
+    """Write a model file of dpax (`.dpax`) or for DeePMD-kit (`.dp`, `.yaml`, `.yml`).
+
+    A file that is there is replaced at once or not at all.
+
+    Raises:
+        InputError: the folder does not exist, another ending, or a model that DeePMD-kit cannot express.
+    """
+    path = Path(path)
+    with jax.enable_x64(True):
+        if not deepmd.is_foreign(path):
+            return save_model(path, model, provenance)
+        if not path.absolute().parent.is_dir():
+            raise InputError(f"{path}: the folder {path.parent} does not exist; make it first")
+        temporary = path.with_name(f".{os.getpid()}.{path.name}")
+        try:
+            deepmd.write_model(temporary, model, provenance)
+            os.replace(temporary, path)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def load(
+    path: str | os.PathLike,
+    devices: list[Any] | None = None,
+    block_size: int | None = None,
+    branch: str | None = None,
+) -> Potential:
+    """Load a potential from a model file.
+
+    Args:
+        path: a `.dpax` file, or one of DeePMD-kit's: `.dp`, `.yaml`, `.yml`, `.hlo`, `.jax`, `.pt`, `.pth`.
+        devices: JAX devices that share the work; all local ones by default.
+        block_size: most atoms computed at a time on a device; None chooses for the machine.
+        branch: of a multi-task model of DeePMD-kit: the branch's name or alias.
+
+    Raises:
+        InputError: not a model file, damaged, or of a kind that dpax does not read.
+    """
+    model, provenance = open_model(path, branch)
+    with jax.enable_x64(True):
+        return Potential(model, provenance, devices, block_size)
