@@ -49,8 +49,7 @@ def checkpointed_model(folder: "RunFolder", step: int | None) -> "tuple[EnergyMo
         InputError: no run, or no such checkpoint.
     """
     from dpax.model.potential import EnergyModel
-    from dpax.train.checkpoints import Checkpoints
-    from dpax.train.loop import restored_model
+    from dpax.train.checkpoints import Checkpoints, restored_model
     from dpax.train.setup import Data, provenance
 
     settings = folder.read_settings()

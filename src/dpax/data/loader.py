@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from dpax.data.batches import Batch, capacity_need, frame_edges, label_widths, make_batch
+from dpax.data.batches import Batch, LabelWidths, capacity_need, frame_edges, label_widths, make_batch
 from dpax.data.capacity import CapacityPlanner
 from dpax.data.edge_cache import EdgeCache
 from dpax.data.frame import Frame, ParameterWidths, System
@@ -37,6 +37,7 @@ class BatchLoader:
         planner: chooses the sizes of the arrays.
         dtype: of the edge vectors.
         parameters: how many `fparam` and `aparam` the model takes; none by default.
+        labels: the rarer labels to make room for; by default those that one of the systems has.
         depth: batches made ahead.
         cache_bytes: memory for neighbour lists, so that they are not searched again in every epoch.
 
@@ -53,6 +54,7 @@ class BatchLoader:
         dtype: np.typing.DTypeLike,
         *,
         parameters: ParameterWidths | None = None,
+        labels: LabelWidths | None = None,
         depth: int = 2,
         cache_bytes: int = GIBIBYTE,
     ):
@@ -63,7 +65,7 @@ class BatchLoader:
         self._cutoff = cutoff
         self._dtype = dtype
         self._parameters = parameters
-        self._labels = label_widths(systems)
+        self._labels = label_widths(systems) if labels is None else labels
         self._depth = depth
         self._cache = EdgeCache(cache_bytes, dtype)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="dpax-batches")

@@ -11,9 +11,11 @@ from typing import Any, Self
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from flax import nnx
 from jaxtyping import PyTree
 
 from dpax.errors import InputError
+from dpax.model.potential import EnergyModel
 
 _ITEMS = ("arrays", "meta")
 
@@ -23,7 +25,7 @@ class Checkpoint:
     """What a training needs to go on as if it had not been interrupted."""
 
     arrays: dict[str, np.ndarray]
-    """By name: parameters, fixed arrays of the model, optimizer."""
+    """By name: parameters, their average, fixed arrays of the model, optimizer."""
     meta: dict[str, Any]
     """JSON-able: step, order of the data, best error, energy bias and so on."""
 
@@ -147,6 +149,28 @@ def from_named_arrays(template: PyTree, prefix: str, arrays: Mapping[str, np.nda
         return arrays[name]
 
     return jax.tree_util.tree_map_with_path(take, template)
+
+
+def restored_model(model: EnergyModel, checkpoint: Checkpoint, *, averaged: bool = False) -> EnergyModel:
+    """The model with all its arrays and its energy bias taken from a checkpoint.
+
+    Args:
+        model: like that of the checkpoint.
+        checkpoint: of a training.
+        averaged: take the moving average of the weights instead of the weights.
+
+    Raises:
+        InputError: the checkpoint is of another model, or keeps no average.
+    """
+    graph, params, fixed = nnx.split(model, nnx.Param, ...)
+    prefix = "averaged" if averaged else "params"
+    if not any(name.startswith(prefix) for name in checkpoint.arrays):
+        raise InputError("the checkpoint keeps no averaged weights; train with training.enable_ema")
+    params = from_named_arrays(params, prefix, checkpoint.arrays)
+    fixed = from_named_arrays(fixed, "fixed", checkpoint.arrays)
+    restored = nnx.merge(graph, *jax.tree.map(jax.numpy.asarray, (params, fixed)))
+    restored.bias = tuple(checkpoint.meta["bias"])
+    return restored
 
 
 def _digest(checkpoint: Checkpoint) -> str:

@@ -2,11 +2,13 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-_ERRORS = ("rmse", "rmse_e", "rmse_f", "rmse_v", "rmse_ae")
+from dpax.train.error_sums import TERMS, error_name
+from dpax.train.learning_settings import LossSettings
+from dpax.train.setup import LABELS
 
 
 class LearningCurve:
@@ -15,7 +17,7 @@ class LearningCurve:
     Args:
         lcurve: file in DeePMD-kit's columns.
         jsonl: file of one JSON object a line.
-        errors: which of rmse, rmse_e, rmse_f, rmse_v, rmse_ae have columns.
+        errors: the names of the errors that have columns.
         validation: whether errors on validation data have columns too.
         after: keep what the files hold up to this step and drop what lies beyond; 0 starts anew.
     """
@@ -24,13 +26,13 @@ class LearningCurve:
         self._columns = [
             f"{error}_{kind}" for error in errors for kind in (("val", "trn") if validation else ("trn",))
         ]
-        kept = _lines_up_to(lcurve, after, lambda line: int(line.split()[0]) if line[0] != "#" else 0)
+        kept = lines_up_to(lcurve, after, lambda line: int(line.split()[0]) if line[0] != "#" else 0)
         if not kept:
             kept = [
                 f"#  {'step':>5s}" + "".join(f" {name:>14s}" for name in self._columns) + f" {'lr':>10s}\n"
             ]
         lcurve.write_text("".join(kept), encoding="utf-8")
-        lines = _lines_up_to(jsonl, after, lambda line: json.loads(line)["step"])
+        lines = lines_up_to(jsonl, after, lambda line: json.loads(line)["step"])
         jsonl.write_text("".join(lines), encoding="utf-8")
         self._lcurve = lcurve.open("a", encoding="utf-8")
         self._jsonl = jsonl.open("a", encoding="utf-8")
@@ -59,13 +61,13 @@ class LearningCurve:
         self._jsonl.flush()
 
 
-def shown_errors(has_virial: bool, has_atom_energies: bool) -> tuple[str, ...]:
-    """The errors that have columns."""
-    optional = (("rmse_v", has_virial), ("rmse_ae", has_atom_energies))
-    return (*_ERRORS[:3], *(name for name, there in optional if there))
+def shown_errors(loss: LossSettings, labels: Collection[str]) -> tuple[str, ...]:
+    """The errors that have columns: of energy and forces, and of what else is weighed and labelled."""
+    shown = [term for term in TERMS if term in "ef" or (loss.weighs(term) and LABELS[term] in labels)]
+    return ("rmse", *(error_name(term, loss) for term in shown))
 
 
-def _lines_up_to(path: Path, step: int, step_of: Any) -> list[str]:
+def lines_up_to(path: Path, step: int, step_of: Any) -> list[str]:
     """The leading lines of a log that are not beyond a step; a broken last line is dropped."""
     kept: list[str] = []
     if step == 0 or not path.exists():

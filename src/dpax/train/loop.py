@@ -15,26 +15,39 @@ import jax
 import numpy as np
 from flax import nnx
 
-from dpax.data import Batch, BatchLoader, BatchOrder, CapacityPlanner, Labels, make_batch
+from dpax.data import Batch, BatchLoader, BatchOrder, CapacityPlanner, Labels, ParameterWidths
 from dpax.errors import InputError
 from dpax.model.derivatives import make_mesh
 from dpax.model.file import save_model
 from dpax.model.potential import EnergyModel
 from dpax.train.bias import adjusted_bias
-from dpax.train.checkpoints import Checkpoint, Checkpoints, from_named_arrays, named_arrays
+from dpax.train.checkpoints import Checkpoint, Checkpoints, from_named_arrays, named_arrays, restored_model
+from dpax.train.error_sums import ErrorMeans, Errors
+from dpax.train.full_validation import FullValidation, full_validations
 from dpax.train.interrupt import Interrupt, listening
 from dpax.train.log import LearningCurve, shown_errors
-from dpax.train.loss import Errors, Prefactors, prefactors, without_bias
+from dpax.train.loss import Prefactors, prefactors, without_bias
+from dpax.train.optimizer import make_optimizer
 from dpax.train.origin import Origin, choose_origin, started
-from dpax.train.probabilities import system_probabilities
+from dpax.train.profile import Profile
 from dpax.train.reporter import Reporter, Silent
 from dpax.train.run import RunFolder
 from dpax.train.schedule import make_schedule
 from dpax.train.settings import InputSettings, StartedFromSettings
-from dpax.train.setup import Data, check_labels, data_statistics, initial_model, open_data, provenance
+from dpax.train.setup import (
+    check_labels,
+    data_statistics,
+    drawn_probabilities,
+    initial_model,
+    open_data,
+    provenance,
+    shared_statistics,
+    total_steps,
+    weighed_labels,
+)
 from dpax.train.statistics import sampled_frames, write_statistics
 from dpax.train.step import TrainState, make_functions, replicated
-from dpax.train.validation import ErrorMeans, validation_error
+from dpax.train.validation import ValidationSet
 
 _ATOM_MULTIPLE = 8
 """Atoms of a batch are padded to a multiple of this on every device, so that blocks divide evenly."""
@@ -51,15 +64,6 @@ class TrainResult:
     """The signal that stopped it before its end; None if it came to its end."""
     best_step: int | None
     """The step of best.dpax; None without validation data."""
-
-
-@dataclass
-class Progress:
-    """Where a training stands, beyond its arrays."""
-
-    step: int = 0
-    best_step: int | None = None
-    best_error: float | None = None
 
 
 def train(
@@ -139,14 +143,14 @@ class Training:
         self.base = base
         self.reporter = reporter
         self.mesh = make_mesh(devices)
-        self.progress = Progress()
+        self.done = 0  # steps
         self.saved: int | None = None  # step of the last checkpoint
-        self.schedule = make_schedule(settings.learning_rate, settings.training.numb_steps)
-        type_map = settings.model.type_map
-        self.data = open_data(settings.training.training_data, type_map, base)
-        valid = settings.training.validation_data
-        self.valid = None if valid is None else open_data(valid, type_map, base)
+        self.data = open_data(settings.training.training_data, settings.model.type_map, base)
         check_labels(settings, self.data)
+        self.total = total_steps(settings.training, self.data)
+        self.schedule = make_schedule(settings.learning_rate, self.total)
+        self.shown = ErrorMeans()  # what the next line of the learning curve shows
+        self.validations = full_validations(settings, self.total, folder)
 
     def run(self, *, restart: bool, overwrite: bool) -> TrainResult:
         """Train from the beginning or from the last checkpoint to the end, or until interrupted."""
@@ -157,30 +161,35 @@ class Training:
             # The first batch shows what is wrong with the data: nothing is written before.
             first = next(loader)
             interrupt = stack.enter_context(listening())
-            curve = self._open_folder(stack, restart)
-            self._train(curve, chain([first], loader), interrupt)
+            self.curve = self._open_folder(stack, restart)
+            self._train(chain([first], loader), interrupt)
             return self._finish(interrupt)
 
-    def _train(self, curve: LearningCurve, batches: Iterator[Any], interrupt: Interrupt) -> None:
+    def _train(self, batches: Iterator[Any], interrupt: Interrupt) -> None:
         """Step until the end or an interrupt."""
         training = self.settings.training
-        clock, counted = time.monotonic(), self.progress.step
-        while self.progress.step < training.numb_steps and interrupt.signal is None:
+        clock, counted = time.monotonic(), self.done
+        traced = training.profiling or training.enable_profiler
+        profile = Profile(self.folder.profile if traced else None)
+        while self.done < self.total and interrupt.signal is None:
             batch, order_state = next(batches)
+            profile.before(self.done + 1)
             lr, errors = self.step(batch)
+            profile.after(self.done)
             self.order_state, self.planner_state = order_state, self.planner.state()
-            done = self.progress.step
-            if done == 1 or done % training.disp_freq == 0:
-                speed = (done - counted) / (time.monotonic() - clock)
-                self._display(curve, batch.labels, lr, errors, speed)
-                clock, counted = time.monotonic(), done
-            if self.valid is not None and (
-                done % self.settings.valid_freq == 0 or done == training.numb_steps
-            ):
-                self._validate(curve)
-            if done % training.save_freq == 0:
+            if not training.disp_avg:
+                self.shown = ErrorMeans()
+            self.shown.add(errors)
+            if self.done == 1 or self.done % training.disp_freq == 0:
+                self._display(lr, (self.done - counted) / (time.monotonic() - clock))
+                clock, counted = time.monotonic(), self.done
+            for validation in self.validations:
+                if validation.due(self.done):
+                    self._validate(validation)
+            if self.done % training.save_freq == 0:
                 self._save()
-            self.reporter.tick(done)
+            self.reporter.tick(self.done)
+        profile.stop()
 
     # Preparation
 
@@ -196,12 +205,7 @@ class Training:
             "dpax": self.settings.dpax.model_copy(update={"started_from": before.dpax.started_from}),
         }
         self.settings = self.settings.model_copy(update=kept)
-        if before.model != self.settings.model:
-            changes = _differences(before.model.resolved(), self.settings.model.resolved(), "model")
-            raise InputError(
-                f"{self.folder.input}: the run was started with another model section: {', '.join(changes)}. "
-                "A restart must keep the model: undo the change, or start anew in another folder"
-            )
+        self.folder.check_model(before.model, self.settings.model)
         # The run's seed, which it may have drawn itself, is a part of what is continued.
         training = self.settings.training.model_copy(update={"seed": before.training.seed})
         self.settings = self.settings.model_copy(update={"training": training})
@@ -223,44 +227,64 @@ class Training:
         sel = None if self.origin is None else self.origin.sel
         if checkpoint is not None and self.settings.dpax.started_from is not None:
             sel = checkpoint.meta["sel"]
-        self.statistics = data_statistics(self.settings, self.data, self.folder.statistics, sel)
+        self.stat_file, shared = shared_statistics(self.settings, self.base)
+        caches = [self.folder.statistics, *shared]
+        self.statistics = data_statistics(self.settings, self.data, caches, sel)
         self._warn_of_neighbors()
         model = initial_model(self.settings, self.statistics, seed)
         if self.origin is not None and checkpoint is None:
             model = self._started(model, self.origin)
-        self.planner = CapacityPlanner(atom_multiple=_ATOM_MULTIPLE * self.mesh.size)
-        self.valid_planner = CapacityPlanner(atom_multiple=_ATOM_MULTIPLE * self.mesh.size)
-        rule = self.settings.training.training_data
-        probabilities = system_probabilities(self.data.n_batches, rule.auto_prob, rule.sys_probs)
+        atom_multiple = _ATOM_MULTIPLE * self.mesh.size
+        self.planner = CapacityPlanner(atom_multiple=atom_multiple)
+        probabilities = drawn_probabilities(self.settings.training.training_data, self.data)
         self.order = BatchOrder(self.data.systems, self.data.batch_sizes, seed, probabilities)
-        if self.valid is not None:
-            self.valid_order = BatchOrder(self.valid.systems, self.valid.batch_sizes, seed)
         if checkpoint is not None:
             model = restored_model(model, checkpoint)
-            meta = checkpoint.meta
-            self.progress = Progress(**meta["progress"])
-            self.saved = self.progress.step
-            self.order.restore(meta["order"])
-            self.planner.restore(meta["planner"])
-            self.valid_planner.restore(meta["valid_planner"])
-            if self.valid is not None and meta["valid_order"] is not None:
-                self.valid_order.restore(meta["valid_order"])
-        self.order_state, self.planner_state = self.order.state(), self.planner.state()
         self.bias = np.array(model.bias)
-        self.dtype = model.dtype
-        self.rcut = model.rcut
+        self.dtype, self.rcut = model.dtype, model.rcut
+        self.parameters = ParameterWidths(*model.parameter_widths)
         self.fixed = named_arrays(nnx.state(model, nnx.Not(nnx.Param)), "fixed")
+        training = self.settings.training
         self.functions = make_functions(
-            model, self.settings.optimizer, self.mesh, self.settings.dpax.block_size
+            model,
+            self.settings.loss,
+            make_optimizer(self.settings.optimizer, training.gradient_max_norm, training.acc_freq),
+            self.mesh,
+            self.settings.dpax.block_size,
+            ema_decay=training.ema_decay if training.enable_ema else None,
         )
         self.state = self.functions.init()
         if not jax.tree.leaves(self.state.params):
             raise InputError(
                 "nothing is trainable: descriptor and fitting net are both frozen by 'trainable'"
             )
+        self.valid = self._open_validation(model, seed, atom_multiple)
         if checkpoint is not None:
-            optimizer = from_named_arrays(self.state.optimizer, "optimizer", checkpoint.arrays)
-            self.state = replicated(TrainState(self.state.params, optimizer), self.mesh)
+            self._restore(checkpoint)
+        self.order_state, self.planner_state = self.order.state(), self.planner.state()
+
+    def _open_validation(self, model: EnergyModel, seed: int, atom_multiple: int) -> ValidationSet | None:
+        section = self.settings.training.validation_data
+        if section is None:
+            return None
+        data = open_data(section, self.settings.model.type_map, self.base)
+        widths = weighed_labels(self.settings.loss, data)
+        return ValidationSet(data, model, widths, seed, self.functions, self._labels, atom_multiple)
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        """Put everything that moves, but for the model, where it was."""
+        meta = checkpoint.meta
+        self.done = self.saved = meta["progress"]["step"]
+        self.shown = ErrorMeans(**meta["shown"])
+        self.order.restore(meta["order"])
+        self.planner.restore(meta["planner"])
+        if self.valid is not None and meta["valid"] is not None:
+            self.valid.restore(meta["valid"])
+        for validation in self.validations:
+            validation.restore(meta["best"].get(validation.name, []))
+        moving = {"optimizer": self.state.optimizer, "averaged": self.state.averaged}
+        found = {name: from_named_arrays(tree, name, checkpoint.arrays) for name, tree in moving.items()}
+        self.state = replicated(TrainState(self.state.params, **found), self.mesh)
 
     def _started(self, fresh: EnergyModel, origin: Origin) -> EnergyModel:
         """The model that the training starts with: the fresh one with what it takes over."""
@@ -273,7 +297,8 @@ class Training:
         """Shift the energy bias of a model by what it leaves of the energies of the training data."""
         n_batches = self.settings.model.data_stat_nbatch
         frames = sampled_frames(self.data.systems, self.data.batch_sizes, n_batches)
-        before, model.bias = model.bias, tuple(adjusted_bias(model, frames, "change", self.mesh))
+        before = model.bias
+        model.set_bias(adjusted_bias(model, frames, "change", self.mesh))
         changes = zip(model.type_map, before, model.bias, strict=True)
         text = ", ".join(f"{element} {old:.6g} to {new:.6g}" for element, old, new in changes)
         self.reporter.message(f"energy bias in eV: {text}")
@@ -288,45 +313,61 @@ class Training:
 
     def _open_folder(self, stack: ExitStack, restart: bool) -> LearningCurve:
         """Make the folder of a new run, or that of an old one ready to go on."""
-        training, first = self.settings.training, self.progress.step
+        training, first = self.settings.training, self.done
         if not restart:
-            self.folder.prepare_new(training.disp_file)
+            self.folder.prepare_new(training.disp_file, *(one.log.name for one in self.validations))
         self.folder.write_settings(self.settings)
         write_statistics(self.folder.statistics, self.statistics)
-        self.checkpoints = stack.enter_context(Checkpoints(self.folder.checkpoints, training.max_ckpt_keep))
+        if self.stat_file is not None:
+            write_statistics(self.stat_file, self.statistics)
+        kept = training.kept_checkpoints(self.total)
+        self.checkpoints = stack.enter_context(Checkpoints(self.folder.checkpoints, kept))
         self.checkpoints.drop_after(first)
+        for validation in self.validations:
+            validation.open_log(first)
         if self.origin is not None:
             self._save()  # a restart must not need the trained model
         curve = stack.enter_context(self._open_curve())
-        self.reporter.start(self.settings, training.numb_steps, first)
+        self.reporter.start(self.settings, self.total, first)
         stack.callback(self.reporter.finish)
         return curve
 
     def _open_curve(self) -> LearningCurve:
-        loss = self.settings.loss
-        virial = bool(loss.start_pref_v or loss.limit_pref_v) and "virial" in self.data.labels
-        atomic = bool(loss.start_pref_ae or loss.limit_pref_ae) and "atom_energies" in self.data.labels
         return LearningCurve(
             self.folder.path / self.settings.training.disp_file,
             self.folder.log,
-            shown_errors(virial, atomic),
+            shown_errors(self.settings.loss, self.data.labels),
             self.valid is not None,
-            self.progress.step,
+            self.done,
         )
 
     def open_loader(self) -> BatchLoader:
         """The batches of the training, from where it stands."""
-        return BatchLoader(self.data.systems, self.order, self.rcut, self.planner, self.dtype)
+        return BatchLoader(
+            self.data.systems,
+            self.order,
+            self.rcut,
+            self.planner,
+            self.dtype,
+            parameters=self.parameters,
+            labels=weighed_labels(self.settings.loss, self.data),
+        )
 
     # Steps
 
-    def _weights(self) -> tuple[float, Prefactors]:
-        lr = self.schedule(self.progress.step)
-        return lr, prefactors(self.settings.loss, lr / self.settings.learning_rate.start_lr)
+    def _weights(self, lr: float) -> Prefactors:
+        return prefactors(self.settings.loss, lr / self.settings.learning_rate.start_lr)
 
     def _labels(self, batch: Batch) -> Labels:
         nb = batch.neighborhoods
-        return without_bias(batch.labels, np.asarray(nb.types), np.asarray(nb.frames), self.bias, self.dtype)
+        return without_bias(
+            batch.labels,
+            np.asarray(nb.types),
+            np.asarray(nb.frames),
+            self.bias,
+            self.dtype,
+            coefficients=self.settings.loss.enable_atom_ener_coeff,
+        )
 
     def step(self, batch: Batch) -> tuple[float, Errors]:
         """Take a step.
@@ -337,70 +378,52 @@ class Training:
         Raises:
             InputError: the loss is not finite.
         """
-        lr, weights = self._weights()
-        labels = self._labels(batch)
+        lr = self.schedule(self.done)
+        labels, weights = self._labels(batch), self._weights(lr)
         self.state, errors = self.functions.step(self.state, batch.neighborhoods, labels, weights, lr)
         errors = jax.device_get(errors)
         if not math.isfinite(errors.loss):
             raise InputError(
-                f"step {self.progress.step + 1}: the loss is no longer finite, with "
+                f"step {self.done + 1}: the loss is no longer finite, with "
                 f"{', '.join(batch.sources)}. Look at these frames, or lower learning_rate.start_lr. "
                 f"{self._last_checkpoint()}"
             )
-        self.progress.step += 1
+        self.done += 1
         return lr, errors
 
-    def _errors(self, batch: Batch, weights: Prefactors) -> tuple[Errors, Labels]:
-        labels = self._labels(batch)
-        errors = self.functions.errors(self.state.params, batch.neighborhoods, labels, weights)
-        return jax.device_get(errors), labels
-
-    def _display(
-        self, curve: LearningCurve, labels: Labels, lr: float, errors: Errors, steps_per_second: float
-    ) -> None:
-        trained = ErrorMeans()
-        trained.add(errors, labels)
-        found = {"_trn": trained.roots()}
-        if self.valid is not None:
-            assert self.settings.training.validation_data is not None
-            means = ErrorMeans()
-            weights = prefactors(self.settings.loss, lr / self.settings.learning_rate.start_lr)
-            for _ in range(self.settings.training.validation_data.numb_btch):
-                system, frames = self.valid_order.next()
-                batch = self._valid_batch(self.valid, system, frames)
-                means.add(*self._errors(batch, weights))
-            found["_val"] = means.roots()
+    def _display(self, lr: float, steps_per_second: float) -> None:
+        """Add a line to the learning curve."""
+        loss, section = self.settings.loss, self.settings.training.validation_data
+        found = {"_trn": self.shown.shown(loss)}
+        if self.valid is not None and section is not None:
+            means = self.valid.some(self.state.params, self._weights(lr), section.numb_btch)
+            found["_val"] = means.shown(loss)
         record: dict[str, Any] = {
-            f"{name}{kind}": value for kind, roots in found.items() for name, value in roots.items()
+            f"{name}{kind}": value for kind, errors in found.items() for name, value in errors.items()
         }
-        curve.add(self.progress.step, {"lr": lr, **record, "steps_per_second": steps_per_second})
+        self.curve.add(self.done, {"lr": lr, **record, "steps_per_second": steps_per_second})
         shown = {name.removesuffix("_trn"): value for name, value in record.items()}
-        shown |= {"loss": float(errors.loss), "lr": lr, "steps_per_second": steps_per_second}
-        self.reporter.step(self.progress.step, shown)
+        shown |= {"loss": self.shown.mean_loss, "lr": lr, "steps_per_second": steps_per_second}
+        self.reporter.step(self.done, shown)
+        self.shown = ErrorMeans()
 
-    def _valid_batch(self, data: Data, system: int, frames: Any) -> Batch:
-        picked = [data.systems[system].frame(int(index)) for index in frames]
-        return make_batch(picked, self.rcut, self.valid_planner, self.dtype)
-
-    def _validate(self, curve: LearningCurve) -> None:
-        """Evaluate the whole validation set; keep the model if it is the best so far."""
+    def _validate(self, validation: FullValidation) -> None:
+        """Evaluate the whole validation set; keep the model if it is among the best so far."""
         assert self.valid is not None
-        means = ErrorMeans()
-        weights = self._weights()[1]
-        for number, (system, size) in enumerate(zip(self.valid.systems, self.valid.batch_sizes, strict=True)):
-            for start in range(0, len(system), size):
-                batch = self._valid_batch(self.valid, number, range(start, min(start + size, len(system))))
-                means.add(*self._errors(batch, weights))
-        roots = means.roots()
-        error = validation_error(roots, self.settings.loss)
-        step = self.progress.step
-        curve.note({"step": step, "full_validation": roots})
-        best = self.progress.best_error is None or error < self.progress.best_error
-        if best:
-            self.progress.best_step, self.progress.best_error = step, error
-            self._write_model(self.folder.best, roots)
-        text = ", ".join(f"{name} {roots[name]:.4g} {unit}" for name, unit in _UNITS.items() if name in roots)
-        self.reporter.message(f"step {step}: whole validation set: {text}{' (best so far)' if best else ''}")
+        params = self.state.averaged if validation.averaged else self.state.params
+        means = self.valid.whole(params, self._weights(self.schedule(self.done)))
+        found = means.shown(self.settings.loss)
+        validation.write_log(self.done, means)
+        self.curve.note({"step": self.done, validation.name: found})
+        rank = validation.rank(self.done, means)
+        if rank is not None:
+            validation.keep(self.done, rank, lambda path: self._write_model(path, params, found))
+        whose = " of the averaged weights" if validation.averaged else ""
+        text = ", ".join(
+            f"{name} {value:.4g}{_unit(name)}" for name, value in found.items() if name != "rmse"
+        )
+        best = " (best so far)" if rank == 0 else ""
+        self.reporter.message(f"step {self.done}: whole validation set{whose}: {text}{best}")
 
     # Saving
 
@@ -410,25 +433,27 @@ class Training:
             **named_arrays(self.state.params, "params"),
             **self.fixed,
             **named_arrays(self.state.optimizer, "optimizer"),
+            **named_arrays(self.state.averaged, "averaged"),
         }
         meta = {
-            "progress": asdict(self.progress),
+            "progress": {"step": self.done},
             "seed": self.settings.training.seed,
             "order": self.order_state,
-            "valid_order": None if self.valid is None else self.valid_order.state(),
             "planner": self.planner_state,
-            "valid_planner": self.valid_planner.state(),
+            "valid": None if self.valid is None else self.valid.state(),
+            "best": {validation.name: validation.state() for validation in self.validations},
+            "shown": asdict(self.shown),
             "bias": list(map(float, self.bias)),
             "sel": self.statistics.sel,
         }
-        self.checkpoints.save(self.progress.step, Checkpoint(arrays, meta))
-        self.saved = self.progress.step
+        self.checkpoints.save(self.done, Checkpoint(arrays, meta))
+        self.saved = self.done
 
     def _check_weights(self) -> None:
         """A gradient can be infinite where the loss is not: such weights must not replace good ones."""
         if not all(np.isfinite(array).all() for array in jax.tree.leaves(jax.device_get(self.state.params))):
             raise InputError(
-                f"step {self.progress.step}: the weights are no longer finite; lower learning_rate.start_lr. "
+                f"step {self.done}: the weights are no longer finite; lower learning_rate.start_lr. "
                 f"{self._last_checkpoint()}"
             )
 
@@ -437,45 +462,30 @@ class Training:
             return "There is no checkpoint yet"
         return f"The last checkpoint is that of step {self.saved}"
 
-    def _write_model(self, path: Path, errors: Mapping[str, float] | None = None) -> None:
-        facts = provenance(self.settings, self.data, self.progress.step, errors)
-        save_model(path, self.functions.model(self.state.params), facts)
+    def _write_model(
+        self, path: Path, params: Any, errors: Mapping[str, float] | None = None, *, shifted: bool = False
+    ) -> None:
+        model = self.functions.model(params)
+        if shifted:
+            self._adjust_bias(model)
+        save_model(path, model, provenance(self.settings, self.data, self.done, errors))
 
     def _finish(self, interrupt: Interrupt) -> TrainResult:
-        step = self.progress.step
+        step, best = self.done, self.validations[0].best if self.validations else []
+        best_step = best[0].step if best else None
         if step != self.saved:
             self._save()
-        if interrupt.signal is not None and step < self.settings.training.numb_steps:
+        if interrupt.signal is not None and step < self.total:
             name = signal.Signals(interrupt.signal).name
             self.reporter.finish(f"{name}: stopped at step {step} after a checkpoint; go on with --restart")
-            return TrainResult(self.folder.path, step, interrupt.signal, self.progress.best_step)
-        self._write_model(self.folder.model)
+            return TrainResult(self.folder.path, step, interrupt.signal, best_step)
+        shifted = self.settings.training.change_bias_after_training
+        self._write_model(self.folder.model, self.state.params, shifted=shifted)
+        if self.state.averaged is not None:
+            self._write_model(self.folder.averaged_model, self.state.averaged, shifted=shifted)
         self.reporter.finish(f"{step} steps done; the model is {self.folder.model}")
-        return TrainResult(self.folder.path, step, None, self.progress.best_step)
+        return TrainResult(self.folder.path, step, None, best_step)
 
 
-_UNITS = {"rmse_e": "eV/atom", "rmse_f": "eV/Å", "rmse_v": "eV/atom"}
-
-
-def restored_model(model: EnergyModel, checkpoint: Checkpoint) -> EnergyModel:
-    """The model with all its arrays and its energy bias taken from a checkpoint.
-
-    Raises:
-        InputError: the checkpoint is of another model.
-    """
-    graph, params, fixed = nnx.split(model, nnx.Param, ...)
-    params = from_named_arrays(params, "params", checkpoint.arrays)
-    fixed = from_named_arrays(fixed, "fixed", checkpoint.arrays)
-    restored = nnx.merge(graph, *jax.tree.map(jax.numpy.asarray, (params, fixed)))
-    restored.bias = tuple(checkpoint.meta["bias"])
-    return restored
-
-
-def _differences(before: Any, now: Any, path: str) -> list[str]:
-    """What differs between two trees of plain settings."""
-    if before == now:
-        return []
-    if not (isinstance(before, dict) and isinstance(now, dict)):
-        return [f"{path} was {before!r} and is now {now!r}"]
-    keys = dict.fromkeys([*before, *now])
-    return [text for key in keys for text in _differences(before.get(key), now.get(key), f"{path}.{key}")]
+def _unit(name: str) -> str:
+    return {"e": " eV/atom", "f": " eV/Å", "v": " eV/atom", "ae": " eV"}.get(name.partition("_")[2], "")

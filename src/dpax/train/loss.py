@@ -1,9 +1,9 @@
 """The loss of DeePMD-kit's energy models, and the errors that are shown beside it.
 
-Each term is a mean squared error times a prefactor that moves with the learning rate from its start
-towards its limit. Frames of any sizes share a batch: energies and virials are weighed by 1/N of their frame,
-per-atom quantities are pooled over all labelled atoms, so a label counts the same in any company. A frame
-without a label adds nothing to that term.
+Each term is a mean error times a prefactor that moves with the learning rate from its start towards its
+limit. Frames of any sizes share a batch: energies and virials are weighed by 1/N of their frame, per-atom
+quantities are pooled over all labelled atoms, so a label counts the same in any company; a Hessian, whose
+components grow with N², is a mean of its own. A frame without a label adds nothing to that term.
 """
 
 from typing import Any, NamedTuple
@@ -15,45 +15,36 @@ from jaxtyping import Array, Float
 
 from dpax.data import Labels
 from dpax.model.derivatives import Prediction
-from dpax.train.settings import LossSettings
+from dpax.train.error_sums import SHOWN_FORCES, TERMS, Errors, Sums
+from dpax.train.learning_settings import LossSettings
 
 
 class Prefactors(NamedTuple):
     """The weights of the terms at one step."""
 
-    energy: float
-    forces: float
-    virial: float
-    atom_energies: float
-
-
-class Errors(NamedTuple):
-    """The loss of a batch and its root mean square errors; NaN where the batch has no such label."""
-
-    loss: Float[Array, ""]
-    rmse_e: Float[Array, ""]
-    """eV/atom."""
-    rmse_f: Float[Array, ""]
-    """eV/Å, per component."""
-    rmse_v: Float[Array, ""]
-    """eV/atom, per component."""
-    rmse_ae: Float[Array, ""]
-    """eV."""
+    e: float
+    f: float
+    v: float
+    ae: float
+    pf: float = 0.0
+    gf: float = 0.0
+    h: float = 0.0
 
 
 def prefactors(settings: LossSettings, lr_ratio: float) -> Prefactors:
     """The weights when the learning rate is `lr_ratio` times its start."""
-    pairs = (
-        (settings.start_pref_e, settings.limit_pref_e),
-        (settings.start_pref_f, settings.limit_pref_f),
-        (settings.start_pref_v, settings.limit_pref_v),
-        (settings.start_pref_ae, settings.limit_pref_ae),
-    )
+    pairs = (settings.pair(term) for term in TERMS)
     return Prefactors(*(limit + (start - limit) * lr_ratio for start, limit in pairs))
 
 
 def without_bias(
-    labels: Labels, types: np.ndarray, frames: np.ndarray, bias: np.ndarray, dtype: np.dtype
+    labels: Labels,
+    types: np.ndarray,
+    frames: np.ndarray,
+    bias: np.ndarray,
+    dtype: np.dtype,
+    *,
+    coefficients: bool = False,
 ) -> Labels:
     """Labels as the network sees them: energies less the bias of the types, then in its precision.
 
@@ -65,11 +56,15 @@ def without_bias(
         frames: [atoms], frame of each atom.
         bias: [ntypes], eV.
         dtype: of the result.
+        coefficients: the energy of a frame is Σ c_i E_i with the label `atom_ener_coeff`.
     """
     real = types >= 0
     atomic_bias = np.where(real, bias[np.where(real, types, 0)], 0.0)
     n_frames = len(labels.energy)
-    frame_bias = np.bincount(frames[real], weights=atomic_bias[real], minlength=n_frames)[:n_frames]
+    shares = atomic_bias
+    if coefficients:
+        shares = shares * _coefficients(np, labels, frames)
+    frame_bias = np.bincount(frames[real], weights=shares[real], minlength=n_frames)[:n_frames]
     shifted = labels._replace(
         energy=labels.energy - frame_bias * labels.has_energy,
         atom_energies=labels.atom_energies - atomic_bias,
@@ -78,48 +73,140 @@ def without_bias(
 
 
 def energy_loss(
-    prediction: Prediction, labels: Labels, frames: Array, weights: Prefactors
+    prediction: Prediction, labels: Labels, frames: Array, weights: Prefactors, settings: LossSettings
 ) -> tuple[Array, Errors]:
     """The loss of a batch, for `dpax.model.derivatives.loss_gradient`.
 
     Args:
-        prediction: of the model.
+        prediction: of the model; with the Hessian if the loss weighs it.
         labels: without bias.
         frames: [atoms], frame of each atom; the number of frames for padding.
         weights: of the terms.
+        settings: which terms there are and how errors count.
     """
+    found = _quantities(prediction, labels, frames, settings)
+    shown = found.get(SHOWN_FORCES, found["f"])
+    energy_delta, force_delta, virial_delta = settings.huber_deltas
+    # Squares of energies and virials are weighed by 1/N: per-atom errors times N.
+    extensive = settings.loss_func == "mse" and not (settings.use_huber or settings.intensive_ener_virial)
+    size = labels.n_atoms.astype(prediction.energies.dtype) if extensive else None
+    terms = {
+        "e": (found["e"]._replace(weights=size), energy_delta),
+        "f": (_norms(shown) if settings.f_use_norm else shown, force_delta),
+        "v": (found["v"]._replace(weights=size), virial_delta),
+        **{term: (found[term], energy_delta) for term in ("ae", "pf", "gf", "h") if term in found},
+    }
+    loss = jnp.zeros((), prediction.energies.dtype)
+    for term, (quantity, delta) in terms.items():
+        if settings.weighs(term):
+            kind = "mse" if term == "gf" else settings.loss_func
+            loss = loss + getattr(weights, term) * _mean_penalty(quantity, kind, settings.use_huber, delta)
+    if settings.f_use_norm:
+        found[SHOWN_FORCES] = _norms(shown) if settings.loss_func == "mae" else shown
+    sums = {name: Sums.of(*quantity) for name, quantity in found.items()}
+    return loss, jax.lax.stop_gradient(Errors(loss, sums))
+
+
+class _Quantity(NamedTuple):
+    """Errors of one quantity of a batch."""
+
+    residual: Float[Array, "rows components"]
+    flags: Any
+    """[rows], 1 where there is a label; 0 where there is none, or for padding."""
+    weights: Any = None
+    """[rows], of the rows' errors, beside the flags."""
+
+
+def _quantities(
+    prediction: Prediction, labels: Labels, frames: Array, settings: LossSettings
+) -> dict[str, _Quantity]:
+    """What is compared with labels, by term: energy, forces and virial, and what else the loss weighs."""
     n_frames = labels.energy.shape[0]
-    energy = jax.ops.segment_sum(prediction.energies, frames, num_segments=n_frames + 1)[:n_frames]
     per_atom = 1.0 / labels.n_atoms
-    energy2 = (energy - labels.energy) ** 2
-    virial2 = jnp.mean((prediction.virials - labels.virial) ** 2, axis=(1, 2))
-    forces2 = jnp.mean((prediction.forces - labels.forces) ** 2, axis=1)
-    atomic2 = (prediction.energies - labels.atom_energies) ** 2
-    real = frames < n_frames
-    has_forces = jnp.where(real, jnp.append(labels.has_forces, 0.0)[frames], 0.0)
-    has_atomic = jnp.where(real, jnp.append(labels.has_atom_energies, 0.0)[frames], 0.0)
-    means = (
-        _mean(energy2 * per_atom, labels.has_energy),
-        _mean(forces2, has_forces),
-        _mean(virial2 * per_atom, labels.has_virial),
-        _mean(atomic2, has_atomic),
-    )
-    loss = sum((w * mean for w, mean in zip(weights, means, strict=True)), jnp.zeros((), energy.dtype))
-    errors = Errors(
-        loss,
-        _root(energy2 * per_atom**2, labels.has_energy),
-        _root(forces2, has_forces),
-        _root(virial2 * per_atom**2, labels.has_virial),
-        _root(atomic2, has_atomic),
-    )
-    return loss, jax.lax.stop_gradient(errors)
+
+    def of_atoms(flags: Any) -> Array:
+        return jnp.append(flags, 0.0)[frames]
+
+    def per_frame(values: Array) -> Array:
+        return jax.ops.segment_sum(values, frames, num_segments=n_frames + 1)[:n_frames]
+
+    energies = prediction.energies
+    if settings.enable_atom_ener_coeff:
+        energies = energies * _coefficients(jnp, labels, frames)
+    energy = (per_frame(energies) - labels.energy) * per_atom
+    virial = (prediction.virials - labels.virial).reshape(n_frames, 9) * per_atom[:, None]
+    forces = prediction.forces - labels.forces
+    has_forces = of_atoms(labels.has_forces)
+    found = {
+        "e": _Quantity(energy[:, None], labels.has_energy),
+        "f": _Quantity(forces, has_forces),
+        "v": _Quantity(virial, labels.has_virial),
+    }
+    if settings.weighs("ae"):
+        atomic = prediction.energies - labels.atom_energies
+        found["ae"] = _Quantity(atomic[:, None], of_atoms(labels.has_atom_energies))
+    shown = forces
+    if settings.relative_f is not None:
+        shown = forces / (jnp.linalg.norm(labels.forces, axis=1, keepdims=True) + settings.relative_f)
+        found[SHOWN_FORCES] = _Quantity(shown, has_forces)
+    if settings.weighs("pf"):
+        has_pref, pref = _force_weights(labels, frames, settings)
+        found["pf"] = _Quantity(shown, has_forces * has_pref, pref)
+    if settings.weighs("gf") and labels.drdq.shape[2]:
+        generalized = per_frame(jnp.einsum("axq,ax->aq", labels.drdq, forces))
+        found["gf"] = _Quantity(generalized, labels.has_forces * labels.has_drdq)
+    if settings.weighs("h") and prediction.hessian is not None:
+        found["h"] = _hessian(prediction.hessian, labels, frames)
+    return found
 
 
-def _mean(values: Float[Array, " n"], flags: Any) -> Float[Array, ""]:
-    """Mean over what has a label; 0 where nothing has."""
-    return jnp.sum(values * flags) / jnp.maximum(jnp.sum(flags), 1.0)
+def _hessian(hessian: Array, labels: Labels, frames: Array) -> _Quantity:
+    """Pairs of atoms of a frame, each weighed by 1/(9 N²): the mean over the frame's matrix counts as one."""
+    n_atoms = frames.shape[0]
+    flags = jnp.append(labels.has_hessian / (9.0 * labels.n_atoms**2), 0.0)[frames]
+    pairs = jnp.where(frames[:, None] == frames[None, :], flags[:, None], 0.0)
+    residual = (hessian - labels.hessian).transpose(0, 2, 1, 3).reshape(n_atoms**2, 9)
+    return _Quantity(residual, pairs.reshape(-1))
 
 
-def _root(values: Float[Array, " n"], flags: Any) -> Float[Array, ""]:
-    """Root of the mean over what has a label; NaN where nothing has."""
-    return jnp.where(jnp.sum(flags) > 0, jnp.sqrt(_mean(values, flags)), jnp.nan)
+def _coefficients(xp: Any, labels: Labels, frames: Any) -> Any:
+    """The c_i of E = Σ c_i E_i; 1 where a frame has none."""
+    if not labels.atom_ener_coeff.shape[0]:
+        return xp.ones(frames.shape[0], labels.energy.dtype)
+    has = xp.append(labels.has_atom_ener_coeff, 0.0)[frames]
+    return xp.where(has > 0, labels.atom_ener_coeff, 1.0)
+
+
+def _force_weights(labels: Labels, frames: Array, settings: LossSettings) -> tuple[Any, Any]:
+    """Whether each atom has a weight of its force, and the weight."""
+    none = jnp.zeros(frames.shape[0], labels.energy.dtype)
+    known = labels.atom_pref.shape[0] > 0
+    has = jnp.append(labels.has_atom_pref, 0.0)[frames] if known else none
+    weights = labels.atom_pref if known else none
+    if settings.use_default_pf:
+        return none + 1.0, jnp.where(has > 0, weights, 1.0)
+    return has, weights
+
+
+def _norms(quantity: _Quantity) -> _Quantity:
+    """The lengths of the rows, with a derivative of 0 at 0."""
+    squares = jnp.sum(quantity.residual**2, axis=1, keepdims=True)
+    positive = squares > 0
+    lengths = jnp.where(positive, jnp.sqrt(jnp.where(positive, squares, 1.0)), 0.0)
+    return quantity._replace(residual=lengths)
+
+
+def _mean_penalty(quantity: _Quantity, kind: str, huber: bool, delta: float) -> Float[Array, ""]:
+    """The mean over what has a label of squares, absolute values or Huber's function; 0 without labels."""
+    residual, flags, weights = quantity
+    size = jnp.abs(residual)
+    if kind == "mae":
+        penalty = size
+    elif huber:
+        penalty = jnp.where(size <= delta, 0.5 * residual**2, delta * (size - 0.5 * delta))
+    else:
+        penalty = residual**2
+    factors = flags if weights is None else flags * weights
+    total = jnp.sum(factors[:, None] * penalty)
+    count = jnp.sum(flags) * residual.shape[1]
+    return total / jnp.where(count > 0, count, 1.0)

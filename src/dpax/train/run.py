@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dpax.errors import InputError
+from dpax.model.settings import ModelSettings
 from dpax.train.settings import InputSettings, read_settings
 
 
@@ -38,14 +39,19 @@ class RunFolder:
         return self.path / "statistics.json"
 
     @property
+    def profile(self) -> Path:
+        """The folder of a trace of JAX's profiler."""
+        return self.path / "profile"
+
+    @property
     def model(self) -> Path:
         """The model after the last step."""
         return self.path / "model.dpax"
 
     @property
-    def best(self) -> Path:
-        """The model with the smallest error on validation data."""
-        return self.path / "best.dpax"
+    def averaged_model(self) -> Path:
+        """The same with the moving average of the weights."""
+        return self.path / "model_ema.dpax"
 
     def check_new(self, overwrite: bool) -> None:
         """See whether a new run may be put here; nothing is changed.
@@ -69,10 +75,16 @@ class RunFolder:
                 f"{self.path} is not empty and holds no run: give another -o, or --overwrite to use it anyway"
             )
 
-    def prepare_new(self, disp_file: str) -> None:
-        """Make the folder for a new run; the files of a run that is there are removed."""
-        lcurve = self.path / disp_file
-        for file in (self.input, self.log, lcurve, self.checkpoints, self.model, self.best):
+    def prepare_new(self, *logs: str) -> None:
+        """Make the folder for a new run; the files of a run that is there are removed.
+
+        Args:
+            logs: names of the files that the run will write its errors to.
+        """
+        files = [self.input, self.log, self.checkpoints, self.profile, self.model, self.averaged_model]
+        files += [self.path / name for name in logs]
+        files += [*self.path.glob("best*.dpax")]
+        for file in files:
             shutil.rmtree(file) if file.is_dir() else file.unlink(missing_ok=True)
         self.path.mkdir(parents=True, exist_ok=True)
 
@@ -89,6 +101,29 @@ class RunFolder:
         if not self.input.is_file():
             raise InputError(f"{self.path}: no run to be found here ({self.input.name} is missing)")
         return read_settings(self.input)
+
+    def check_model(self, before: ModelSettings, now: ModelSettings) -> None:
+        """See that a run goes on with the model that it was started with.
+
+        Raises:
+            InputError: the model sections differ; the message says in what.
+        """
+        changes = _differences(before.resolved(), now.resolved(), "model")
+        if changes:
+            raise InputError(
+                f"{self.input}: the run was started with another model section: {', '.join(changes)}. "
+                "A restart must keep the model: undo the change, or start anew in another folder"
+            )
+
+
+def _differences(before: Any, now: Any, path: str) -> list[str]:
+    """What differs between two trees of plain settings."""
+    if before == now:
+        return []
+    if not (isinstance(before, dict) and isinstance(now, dict)):
+        return [f"{path} was {before!r} and is now {now!r}"]
+    keys = dict.fromkeys([*before, *now])
+    return [text for key in keys for text in _differences(before.get(key), now.get(key), f"{path}.{key}")]
 
 
 def _write_json(path: Path, content: Any) -> None:

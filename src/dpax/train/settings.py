@@ -3,131 +3,20 @@
 `InputSettings` is a whole input file; a DPA-1 input file of DeePMD-kit is one too.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from dpax.errors import InputError
 from dpax.model.settings import ModelSettings
 from dpax.settings import Refused, Settings, read_input
+from dpax.train.learning_settings import LearningRateSettings, LossSettings, OptimizerSettings
+from dpax.train.older_inputs import modernised
 
 _MULTI_TASK = Refused((None, {}), "multi-task training, not supported yet by dpax")
-
-
-class LearningRateSettings(Settings):
-    """The learning rate: start_lr · rate^(step / decay_steps), down to its final value."""
-
-    REFUSED: ClassVar[Mapping[str, Refused]] = {
-        "warmup_steps": Refused((0, None)),
-        "warmup_ratio": Refused((None, 0)),
-        "decay_phase_ratio": Refused(reason="a setting of the schedule wsd, not supported yet by dpax"),
-        "decay_type": Refused(reason="a setting of the schedule wsd, not supported yet by dpax"),
-    }
-    IGNORED: ClassVar[Mapping[str, str]] = {
-        "warmup_start_factor": "qualifies warmup_steps and warmup_ratio",
-        "scale_by_worker": "the devices of dpax share one batch, so that nothing is to be scaled",
-    }
-
-    type: Literal["exp"] = Field(default="exp", description="The schedule: `exp`, exponential decay.")
-    start_lr: float = Field(default=1e-3, gt=0, description="Learning rate of the first step.")
-    stop_lr_ratio: float | None = Field(
-        default=None,
-        gt=0,
-        le=1,
-        description="Final learning rate as a fraction of start_lr, instead of stop_lr.",
-    )
-    stop_lr: float | None = Field(
-        default_factory=lambda given: 5e-8 if given["stop_lr_ratio"] is None else None,
-        gt=0,
-        description="Learning rate at the end. Default: 5e-8, if stop_lr_ratio is not given.",
-    )
-    decay_steps: int = Field(default=5000, gt=0, description="Steps between two decays.")
-    decay_rate: float | None = Field(
-        default=None,
-        gt=0,
-        le=1,
-        description="Factor of one decay. Unset: the one that ends at the final rate.",
-    )
-    smooth: bool = Field(default=False, description="Decay a little at every step instead of by stairs.")
-
-    @field_validator("stop_lr")
-    @classmethod
-    def _one_way_to_stop(cls, value: float | None, info: Any) -> float | None:
-        if value is not None and info.data.get("stop_lr_ratio") is not None:
-            raise ValueError("stop_lr and stop_lr_ratio say the same thing; keep one of them")
-        if value is not None and value > info.data.get("start_lr", value):
-            raise ValueError(f"should be at most start_lr ({info.data['start_lr']}), got {value}")
-        return value
-
-    @property
-    def final_lr(self) -> float:
-        """Learning rate at the end of the training."""
-        if self.stop_lr is not None:
-            return self.stop_lr
-        return self.start_lr * (self.stop_lr_ratio or 1.0)
-
-
-class LossSettings(Settings):
-    """The loss: mean squared errors, each with a prefactor that moves with the learning rate.
-
-    A prefactor is limit + (start - limit) · lr / start_lr. Where both are 0 the term is left out.
-    """
-
-    REFUSED: ClassVar[Mapping[str, Refused]] = {
-        "start_pref_pf": Refused((0,)),
-        "limit_pref_pf": Refused((0,)),
-        "start_pref_gf": Refused((0,)),
-        "limit_pref_gf": Refused((0,)),
-        "start_pref_h": Refused((0,)),
-        "limit_pref_h": Refused((0,)),
-        "use_default_pf": Refused((False,)),
-        "relative_f": Refused(),
-        "enable_atom_ener_coeff": Refused((False,)),
-        "use_huber": Refused((False,)),
-        "loss_func": Refused(("mse",)),
-        "f_use_norm": Refused((False,)),
-        "intensive_ener_virial": Refused((False,)),
-    }
-    IGNORED: ClassVar[Mapping[str, str]] = {
-        "numb_generalized_coord": "qualifies start_pref_gf and limit_pref_gf",
-        "huber_delta": "qualifies use_huber",
-    }
-
-    type: Literal["ener"] = Field(
-        default="ener", description="The loss: `ener`, energies and their derivatives."
-    )
-    start_pref_e: float = Field(default=0.02, ge=0, description="Weight of the energy at the start, 1/eV².")
-    limit_pref_e: float = Field(
-        default=1.0, ge=0, description="Weight of the energy as the rate goes to 0, 1/eV²."
-    )
-    start_pref_f: float = Field(
-        default=1000.0, ge=0, description="Weight of the forces at the start, Å²/eV²."
-    )
-    limit_pref_f: float = Field(
-        default=1.0, ge=0, description="Weight of the forces as the rate goes to 0, Å²/eV²."
-    )
-    start_pref_v: float = Field(default=0.0, ge=0, description="Weight of the virial at the start, 1/eV².")
-    limit_pref_v: float = Field(
-        default=0.0, ge=0, description="Weight of the virial as the rate goes to 0, 1/eV²."
-    )
-    start_pref_ae: float = Field(
-        default=0.0, ge=0, description="Weight of atomic energies at the start, 1/eV²."
-    )
-    limit_pref_ae: float = Field(
-        default=0.0, ge=0, description="Weight of atomic energies as the rate goes to 0, 1/eV²."
-    )
-
-
-class OptimizerSettings(Settings):
-    """The optimizer."""
-
-    REFUSED: ClassVar[Mapping[str, Refused]] = {"weight_decay": Refused((0,))}
-
-    type: Literal["Adam"] = Field(default="Adam", description="The optimizer: `Adam`.")
-    adam_beta1: float = Field(default=0.9, ge=0, lt=1, description="Decay of the gradient's running mean.")
-    adam_beta2: float = Field(default=0.999, ge=0, lt=1, description="Decay of its square's running mean.")
 
 
 def _one_or_many_paths(value: Any) -> Any:
@@ -160,9 +49,7 @@ class DataSettings(Settings):
     REFUSED: ClassVar[Mapping[str, Refused]] = {
         "rglob_patterns": Refused((None, [])),
         "min_pair_dist": Refused((0, None)),
-    }
-    IGNORED: ClassVar[Mapping[str, str]] = {
-        "set_prefix": "deprecated by DeePMD-kit itself; the folders are called set.* everywhere"
+        "set_prefix": Refused((None, "set"), "refused: the folders of frames are called set.*; rename them"),
     }
 
     systems: Annotated[tuple[str, ...], BeforeValidator(_one_or_many_paths)] = Field(
@@ -196,7 +83,10 @@ class ValidationDataSettings(DataSettings):
     """The data that the model is never trained on."""
 
     ALIASES: ClassVar[Mapping[str, str]] = {**DataSettings.ALIASES, "numb_batch": "numb_btch"}
-    REFUSED: ClassVar[Mapping[str, Refused]] = {"rglob_patterns": Refused((None, []))}
+    REFUSED: ClassVar[Mapping[str, Refused]] = {
+        "rglob_patterns": Refused((None, [])),
+        "set_prefix": DataSettings.REFUSED["set_prefix"],
+    }
 
     numb_btch: int = Field(
         default=1, gt=0, description="Batches whose errors a line of the learning curve shows."
@@ -216,33 +106,28 @@ class TrainingSettings(Settings):
         "numb_epochs": "numb_epoch",
     }
     REFUSED: ClassVar[Mapping[str, Refused]] = {
-        "numb_epoch": Refused(reason="not supported yet by dpax; give numb_steps"),
-        "mixed_precision": Refused((None, {})),
+        "mixed_precision": Refused(
+            (None, {}), "refused: the precisions of the network are those of its precision keys"
+        ),
         "save_dir": Refused(reason="refused: checkpoints of dpax lie in the run's folder"),
-        "ckpt_keep_ratio": Refused(),
-        "enable_ema": Refused((False,)),
-        "change_bias_after_training": Refused((False,)),
-        "disp_avg": Refused((False,)),
-        "profiling": Refused((False,)),
-        "enable_profiler": Refused((False,)),
-        "tensorboard": Refused((False,)),
-        "gradient_max_norm": Refused((None, 0)),
-        "acc_freq": Refused((1,)),
-        "zero_stage": Refused((0,)),
-        "enable_tf32": Refused((False,)),
+        "tensorboard": Refused(
+            (False,), "refused: dpax writes the curve to log.jsonl, not for TensorBoard; leave it out"
+        ),
+        "zero_stage": Refused(
+            (0,), "refused: every device of dpax holds all parameters, which are few; leave it out"
+        ),
+        "enable_tf32": Refused(
+            (False,), "refused: dpax multiplies matrices in the precision of the model; leave it out"
+        ),
         "model_prob": _MULTI_TASK,
         "num_epoch_dict": _MULTI_TASK,
         "data_dict": _MULTI_TASK,
     }
     IGNORED: ClassVar[Mapping[str, str]] = {
-        "stat_file": "a cache of statistics that dpax computes anew",
-        "stat_file_mode": "qualifies stat_file",
-        "save_ckpt": "checkpoints of dpax have a fixed place in the folder of the run",
+        "save_ckpt": "checkpoints of dpax have a fixed place and name in the folder of the run",
         "neighbor_graph_method": "a choice of DeePMD-kit's neighbour search; every search finds the same",
         "enable_compile": "dpax compiles always",
-        "ema_decay": "qualifies enable_ema",
-        "ema_ckpt_keep": "qualifies enable_ema",
-        "profiling_file": "qualifies profiling",
+        "profiling_file": "JAX names the files of a trace itself",
         "tensorboard_log_dir": "qualifies tensorboard",
         "tensorboard_freq": "qualifies tensorboard",
     }
@@ -251,7 +136,13 @@ class TrainingSettings(Settings):
     validation_data: ValidationDataSettings | None = Field(
         default=None, description="The data on which its errors are watched."
     )
-    numb_steps: int = Field(gt=0, description="Number of steps; each takes one batch.")
+    numb_steps: int | None = Field(default=None, gt=0, description="Number of steps; each takes one batch.")
+    numb_epoch: float | None = Field(
+        default=None,
+        gt=0,
+        description="Number of epochs instead of numb_steps. An epoch is so many steps that every system is "
+        "expected to have been seen once: the largest of batches / probability.",
+    )
     seed: int | None = Field(
         default=None,
         ge=0,
@@ -263,35 +154,138 @@ class TrainingSettings(Settings):
         description="File of the learning curve, in the folder of the run.",
     )
     disp_freq: int = Field(default=1000, gt=0, description="Steps between two lines of the learning curve.")
+    disp_avg: bool = Field(
+        default=False,
+        description="Show the mean of the training errors since the last line, not those of the last batch.",
+    )
     save_freq: int = Field(default=1000, gt=0, description="Steps between two checkpoints.")
     max_ckpt_keep: int = Field(
         default=5, gt=0, description="Number of checkpoints kept; older ones are deleted."
     )
+    ckpt_keep_ratio: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Checkpoints kept as a fraction of all that the training makes, instead of a number.",
+    )
+    gradient_max_norm: float = Field(
+        default=0.0, ge=0, description="A longer gradient is shortened to this norm. 0: never."
+    )
+    acc_freq: int = Field(
+        default=1,
+        gt=0,
+        description="Steps whose gradients are averaged for one change of the weights: larger batches in "
+        "less memory.",
+    )
+    enable_ema: bool = Field(
+        default=False,
+        description="Keep an exponential moving average of the weights: model_ema.dpax beside model.dpax.",
+    )
+    ema_decay: float = Field(default=0.999, ge=0, lt=1, description="What an average keeps at each step.")
+    ema_ckpt_keep: int | None = Field(
+        default=None,
+        gt=0,
+        description="Number of averages kept. A checkpoint holds weights and average, so that the larger of "
+        "this and max_ckpt_keep counts.",
+    )
+    change_bias_after_training: bool = Field(
+        default=False,
+        description="Add to the energy bias of model.dpax what fits its errors on the training data.",
+    )
+    stat_file: str | None = Field(
+        default=None,
+        description="File of dpax's statistics (JSON), shared by trainings on the same data. Each run keeps "
+        "its own in statistics.json.",
+    )
+    stat_file_mode: Literal["update", "read"] = Field(
+        default="update",
+        description="`update` writes the file where it does not fit the data; `read` requires that it does.",
+    )
+    profiling: bool = Field(
+        default=False, description="Write a trace of three steps of JAX's profiler to the folder of the run."
+    )
+    enable_profiler: bool = Field(default=False, description="The same as profiling.")
     disp_training: bool = Field(default=True, description="Show the errors while training.")
     time_training: bool = Field(default=True, description="Show the speed while training.")
 
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.numb_steps is None and self.numb_epoch is None:
+            raise ValueError("numb_steps is required and was not given; or give numb_epoch")
+        if self.numb_steps is not None and self.numb_epoch is not None:
+            raise ValueError("numb_steps and numb_epoch both say how long to train; keep one of them")
+        if self.stat_file_mode == "read" and not self.stat_file:
+            raise ValueError("stat_file_mode 'read' needs a stat_file")
+        return self
+
+    def kept_checkpoints(self, total_steps: int) -> int:
+        """Number of checkpoints kept."""
+        if self.ckpt_keep_ratio is not None:
+            return max(1, math.ceil(self.ckpt_keep_ratio * math.ceil(total_steps / self.save_freq)))
+        averages = self.ema_ckpt_keep if self.enable_ema else None
+        return max(self.max_ckpt_keep, averages or 0)
+
+
+def _metric(value: Any) -> Any:
+    metric = value.strip().upper() if isinstance(value, str) else value
+    if metric in ("S:MAE", "S:RMSE"):
+        raise ValueError(
+            f"{metric} is refused: dpax tells the best model by the virial per atom, not by the stress; "
+            f"take V{metric[1:]}"
+        )
+    return metric
+
 
 class ValidatingSettings(Settings):
-    """DeePMD-kit's section on full validation, which dpax does always (see `dpax.valid_freq`)."""
+    """Full validation: errors on the whole validation set, by which the best models are told.
+
+    dpax always does it; with full_validation it does it when and by which error DeePMD-kit would. Otherwise
+    every `dpax.valid_freq` steps and at the end, and the best model is the one with the smallest mean squared
+    errors, weighed by the limit prefactors of the loss.
+    """
 
     REFUSED: ClassVar[Mapping[str, Refused]] = {
-        "full_validation": Refused(
-            (False,), "refused: dpax always validates on all data; set dpax.valid_freq"
-        ),
-        "ema_full_validation": Refused((False,)),
+        "save_best_dir": Refused(reason="refused: best models of dpax lie in the run's folder"),
+        "tf32_infer": Refused((False,), "refused: dpax validates in the precision of the model"),
+        "amp_infer": Refused((False,), "refused: dpax validates in the precision of the model"),
     }
-    IGNORED: ClassVar[Mapping[str, str]] = {
-        "validation_freq": "qualifies full_validation",
-        "save_best": "qualifies full_validation",
-        "save_best_dir": "qualifies full_validation",
-        "max_best_ckpt": "qualifies full_validation",
-        "validation_metric": "qualifies full_validation",
-        "full_val_file": "qualifies full_validation",
-        "full_val_start": "qualifies full_validation",
-        "compiled_infer": "dpax compiles always",
-        "tf32_infer": "dpax never computes in TF32",
-        "amp_infer": "dpax validates in the model's own precision",
-    }
+    IGNORED: ClassVar[Mapping[str, str]] = {"compiled_infer": "dpax compiles always"}
+
+    full_validation: bool = Field(default=False, description="Validate as this section says.")
+    ema_full_validation: bool = Field(
+        default=False,
+        description="The same for the averaged weights (training.enable_ema): val_ema.log, best_ema.dpax. "
+        "Without full_validation only they are validated.",
+    )
+    validation_freq: int = Field(default=5000, gt=0, description="Steps between two full validations.")
+    save_best: bool = Field(default=True, description="Keep the best models.")
+    max_best_ckpt: int = Field(
+        default=1,
+        gt=0,
+        description="How many: beside best.dpax, best-STEP.dpax for each of them if more than one.",
+    )
+    validation_metric: Annotated[
+        Literal["E:MAE", "E:RMSE", "F:MAE", "F:RMSE", "V:MAE", "V:RMSE"], BeforeValidator(_metric)
+    ] = Field(
+        default="E:MAE",
+        description="The error by which models are ranked: `E` (per atom), `F` or `V` (per atom), `MAE` or "
+        "`RMSE`.",
+    )
+    full_val_file: str = Field(
+        default="val.log",
+        pattern=r"^[^/\\]+$",
+        description="File of the errors on the whole validation set, in the folder of the run.",
+    )
+    full_val_start: float = Field(
+        default=0.5,
+        ge=0,
+        description="First full validation: a step, or below 1 a fraction of the training. 1: never.",
+    )
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether this section says when to validate."""
+        return self.full_validation or self.ema_full_validation
 
 
 class StartedFromSettings(Settings):
@@ -318,7 +312,7 @@ class DpaxSettings(Settings):
         default=None,
         gt=0,
         description="Steps between two evaluations of the whole validation set, the best of which is kept as "
-        "best.dpax. Unset: training.save_freq.",
+        "best.dpax, where validating.full_validation does not say when. Unset: training.save_freq.",
     )
     started_from: StartedFromSettings | None = Field(
         default=None,
@@ -343,9 +337,34 @@ class InputSettings(Settings):
     optimizer: OptimizerSettings = Field(default_factory=OptimizerSettings, description="The optimizer.")
     training: TrainingSettings = Field(description="The run.")
     validating: ValidatingSettings = Field(
-        default_factory=ValidatingSettings, description="Accepted for the sake of DeePMD-kit's input files."
+        default_factory=ValidatingSettings, description="Errors on the whole validation set."
     )
     dpax: DpaxSettings = Field(default_factory=DpaxSettings, description="dpax's own settings.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _modernise(cls, data: Any) -> Any:
+        return modernised(data) if isinstance(data, Mapping) else data
+
+    @model_validator(mode="after")
+    def _validation_fits(self) -> Self:
+        validating, metric = self.validating, self.validating.validation_metric
+        if validating.ema_full_validation and not self.training.enable_ema:
+            raise ValueError("validating.ema_full_validation needs training.enable_ema")
+        if not validating.scheduled or validating.full_val_start == 1:
+            return self
+        if self.dpax.valid_freq is not None:
+            raise ValueError(
+                "dpax.valid_freq and validating.validation_freq both say when to validate; keep one of them"
+            )
+        if self.training.validation_data is None:
+            raise ValueError("validating.full_validation needs training.validation_data")
+        if not self.loss.weighs(metric[0].lower()):
+            raise ValueError(
+                f"validating.validation_metric {metric} is not in the loss (start_pref_{metric[0].lower()} "
+                "and limit_pref are 0)"
+            )
+        return self
 
     @property
     def valid_freq(self) -> int:

@@ -1,5 +1,6 @@
 """From settings to what a training works on: data, statistics and an initial model."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -7,19 +8,31 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 import dpax
-from dpax.data import System, batch_sizes, filter_systems, open_systems
+from dpax.data import (
+    LabelWidths,
+    ParameterWidths,
+    System,
+    batch_sizes,
+    filter_systems,
+    label_widths,
+    open_systems,
+)
 from dpax.descriptor.block import kept_pairs
 from dpax.descriptor.dpa1 import automatic_sel
 from dpax.descriptor.environment import EnvironmentStatistics
 from dpax.errors import InputError
 from dpax.model.potential import EnergyModel, reinitialize
-from dpax.train.settings import DataSettings, InputSettings
+from dpax.train.learning_settings import LossSettings
+from dpax.train.probabilities import system_probabilities
+from dpax.train.settings import DataSettings, InputSettings, TrainingSettings
 from dpax.train.statistics import (
     Statistics,
     compute_statistics,
     fingerprint,
+    is_statistics,
     largest_neighbor_count,
     read_statistics,
     sampled_frames,
@@ -56,70 +69,156 @@ def open_data(settings: DataSettings, type_map: Sequence[str], base: Path | None
     return Data(systems, batch_sizes(systems, settings.batch_size))
 
 
+LABELS = {
+    "e": "energy",
+    "f": "forces",
+    "v": "virial",
+    "ae": "atom_energies",
+    "pf": "atom_pref",
+    "gf": "drdq",
+    "h": "hessian",
+}
+"""The label that each term of the loss needs."""
+
+
 def check_labels(settings: InputSettings, data: Data) -> None:
     """Refuse data without any label that the loss weighs.
 
     Raises:
-        InputError: energies are absent although the loss wants them, or nothing that it wants is there.
+        InputError: energies are absent although the loss wants them, nothing that it wants is there, or the
+            labels are not as wide as it says.
     """
     loss = settings.loss
-    wanted = {
-        "energy": loss.start_pref_e or loss.limit_pref_e,
-        "forces": loss.start_pref_f or loss.limit_pref_f,
-        "virial": loss.start_pref_v or loss.limit_pref_v,
-        "atom_energies": loss.start_pref_ae or loss.limit_pref_ae,
-    }
+    wanted = [label for term, label in LABELS.items() if loss.weighs(term)]
+    if loss.weighs("pf") and loss.use_default_pf:
+        wanted.append("forces")
     names = ", ".join(system.name for system in data.systems)
-    if wanted["energy"] and "energy" not in data.labels:
+    if loss.weighs("e") and "energy" not in data.labels:
         raise InputError(
             f"no frame of the training data ({names}) has an energy; add energies (energy.npy), or set "
             "loss.start_pref_e and loss.limit_pref_e to 0 to train without"
         )
-    if not any(weight and label in data.labels for label, weight in wanted.items()):
-        labels = ", ".join(label for label, weight in wanted.items() if weight) or "nothing"
+    if not data.labels.intersection(wanted):
+        labels = ", ".join(wanted) or "nothing"
         raise InputError(f"the loss weighs {labels}, which no frame of the training data ({names}) has")
+    found = weighed_labels(loss, data).drdq
+    if found and found != loss.numb_generalized_coord:
+        raise InputError(
+            f"loss.numb_generalized_coord is {loss.numb_generalized_coord}, but drdq in the training data "
+            f"({names}) has {found}"
+        )
+
+
+def weighed_labels(loss: LossSettings, data: Data) -> LabelWidths:
+    """The rarer labels that the data have and the loss uses."""
+    found = label_widths(data.systems)
+    return LabelWidths(
+        atom_pref=found.atom_pref and loss.weighs("pf"),
+        atom_ener_coeff=found.atom_ener_coeff and loss.enable_atom_ener_coeff,
+        drdq=found.drdq if loss.weighs("gf") else 0,
+        hessian=found.hessian and loss.weighs("h"),
+    )
+
+
+def drawn_probabilities(settings: DataSettings, data: Data) -> list[float]:
+    """How often each system is drawn, not necessarily adding up to 1."""
+    return system_probabilities(data.n_batches, settings.auto_prob, settings.sys_probs)
+
+
+def total_steps(settings: TrainingSettings, data: Data) -> int:
+    """Steps of the training, given or from epochs.
+
+    An epoch is as long as it takes until every system is expected to have been seen: the largest number of
+    batches over probability. So DeePMD-kit counts.
+    """
+    if settings.numb_epoch is None:
+        assert settings.numb_steps is not None
+        return settings.numb_steps
+    drawn = np.asarray(drawn_probabilities(settings.training_data, data), float)
+    needed = [n * drawn.sum() / p for n, p in zip(data.n_batches, drawn, strict=True) if p > 0]
+    return math.ceil(settings.numb_epoch * math.ceil(max(needed)))
 
 
 def data_statistics(
-    settings: InputSettings, data: Data, cache: Path | None = None, auto_sel: int | None = None
+    settings: InputSettings, data: Data, caches: Sequence[Path] = (), auto_sel: int | None = None
 ) -> Statistics:
     """Statistics of the training data.
 
     Args:
         settings: of the training.
         data: to be looked at.
-        cache: a file of statistics that is used instead if it is of the same data and settings.
+        caches: files of statistics; the first of the same data and settings is used instead.
         auto_sel: what "auto" is for `sel`; None counts the neighbours in the data.
 
     Raises:
-        InputError: a frame that cannot be read or used.
+        InputError: a frame that cannot be read or used, or no statistics of these data where they are only
+            to be read (`training.stat_file_mode`).
     """
-    model, descriptor = settings.model, settings.model.descriptor
+    model, descriptor, net = settings.model, settings.model.descriptor, settings.model.fitting_net
+    parameters = ParameterWidths(net.numb_fparam, net.numb_aparam, net.default_fparam)
     environment = EnvironmentStatistics(
         len(model.type_map),
         descriptor.rcut,
         descriptor.rcut_smth,
         descriptor.env_protection,
-        ~kept_pairs(descriptor.exclude_types, len(model.type_map)),
+        ~kept_pairs(descriptor.exclude_types + model.pair_exclude_types, len(model.type_map)),
     )
     facts = {
         "environment": [descriptor.rcut, descriptor.rcut_smth, descriptor.sel, descriptor.env_protection],
         "auto_sel": auto_sel,
-        "excluded": descriptor.exclude_types,
+        "excluded": [descriptor.exclude_types, model.pair_exclude_types, model.atom_exclude_types],
         "type_map": model.type_map,
         "systems": [(str(system.path.absolute()), _files(system.path)) for system in data.systems],
         "sample": [model.data_stat_nbatch, data.batch_sizes],
-        "rcond": model.fitting_net.rcond,
+        "bias": [net.rcond, model.fixed_bias],
+        "parameters": [*parameters, model.data_stat_protect],
     }
     name = fingerprint(facts)
-    known = None if cache is None else read_statistics(cache, name)
+    if settings.training.stat_file_mode == "read":
+        caches = caches[-1:]
+    known = next(filter(None, (read_statistics(cache, name) for cache in caches)), None)
     if known is not None:
         return known
+    if settings.training.stat_file_mode == "read":
+        raise InputError(
+            f"{caches[-1]}: no statistics of these data and settings, and training.stat_file_mode is 'read'; "
+            "train once with 'update', which writes them"
+        )
     sel = descriptor.fixed_sel or auto_sel
     if sel is None:
         sel = automatic_sel(largest_neighbor_count(data.systems, descriptor.rcut), str(descriptor.sel))
     frames = sampled_frames(data.systems, data.batch_sizes, model.data_stat_nbatch)
-    return replace(compute_statistics(frames, environment, sel, model.fitting_net.rcond), fingerprint=name)
+    found = compute_statistics(
+        frames,
+        environment,
+        sel,
+        net.rcond,
+        model.fixed_bias,
+        model.atom_exclude_types,
+        parameters,
+        model.data_stat_protect,
+    )
+    return replace(found, fingerprint=name)
+
+
+def shared_statistics(settings: InputSettings, base: Path | None) -> tuple[Path | None, list[Path]]:
+    """The file of statistics that trainings share.
+
+    Returns:
+        The file to be written, None if there is none; and the files to be read.
+
+    Raises:
+        InputError: something else lies there, which must not be overwritten.
+    """
+    if settings.training.stat_file is None:
+        return None, []
+    path = (base or Path()) / settings.training.stat_file
+    if path.exists() and not is_statistics(path):
+        raise InputError(
+            f"{path}: is no file of statistics of dpax (those of DeePMD-kit have another format); give "
+            "training.stat_file another name, or leave it out"
+        )
+    return (path if settings.training.stat_file_mode == "update" else None), [path]
 
 
 def initial_model(settings: InputSettings, statistics: Statistics, seed: int) -> EnergyModel:
@@ -135,7 +234,8 @@ def initial_model(settings: InputSettings, statistics: Statistics, seed: int) ->
     for part, own in zip((model.descriptor, model.fitting), seeds, strict=True):
         reinitialize(part, settings.dpax.init, seed if own is None else own)
     model.descriptor.se_atten.set_statistics(statistics.mean, statistics.stddev)
-    model.bias = tuple(statistics.bias)
+    model.fitting.set_statistics(statistics.parameter_mean, statistics.parameter_deviation)
+    model.set_bias(statistics.bias)
     return model
 
 

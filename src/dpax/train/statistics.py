@@ -4,17 +4,17 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dpax.data import Frame, System, frame_edges
+from dpax.data import Frame, ParameterWidths, System, frame_edges
 from dpax.descriptor.environment import EnvironmentStatistics
 from dpax.geometry.neighbors import neighbor_counts
 
-_ARRAYS = ("mean", "stddev", "bias")
+_ARRAYS = ("mean", "stddev", "bias", "parameter_mean", "parameter_deviation")
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,12 @@ class Statistics:
     """Of the frames that were looked at."""
     crowded: str
     """The frame where an atom has as many."""
+    parameter_mean: np.ndarray
+    """[fparam + aparam], over frames and over atoms."""
+    parameter_deviation: np.ndarray
+    """[fparam + aparam]"""
+    observed: list[int]
+    """The types of the atoms that were looked at."""
     fingerprint: str = ""
     """Of the data and settings that they were taken from."""
 
@@ -56,8 +62,53 @@ def sampled_frames(systems: Sequence[System], batch_sizes: Sequence[int], n_batc
             yield system.frame(int(index))
 
 
+@dataclass
+class ParameterStatistics:
+    """Mean and deviation of `fparam` over frames and of `aparam` over atoms, accumulated over frames.
+
+    Args:
+        widths: how many of each the model takes.
+    """
+
+    widths: ParameterWidths
+    counts: np.ndarray = field(init=False)
+    sums: np.ndarray = field(init=False)
+    squares: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        n = self.widths.fparam + self.widths.aparam
+        self.counts, self.sums, self.squares = np.zeros(n), np.zeros(n), np.zeros(n)
+
+    def add(self, frame: Frame) -> None:
+        """Count one frame.
+
+        Raises:
+            InputError: it lacks what the model takes.
+        """
+        told = self.widths.of(frame)
+        n = self.widths.fparam
+        for columns, rows in ((slice(0, n), told[:1, :n]), (slice(n, None), told[:, n:])):
+            self.counts[columns] += len(rows)
+            self.sums[columns] += rows.sum(axis=0)
+            self.squares[columns] += (rows**2).sum(axis=0)
+
+    def mean_and_deviation(self, protection: float) -> tuple[np.ndarray, np.ndarray]:
+        """(mean, deviation), both [fparam + aparam]; no deviation is below the protection."""
+        counts = np.maximum(self.counts, 1)
+        mean = self.sums / counts
+        deviation = np.sqrt(np.maximum(self.squares / counts - mean**2, 0.0))
+        return mean, np.maximum(deviation, protection)
+
+
 def compute_statistics(
-    frames: Iterator[Frame], environment: EnvironmentStatistics, sel: int, rcond: float | None
+    frames: Iterator[Frame],
+    environment: EnvironmentStatistics,
+    sel: int,
+    rcond: float | None = None,
+    fixed: Sequence[float | None] | None = None,
+    silent: Sequence[int] = (),
+    parameters: ParameterWidths | None = None,
+    protection: float = 1e-2,
 ) -> Statistics:
     """Pass over the frames once.
 
@@ -71,28 +122,49 @@ def compute_statistics(
         environment: an empty accumulator.
         sel: slots per atom.
         rcond: see `energy_bias`.
+        fixed: see `energy_bias`.
+        silent: types whose atoms have no energy.
+        parameters: how many `fparam` and `aparam` the model takes; none by default.
+        protection: smallest deviation of these.
+
+    Raises:
+        InputError: a frame lacks parameters that the model takes.
     """
+    told = ParameterStatistics(parameters or ParameterWidths())
     ntypes = environment.ntypes
     counts, energies, atomic = [], [], np.zeros((ntypes, 2))
     largest, crowded = 0, ""
     for frame in frames:
         edges = frame_edges(frame, environment.rcut)
         environment.add(frame.types, edges.i, edges.j, edges.vectors)
+        told.add(frame)
         most = int(neighbor_counts(edges.i, len(frame.types)).max(initial=0))
         if most > largest:
             largest, crowded = most, frame.source
         if frame.energy is not None:
-            counts.append(np.bincount(frame.types, minlength=ntypes))
+            counts.append(composition(frame.types, ntypes, silent))
             energies.append(frame.energy)
         if frame.atom_energies is not None:
             atomic[:, 0] += np.bincount(frame.types, minlength=ntypes)
             atomic[:, 1] += np.bincount(frame.types, weights=frame.atom_energies, minlength=ntypes)
     mean, stddev = environment.mean_and_deviation(sel)
     if energies:
-        bias = energy_bias(np.array(counts), np.array(energies), rcond)
+        bias = energy_bias(np.array(counts), np.array(energies), rcond, fixed)
     else:
-        bias = atomic[:, 1] / np.maximum(atomic[:, 0], 1)
-    return Statistics(mean, stddev, bias, sel, largest, crowded)
+        means = atomic[:, 1] / np.maximum(atomic[:, 0], 1)
+        given = fixed or [None] * ntypes
+        bias = np.array([mean if e is None else e for mean, e in zip(means, given, strict=True)])
+    observed = np.flatnonzero(environment.atoms).tolist()
+    return Statistics(
+        mean, stddev, bias, sel, largest, crowded, *told.mean_and_deviation(protection), observed=observed
+    )
+
+
+def composition(types: np.ndarray, ntypes: int, silent: Sequence[int] = ()) -> np.ndarray:
+    """[ntypes], atoms of each type in a frame; none of a type whose atoms have no energy."""
+    counts = np.bincount(types, minlength=ntypes)
+    counts[list(silent)] = 0
+    return counts
 
 
 def energy_bias(

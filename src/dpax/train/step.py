@@ -14,8 +14,9 @@ from dpax.data import Labels
 from dpax.geometry.neighbors import Neighborhoods
 from dpax.model.derivatives import default_block_size, loss_gradient, predict
 from dpax.model.potential import EnergyModel, ModelWeights
-from dpax.train.loss import Errors, Prefactors, energy_loss
-from dpax.train.settings import OptimizerSettings
+from dpax.train.error_sums import Errors
+from dpax.train.learning_settings import LossSettings
+from dpax.train.loss import Prefactors, energy_loss
 
 
 class TrainState(NamedTuple):
@@ -24,6 +25,8 @@ class TrainState(NamedTuple):
     params: PyTree
     """The trainable arrays of the model."""
     optimizer: PyTree
+    averaged: PyTree = None
+    """An exponential moving average of `params`, where one is kept."""
 
 
 @dataclass(frozen=True)
@@ -42,19 +45,26 @@ def replicated(tree: PyTree, mesh: Mesh) -> PyTree:
 
 
 def make_functions(
-    model: EnergyModel, settings: OptimizerSettings, mesh: Mesh, block_size: int | None = None
+    model: EnergyModel,
+    loss: LossSettings,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    block_size: int | None = None,
+    *,
+    ema_decay: float | None = None,
 ) -> Functions:
     """The functions that train a model.
 
     Args:
         model: the initial model; its `Fixed` arrays stay as they are.
-        settings: of the optimizer.
+        loss: settings of the loss.
+        optimizer: from gradients to steps of a learning rate of 1.
         mesh: devices over which blocks of atoms are shared out.
         block_size: most atoms of a block; None chooses for the machine.
+        ema_decay: of the moving average of the weights; None keeps none.
     """
     graph, params, fixed = nnx.split(model, nnx.Param, ...)
     spec = model.spec()
-    adam = optax.scale_by_adam(b1=settings.adam_beta1, b2=settings.adam_beta2)
     platform = mesh.devices.flat[0].platform
 
     def prepare(params: PyTree) -> ModelWeights:
@@ -62,6 +72,13 @@ def make_functions(
 
     def size(neighborhoods: Neighborhoods) -> int:
         return block_size or default_block_size(neighborhoods.edges.shape[1], platform)
+
+    def with_hessian(labels: Labels) -> bool:
+        return loss.weighs("h") and labels.hessian.shape[2] > 0
+
+    def init() -> TrainState:
+        averaged = None if ema_decay is None else params
+        return replicated(TrainState(params, optimizer.init(params), averaged), mesh)
 
     def step(
         state: TrainState, neighborhoods: Neighborhoods, labels: Labels, weights: Prefactors, lr: Any
@@ -72,21 +89,33 @@ def make_functions(
             state.params,
             neighborhoods,
             labels.energy.shape[0],
-            lambda prediction: energy_loss(prediction, labels, neighborhoods.frames, weights),
+            lambda prediction: energy_loss(prediction, labels, neighborhoods.frames, weights, loss),
             mesh,
             size(neighborhoods),
+            with_hessian=with_hessian(labels),
         )
-        updates, optimizer = adam.update(gradient, state.optimizer)
+        updates, moments = optimizer.update(gradient, state.optimizer, state.params)
         moved = jax.tree.map(lambda p, u: p - (lr * u).astype(p.dtype), state.params, updates)
-        return TrainState(moved, optimizer), errors
+        averaged = None
+        if ema_decay is not None:
+            averaged = optax.incremental_update(moved, state.averaged, 1.0 - ema_decay)
+        return TrainState(moved, moments, averaged), errors
 
     def errors(params: PyTree, neighborhoods: Neighborhoods, labels: Labels, weights: Prefactors) -> Errors:
         n_frames = labels.energy.shape[0]
-        prediction = predict(spec, prepare(params), neighborhoods, n_frames, mesh, size(neighborhoods))
-        return energy_loss(prediction, labels, neighborhoods.frames, weights)[1]
+        prediction = predict(
+            spec,
+            prepare(params),
+            neighborhoods,
+            n_frames,
+            mesh,
+            size(neighborhoods),
+            with_hessian=with_hessian(labels),
+        )
+        return energy_loss(prediction, labels, neighborhoods.frames, weights, loss)[1]
 
     return Functions(
-        init=lambda: replicated(TrainState(params, adam.init(params)), mesh),
+        init=init,
         step=jax.jit(step),
         errors=jax.jit(errors),
         model=lambda params: nnx.merge(graph, params, fixed),

@@ -1,52 +1,82 @@
-"""Errors on validation data."""
+"""The validation data of a training: batches of them, and the errors of a model there."""
 
-import math
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from typing import Any
 
-import numpy as np
+import jax
 
-from dpax.data import Labels
-from dpax.train.loss import Errors
-from dpax.train.settings import LossSettings
-
-
-@dataclass
-class ErrorMeans:
-    """Root mean square errors pooled over batches, as if all their frames had been one batch."""
-
-    _sums: dict[str, float] = field(default_factory=dict)
-    _counts: dict[str, float] = field(default_factory=dict)
-
-    def add(self, errors: Errors, labels: Labels) -> None:
-        """Pool in the errors of a batch."""
-        counts = {
-            "rmse": 1.0,
-            "rmse_e": float(np.sum(labels.has_energy)),
-            "rmse_f": float(np.sum(labels.has_forces * labels.n_atoms)),
-            "rmse_v": float(np.sum(labels.has_virial)),
-            "rmse_ae": float(np.sum(labels.has_atom_energies * labels.n_atoms)),
-        }
-        squares = {name: float(getattr(errors, name)) ** 2 for name in counts if name != "rmse"}
-        squares["rmse"] = float(errors.loss)
-        for name, count in counts.items():
-            if count:
-                self._sums[name] = self._sums.get(name, 0.0) + squares[name] * count
-                self._counts[name] = self._counts.get(name, 0.0) + count
-
-    def roots(self) -> dict[str, float]:
-        """The pooled errors by name (`rmse` is the root of the loss); absent where nothing was labelled."""
-        return {name: math.sqrt(total / self._counts[name]) for name, total in self._sums.items()}
+from dpax.data import Batch, BatchOrder, CapacityPlanner, Labels, LabelWidths, ParameterWidths, make_batch
+from dpax.model.potential import EnergyModel
+from dpax.train.error_sums import ErrorMeans
+from dpax.train.loss import Prefactors
+from dpax.train.setup import Data
+from dpax.train.step import Functions
 
 
-def validation_error(roots: dict[str, float], loss: LossSettings) -> float:
-    """One number by which the best model is told: the mean square errors with the loss's limit prefactors.
+class ValidationSet:
+    """Validation data, and where one stands in them.
 
-    Energies and virials enter per atom, so that frames of any size compare.
+    Args:
+        data: systems and the sizes of their batches.
+        model: what batches are made for.
+        widths: the rarer labels that the loss weighs.
+        seed: of the order of batches.
+        functions: of the training.
+        shift: takes the energy bias off the labels of a batch.
+        atom_multiple: of the atoms of a batch.
     """
-    weights = {
-        "rmse_e": loss.limit_pref_e,
-        "rmse_f": loss.limit_pref_f,
-        "rmse_v": loss.limit_pref_v,
-        "rmse_ae": loss.limit_pref_ae,
-    }
-    return sum(weight * roots[name] ** 2 for name, weight in weights.items() if name in roots)
+
+    def __init__(
+        self,
+        data: Data,
+        model: EnergyModel,
+        widths: LabelWidths,
+        seed: int,
+        functions: Functions,
+        shift: Callable[[Batch], Labels],
+        atom_multiple: int,
+    ):
+        self.data = data
+        self._order = BatchOrder(data.systems, data.batch_sizes, seed)
+        self._planner = CapacityPlanner(atom_multiple=atom_multiple)
+        self._rcut, self._dtype = model.rcut, model.dtype
+        self._parameters, self._widths = ParameterWidths(*model.parameter_widths), widths
+        self._functions, self._shift = functions, shift
+
+    def some(self, params: Any, weights: Prefactors, count: int) -> ErrorMeans:
+        """Errors on the next batches."""
+        means = ErrorMeans()
+        for _ in range(count):
+            means.add(self._errors(params, weights, *self._order.next()))
+        return means
+
+    def whole(self, params: Any, weights: Prefactors) -> ErrorMeans:
+        """Errors on all frames."""
+        means = ErrorMeans()
+        for number, (system, size) in enumerate(zip(self.data.systems, self.data.batch_sizes, strict=True)):
+            for start in range(0, len(system), size):
+                frames = range(start, min(start + size, len(system)))
+                means.add(self._errors(params, weights, number, frames))
+        return means
+
+    def state(self) -> dict[str, Any]:
+        """Where one stands, as plain JSON types."""
+        return {"order": self._order.state(), "planner": self._planner.state()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self._order.restore(state["order"])
+        self._planner.restore(state["planner"])
+
+    def _errors(self, params: Any, weights: Prefactors, system: int, indices: Sequence[int] | Any) -> Any:
+        frames = [self.data.systems[system].frame(int(index)) for index in indices]
+        batch = make_batch(
+            frames,
+            self._rcut,
+            self._planner,
+            self._dtype,
+            parameters=self._parameters,
+            labels=self._widths,
+        )
+        errors = self._functions.errors(params, batch.neighborhoods, self._shift(batch), weights)
+        return jax.device_get(errors)
