@@ -236,7 +236,8 @@ class Potential:
         prediction, virials = self._derived(
             energies, gradient, neighborhoods, n_frames=n_frames, atomic_virials=atomic_virials
         )
-        arrays = [None if a is None else np.asarray(a, np.float64) for a in (*prediction, virials)]
+        found = (prediction.energies, prediction.forces, prediction.virials, virials)
+        arrays = [None if a is None else np.asarray(a, np.float64) for a in found]
         results, start = [], 0
         for number, frame in enumerate(frames):
             atoms = slice(start, start := start + len(frame.types))
