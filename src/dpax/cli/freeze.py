@@ -18,6 +18,9 @@ def freeze(
     run: Annotated[Path, typer.Argument(help="Folder of the run.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Model file to write (.dpax).")],
     step: Annotated[int | None, typer.Option(help="Step of the checkpoint; default: the last one.")] = None,
+    ema: Annotated[
+        bool, typer.Option("--ema", help="The moving average of the weights (training.enable_ema).")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
 ) -> None:
     """Write the model of any checkpoint of a run as a model file."""
@@ -33,17 +36,20 @@ def freeze(
 
     folder = RunFolder(run)
     with jax.enable_x64(folder.read_settings().model.needs_x64):
-        model, facts = checkpointed_model(folder, step)
+        model, facts = checkpointed_model(folder, step, averaged=ema)
         save_model(output, model, facts)
     typer.echo(f"{output}: the model of step {facts['step']}")
 
 
-def checkpointed_model(folder: "RunFolder", step: int | None) -> "tuple[EnergyModel, dict[str, Any]]":
+def checkpointed_model(
+    folder: "RunFolder", step: int | None, *, averaged: bool = False
+) -> "tuple[EnergyModel, dict[str, Any]]":
     """The model of a checkpoint, and where it comes from.
 
     Args:
         folder: of the run.
         step: of the checkpoint; None takes the last one that is not damaged.
+        averaged: the moving average of its weights.
 
     Raises:
         InputError: no run, or no such checkpoint.
@@ -59,7 +65,8 @@ def checkpointed_model(folder: "RunFolder", step: int | None) -> "tuple[EnergyMo
         )
     with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
         checkpoint = checkpoints.latest(_warn) if step is None else checkpoints.restore(step)
-    model = restored_model(EnergyModel.from_settings(settings.model, checkpoint.meta["sel"]), checkpoint)
+    fresh = EnergyModel.from_settings(settings.model, checkpoint.meta["sel"])
+    model = restored_model(fresh, checkpoint, averaged=averaged)
     facts = provenance(settings, Data([], []), checkpoint.meta["progress"]["step"], None)
     # The data may have moved since; its paths are in the input.
     del facts["trained_on"]

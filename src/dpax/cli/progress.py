@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 if TYPE_CHECKING:
     from dpax.train.settings import InputSettings
 
-_ERRORS = (("rmse_e", "E", "meV/atom"), ("rmse_f", "F", "meV/Å"), ("rmse_v", "V", "meV/atom"))
+_QUANTITIES = (("e", "E", "meV/atom"), ("f", "F", "meV/Å"), ("v", "V", "meV/atom"))
 """Stem of the keys in the record (eV/atom or eV/Å), letter and unit shown; shown a thousandfold."""
 
 
@@ -61,7 +61,7 @@ class TrainReporter:
         Args:
             step: its number.
             record: `loss`; `rmse_e`, `rmse_v` in eV/atom and `rmse_f` in eV/Å, the same with `_val` for the
-                validation data; `lr`; `steps_per_second`. Any of them may be absent.
+                validation data (`mae_…` where the loss is one of absolute errors); `lr`; `steps_per_second`. Any of them may be absent.
         """
         if not self._shows_errors:
             return
@@ -90,10 +90,11 @@ class TrainReporter:
 def summary(record: Mapping[str, Any]) -> str:
     """One line of loss, errors (training, then validation) and speed."""
     parts = [f"loss {record['loss']:.3g}"] if _known(record, "loss") else []
-    for key, letter, unit in _ERRORS:
-        shown = [f"{1e3 * record[name]:.1f}" for name in (key, f"{key}_val") if _known(record, name)]
-        if shown:
-            parts.append(f"{letter} {' | '.join(shown)} {unit}")
+    for stem, letter, unit in _QUANTITIES:
+        for key in (f"rmse_{stem}", f"mae_{stem}"):
+            shown = [f"{1e3 * record[name]:.1f}" for name in (key, f"{key}_val") if _known(record, name)]
+            if shown:
+                parts.append(f"{letter} {' | '.join(shown)} {unit}")
     if _known(record, "lr"):
         parts.append(f"lr {record['lr']:.1e}")
     if _known(record, "steps_per_second"):

@@ -49,6 +49,13 @@ def train(
         ),
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is there.")] = False,
+    skip_neighbor_stat: Annotated[
+        bool,
+        typer.Option(
+            "--skip-neighbor-stat",
+            help="Do not count neighbours before the training: sel must be a number then.",
+        ),
+    ] = False,
     devices: Devices = None,
 ) -> None:
     """Train a model; Ctrl-C stops after a checkpoint, and --restart goes on from it.
@@ -67,6 +74,11 @@ def train(
         start_jax(devices)
     from dpax.train.loop import train as run_training
 
+    if skip_neighbor_stat and settings.model.descriptor.fixed_sel is None:
+        raise InputError(
+            f'{input_file}: model.descriptor.sel: "{settings.model.descriptor.sel}" is found by counting '
+            "neighbours, which --skip-neighbor-stat forbids; give a number"
+        )
     model = None if start is None else start.model
     with guarded(output):
         result = run_training(

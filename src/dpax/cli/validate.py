@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 _TOO_CLOSE = 0.5
 """Å; no two atoms of condensed matter or of a molecule come so near."""
-_PREFACTORS = {"energy": "e", "forces": "f", "virial": "v", "atom_energies": "ae"}
-"""The label that each term of the loss needs."""
+_TERMS = {"energy": "e", "forces": "f", "virial": "v", "atom_energies": "ae"}
+"""Labels, and the terms of the loss that need them."""
 
 
 def validate(
@@ -34,7 +34,7 @@ def validate(
     typer.echo(f"{input_file}: every key is known and every value makes sense")
     training, validation = _survey_all(settings, input_file.absolute().parent)
     print_surveys(training + validation)
-    for warning in [*model_warnings(settings), *data_warnings(settings, training, validation)]:
+    for warning in [*settings.model.warnings, *data_warnings(settings, training, validation)]:
         say("warning", warning)
     problems = [problem for one in training + validation for problem in described_problems(one)]
     if problems:
@@ -61,24 +61,6 @@ def described_problems(one: "Survey") -> list[str]:
     return one.problems + ([f"{one.name}: the same or worse in {more} more frames"] if more else [])
 
 
-def model_warnings(settings: "InputSettings") -> list[str]:
-    """What is allowed, but not what one would want in new work."""
-    descriptor = settings.model.descriptor
-    found = []
-    if not descriptor.smooth_type_embedding:
-        found.append(
-            "smooth_type_embedding is false (DeePMD-kit's default for se_atten): the energy jumps where an "
-            "atom crosses the cut-off; true is better for molecular dynamics"
-        )
-    residue = not descriptor.set_davg_zero and descriptor.empty_slots == "dense"
-    if residue and descriptor.tebd_input_mode == "concat":
-        found.append(
-            "set_davg_zero is false in concat mode: as in DeePMD-kit, the energy then depends on which atom "
-            'comes first in a frame; set it to true, or tebd_input_mode to "strip"'
-        )
-    return found
-
-
 def data_warnings(
     settings: "InputSettings", training: "list[Survey]", validation: "list[Survey]"
 ) -> list[str]:
@@ -94,11 +76,10 @@ def data_warnings(
     for one in [*training, *validation]:
         if one.closest < _TOO_CLOSE:
             found.append(f"{one.closest_in}: two atoms are only {one.closest:.3f} Å apart")
-        for label, letter in _PREFACTORS.items():
-            weighted = getattr(loss, f"start_pref_{letter}") or getattr(loss, f"limit_pref_{letter}")
+        for label, term in _TERMS.items():
             usable = one.frames - one.bad_frames
             missing = usable - one.labels[label]
-            if weighted and missing:
+            if loss.weighs(term) and missing:
                 found.append(f"{one.name}: {missing} of {usable} frames have no {label}")
     found += sel_warnings(settings, [*training, *validation])
     if not validation:
@@ -142,9 +123,9 @@ def _print_estimate(settings: "InputSettings", base: Path) -> None:
     from dpax.train.probe import time_one_step
 
     probe = time_one_step(settings, base)
-    whole = probe.seconds_compile + probe.seconds_step * settings.training.numb_steps
+    whole = probe.seconds_compile + probe.seconds_step * probe.total_steps
     typer.echo(
         f"one step: {probe.seconds_step:.3g} s for {probe.n_atoms} atoms of {probe.n_slots} slots, after "
         f"{probe.seconds_compile:.0f} s of compilation; memory {probe.peak_memory_bytes / 2**30:.2f} GiB; "
-        f"{settings.training.numb_steps} steps take about {duration(whole)}, validation not included"
+        f"{probe.total_steps} steps take about {duration(whole)}, validation not included"
     )

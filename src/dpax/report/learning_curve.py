@@ -11,8 +11,11 @@ from dpax.errors import InputError
 LOG = "log.jsonl"
 _PANELS = (
     ("rmse_e", "energy RMSE / meV atom⁻¹"),
+    ("mae_e", "energy MAE / meV atom⁻¹"),
     ("rmse_f", "force RMSE / meV Å⁻¹"),
+    ("mae_f", "force MAE / meV Å⁻¹"),
     ("rmse_v", "virial RMSE / meV atom⁻¹"),
+    ("mae_v", "virial MAE / meV atom⁻¹"),
 )
 """Stem of the keys in the log (eV/atom or eV/Å), and label of the axis."""
 

@@ -36,6 +36,8 @@ class StepProbe:
     """Real atoms in the batch."""
     n_slots: int
     """Neighbour slots of each atom."""
+    total_steps: int
+    """Of the training."""
 
 
 def time_one_step(settings: InputSettings, base: Path | None = None) -> StepProbe:
@@ -60,6 +62,7 @@ def time_one_step(settings: InputSettings, base: Path | None = None) -> StepProb
             peak_memory_bytes=_peak_memory(training.mesh.devices.flat[0]),
             n_atoms=int(np.sum(np.asarray(batch.neighborhoods.types) >= 0)),
             n_slots=batch.neighborhoods.edges.shape[1],
+            total_steps=training.total,
         )
 
 
