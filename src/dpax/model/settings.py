@@ -273,6 +273,27 @@ class ModelSettings(Settings):
         return value
 
     @property
+    def warnings(self) -> list[str]:
+        """What is allowed, but not what one would want in new work."""
+        found = []
+        if self.descriptor.jump is not None:
+            found.append(
+                f"{self.descriptor.jump}: the energy jumps where an atom crosses the cut-off; "
+                "smooth_type_embedding true with empty_slots dense, or se_atten_v2, is better for molecular "
+                "dynamics"
+            )
+        if self.descriptor.order_dependent:
+            found.append("the energy depends on which atom comes first in a frame (dpax.order_dependent)")
+        return found
+
+    @property
+    def fixed_bias(self) -> tuple[float | None, ...]:
+        """[ntypes], eV: the bias of each type that is given, None where it comes from the data."""
+        nothing = (None,) * len(self.type_map)
+        pairs = zip(self.preset_energies or nothing, self.fitting_net.atom_ener or nothing, strict=True)
+        return tuple(preset if alone is None else alone for preset, alone in pairs)
+
+    @property
     def preset_energies(self) -> tuple[float | None, ...] | None:
         """[ntypes], eV: the numbers of `preset_out_bias`."""
         return None if self.preset_out_bias is None else self.preset_out_bias["energy"]

@@ -314,6 +314,11 @@ class DpaxSettings(Settings):
         description="Steps between two evaluations of the whole validation set, the best of which is kept as "
         "best.dpax, where validating.full_validation does not say when. Unset: training.save_freq.",
     )
+    order_dependent: bool = Field(
+        default=False,
+        description="Train even a model whose energy depends on which atom comes first in a frame: "
+        "tebd_input_mode concat with set_davg_zero false, in DeePMD-kit's dense semantics.",
+    )
     started_from: StartedFromSettings | None = Field(
         default=None,
         description="A record that dpax writes: the model that was given with --init-model or --finetune.",
@@ -345,6 +350,17 @@ class InputSettings(Settings):
     @classmethod
     def _modernise(cls, data: Any) -> Any:
         return modernised(data) if isinstance(data, Mapping) else data
+
+    @model_validator(mode="after")
+    def _order_of_atoms_is_free(self) -> Self:
+        if self.model.descriptor.order_dependent and not self.dpax.order_dependent:
+            raise ValueError(
+                "model.descriptor: with set_davg_zero false in concat mode DeePMD-kit's empty slots carry "
+                "the type of a frame's first atom, so that the energy depends on the order of the atoms; set "
+                'set_davg_zero to true, or tebd_input_mode to "strip", or insist with '
+                "dpax.order_dependent: true"
+            )
+        return self
 
     @model_validator(mode="after")
     def _validation_fits(self) -> Self:
