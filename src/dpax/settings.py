@@ -52,6 +52,8 @@ class Settings(BaseModel, metaclass=_RaisesInputError):
     """Other accepted spellings of a key, and the key each stands for."""
     REFUSED: ClassVar[Mapping[str, Refused]] = {}
     """Keys that are accepted at a neutral value only."""
+    DEPRECATED: ClassVar[Mapping[str, str]] = {}
+    """Keys that a validator of the class still reads, and what to write instead."""
     IGNORED: ClassVar[Mapping[str, str]] = {}
     """Keys that are accepted at any value, and why each can change no result of dpax."""
 
@@ -157,7 +159,7 @@ def _describe_unknown(root: type[BaseModel], owner: type[BaseModel], key: str, g
         return f"{got} is {section.REFUSED[key].reason}"
     if key in section.ALIASES:
         return f"means the same as {section.ALIASES[key]}, which is given too; keep one of them"
-    known = [*owner.model_fields, *section.ALIASES, *section.REFUSED]
+    known = [*owner.model_fields, *section.ALIASES, *section.REFUSED, *section.DEPRECATED]
     close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
     if close:
         return f"unknown key; did you mean {section.ALIASES.get(close[0], close[0])}?"

@@ -83,9 +83,10 @@ class DescriptorSettings(Settings):
             (False, None), "refused: no DPA-1 model in use masks the diagonal; leave it false"
         ),
         "spin": Refused(reason="refused: DPA-1 here has no spin degrees of freedom; leave it out"),
-        "stripped_type_embedding": Refused(
-            reason="neither true nor false; better write tebd_input_mode instead"
-        ),
+    }
+
+    DEPRECATED: ClassVar[Mapping[str, str]] = {
+        "stripped_type_embedding": 'tebd_input_mode: "strip" or "concat"'
     }
 
     type: Annotated[Literal["se_atten", "se_atten_v2"], BeforeValidator(_dpa1_type)] = Field(
@@ -179,15 +180,20 @@ class DescriptorSettings(Settings):
     @model_validator(mode="before")
     @classmethod
     def _replace_stripped_type_embedding(cls, data: Any) -> Any:
-        if not isinstance(data, Mapping) or not isinstance(data.get("stripped_type_embedding"), bool):
+        if not isinstance(data, Mapping) or "stripped_type_embedding" not in data:
             return data
-        mode = "strip" if data["stripped_type_embedding"] else "concat"
+        kept = {key: value for key, value in data.items() if key != "stripped_type_embedding"}
+        stripped = data["stripped_type_embedding"]
+        if stripped is None:
+            return kept
+        if not isinstance(stripped, bool):
+            raise ValueError(f"stripped_type_embedding should be true or false, got {stripped!r}")
+        mode = "strip" if stripped else "concat"
         warnings.warn(
             f'stripped_type_embedding is deprecated; write tebd_input_mode: "{mode}"',
             DeprecationWarning,
             stacklevel=2,
         )
-        kept = {key: value for key, value in data.items() if key != "stripped_type_embedding"}
         return kept | {"tebd_input_mode": mode}
 
     @field_validator("tebd_input_mode", "smooth_type_embedding")
@@ -213,6 +219,26 @@ class DescriptorSettings(Settings):
                 f"should be at most the last width of neuron ({info.data['neuron'][-1]}), got {value}"
             )
         return value
+
+    @property
+    def order_dependent(self) -> bool:
+        """Whether the energy depends on which atom comes first in a frame, as in DeePMD-kit.
+
+        Its empty slots carry the type embedding of that atom, and count where the mean is not zero.
+        """
+        return self.tebd_input_mode == "concat" and not self.set_davg_zero and self.empty_slots == "dense"
+
+    @property
+    def jump(self) -> str | None:
+        """Why the energy jumps where an atom crosses the cut-off; None if it does not."""
+        strip, mean = self.tebd_input_mode == "strip", not self.set_davg_zero
+        if not self.smooth_type_embedding and (self.attn_layer > 0 or (strip and mean)):
+            return "smooth_type_embedding is false (DeePMD-kit's default for se_atten)"
+        if self.empty_slots == "ignore" and (self.attn_layer > 0 or mean):
+            return "empty_slots is 'ignore', and a neighbour counts in full up to the cut-off"
+        if mean and not strip:
+            return "set_davg_zero is false in concat mode"
+        return None
 
     @property
     def fixed_sel(self) -> int | None:

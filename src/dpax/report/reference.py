@@ -49,6 +49,9 @@ def _other_keys(settings: type[Settings]) -> Iterator[str]:
     if settings.ALIASES:
         pairs = ", ".join(f"`{alias}` for `{name}`" for alias, name in settings.ALIASES.items())
         yield f"Other spellings: {pairs}.\n"
+    if settings.DEPRECATED:
+        pairs = ", ".join(f"`{key}` (write `{new}`)" for key, new in settings.DEPRECATED.items())
+        yield f"Deprecated, but read: {pairs}.\n"
     if settings.REFUSED:
         reasons = {key: refused.reason for key, refused in settings.REFUSED.items()}
         yield from _reasons("refused unless it asks for nothing", reasons)
