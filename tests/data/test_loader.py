@@ -64,8 +64,8 @@ def test_batches_come_in_the_order_and_hold_its_frames():
     with loader_of(order, planner) as loader:
         for _ in range(20):
             batch, state = next(loader)
-            system, frames = expected.next()
-            assert batch.sources == tuple(f"{SYSTEMS[system].name} frame {k}" for k in frames)
+            picked = expected.next()
+            assert batch.sources == tuple(f"{SYSTEMS[system].name} frame {k}" for system, k in picked)
             assert state == expected.state()
             # What the caller holds stands at the consumed batches, not at those made ahead.
             assert order.state() == expected.state()
@@ -113,8 +113,8 @@ def test_a_batch_of_the_loader_is_that_of_make_batch():
     order, planner = parts()
     with loader_of(order, planner) as loader:
         batch, _ = next(loader)
-    system, frames = BatchOrder(SYSTEMS, SIZES, 3).next()
-    assert same(batch, make_batch([SYSTEMS[system].frame(k) for k in frames], CUTOFF, planner, np.float32))
+    frames = [SYSTEMS[system].frame(k) for system, k in BatchOrder(SYSTEMS, SIZES, 3).next()]
+    assert same(batch, make_batch(frames, CUTOFF, planner, np.float32))
 
 
 def test_a_bad_frame_is_reported_where_the_batch_is_asked_for():
@@ -122,7 +122,7 @@ def test_a_bad_frame_is_reported_where_the_batch_is_asked_for():
     bad = good.frames[25]
     good.frames[25] = replace(bad, positions=bad.positions[[0, 0, 1, 2]])
     order = BatchOrder([good], [1], 0)
-    first_bad = next(k for k in range(40) if 25 in order.next()[1])
+    first_bad = next(k for k in range(40) if (0, 25) in order.next())
     planner = CapacityPlanner()
     planner.fit(8, 64)
     with loader_of(BatchOrder([good], [1], 0), planner, [good]) as loader:

@@ -19,7 +19,11 @@ def order_of(shape, seed=1, probabilities=None):
 
 
 def draw(order, steps):
-    return [(system, frames.tolist()) for system, frames in (order.next() for _ in range(steps))]
+    """The system and the frames of each batch; of a mixed batch its pairs."""
+    batches = [order.next() for _ in range(steps)]
+    systems = [{system for system, _ in batch} for batch in batches]
+    assert all(len(found) == 1 for found in systems)
+    return [(found.pop(), [k for _, k in batch]) for found, batch in zip(systems, batches, strict=True)]
 
 
 @given(shapes, st.integers(0, 2**31), st.integers(0, 60), st.integers(1, 40))
@@ -71,6 +75,45 @@ def test_or_as_told():
 def test_probabilities_must_fit(probabilities):
     with pytest.raises(InputError, match="2 numbers >= 0"):
         order_of([(3, 1), (4, 1)], probabilities=probabilities)
+
+
+class Copied(list):
+    """A system that wants its frames taken so many times."""
+
+    @property
+    def copies(self):
+        return np.array(self)
+
+
+def test_frames_are_repeated_as_their_copies_say():
+    order = BatchOrder([Copied([2, 0, 1, 3])], [2], seed=4)
+    for _ in range(3):
+        assert Counter(k for _ in range(3) for _, k in order.next()) == {0: 2, 2: 1, 3: 3}
+
+
+@given(shapes, st.integers(1, 6), st.integers(0, 30), st.integers(1, 20))
+def test_mixed_batches_are_of_all_systems_and_resumable(shape, size, before, after):
+    def fresh():
+        return BatchOrder([range(n) for n, _ in shape], [size] * len(shape), 5, mixed=True)
+
+    order = fresh()
+    batches = [order.next() for _ in range(before)]
+    assert all(len(batch) == size for batch in batches)
+    state = json.loads(json.dumps(order.state()))
+    expected = [order.next() for _ in range(after)]
+    resumed = fresh()
+    resumed.restore(state)
+    assert [resumed.next() for _ in range(after)] == expected
+    for system, (frames, _) in enumerate(shape):
+        taken = [k for batch in batches + expected for s, k in batch if s == system]
+        whole = [taken[i : i + frames] for i in range(0, len(taken) - frames + 1, frames)]
+        assert all(sorted(part) == list(range(frames)) for part in whole)
+
+
+def test_mixed_batches_draw_every_system_as_often_as_it_has_frames():
+    order = BatchOrder([range(30), range(10)], [8, 8], 1, [3, 1], mixed=True)
+    seen = Counter(system for _ in range(1000) for system, _ in order.next())
+    assert seen[0] / 8000 == pytest.approx(0.75, abs=0.02)
 
 
 def test_other_data_cannot_be_resumed():

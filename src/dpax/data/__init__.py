@@ -4,6 +4,7 @@ from dpax.data.ase_io import AseSystem as AseSystem
 from dpax.data.ase_io import frame_from_atoms as frame_from_atoms
 from dpax.data.batch_sizes import batch_sizes as batch_sizes
 from dpax.data.batch_sizes import filter_systems as filter_systems
+from dpax.data.batch_sizes import is_mixed as is_mixed
 from dpax.data.batches import Batch as Batch
 from dpax.data.batches import Labels as Labels
 from dpax.data.batches import LabelWidths as LabelWidths

@@ -13,15 +13,15 @@ RULES = '"auto", "auto:N", "max:N", "filter:N", "mixed:N", a number of frames, o
 def batch_sizes(systems: Sequence[System], rule: int | Sequence[int] | str) -> list[int]:
     """The number of frames in a batch of each system.
 
-    A system whose frames differ in size counts with its largest frame. A batch is always of one system;
-    a system with fewer frames than its batch size gives batches of all its frames.
+    A system whose frames differ in size counts with its largest frame. Unless they are mixed, a batch is of
+    one system; a system with fewer frames than its batch size gives batches of all its frames.
 
     Args:
         systems: the data.
         rule: a number; one for each system; "auto:N", the smallest number with at least N atoms in the
             batch ("auto" is "auto:32"); "max:N", the largest with at most N atoms, but at least one frame;
-            "filter:N", the same, for the systems that `filter_systems` leaves; "mixed:N", N frames
-            (DeePMD-kit pads them to one size, which is not needed here).
+            "filter:N", the same, for the systems that `filter_systems` leaves; "mixed:N", N frames, which
+            are drawn from all systems together (DeePMD-kit pads them to one size, which is not needed here).
 
     Raises:
         InputError: another rule, a number below 1, or a list of another length.
@@ -57,6 +57,11 @@ def filter_systems(systems: Sequence[System], rule: int | Sequence[int] | str) -
             "choose a larger number"
         )
     return kept
+
+
+def is_mixed(rule: int | Sequence[int] | str) -> bool:
+    """Whether the frames of a batch are drawn from all systems."""
+    return isinstance(rule, str) and _parse(rule)[0] == "mixed"
 
 
 def largest_frame(system: System) -> int:

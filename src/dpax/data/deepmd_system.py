@@ -58,7 +58,7 @@ class DeepmdSystem:
         self._atoms = len(types)
         self._stops = list(accumulate(s.frames for s in self._sets))
         self.labels = frozenset(label for s in self._sets for label in s.labels)
-        self.copies = _copies(self._sets)
+        self.copies = _copies(self._sets, self.name)
 
     def __len__(self) -> int:
         """The number of frames in all sets."""
@@ -170,7 +170,7 @@ def _only(real: np.ndarray, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarr
     return kept
 
 
-def _copies(sets: Sequence[_Set]) -> np.ndarray | None:
+def _copies(sets: Sequence[_Set], system: str) -> np.ndarray | None:
     """How often each frame of all sets is taken in a pass; None where every frame is taken once."""
     if not any(s.copies for s in sets):
         return None
@@ -181,7 +181,10 @@ def _copies(sets: Sequence[_Set]) -> np.ndarray | None:
                 f"{part.copies.path}: frame {numbers.argmin()} (counted from 0) is to be taken "
                 f"{numbers.min()} times; expected whole numbers >= 0"
             )
-    return np.concatenate(copies)
+    whole = np.concatenate(copies)
+    if not whole.any():
+        raise InputError(f"{system}: numb_copy.npy has every frame taken 0 times; leave the system out")
+    return whole
 
 
 def _mixed_types(sets: Sequence[_Set], source: str) -> np.ndarray | None:

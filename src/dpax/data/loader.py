@@ -78,8 +78,8 @@ class BatchLoader:
     def __next__(self) -> tuple[Batch, dict[str, Any]]:
         """The next batch, and the state of the order after it."""
         while len(self._pending) <= self._depth:
-            system, indices = self._order_ahead.next()
-            future = self._worker.submit(self._make, system, indices)
+            picked = self._order_ahead.next()
+            future = self._worker.submit(self._make, picked)
             self._pending.append((future, self._order_ahead.state()))
         future, order_state = self._pending.popleft()
         batch, planner_state = future.result()
@@ -98,11 +98,11 @@ class BatchLoader:
         """Stop the worker thread."""
         self._worker.shutdown(wait=True, cancel_futures=True)
 
-    def _make(self, system: int, indices: np.ndarray) -> tuple[Batch, dict[str, Any]]:
+    def _make(self, picked: Sequence[tuple[int, int]]) -> tuple[Batch, dict[str, Any]]:
         planner = self._planner_ahead
         if not planner.primed:
             planner.prime(self._sample())
-        frames, edges = self._read(system, indices)
+        frames, edges = self._read(picked)
         batch = make_batch(
             frames,
             self._cutoff,
@@ -114,11 +114,11 @@ class BatchLoader:
         )
         return batch, planner.state()
 
-    def _read(self, system: int, indices: np.ndarray) -> tuple[list[Frame], list[EdgeList]]:
-        frames = [self._systems[system].frame(int(index)) for index in indices]
+    def _read(self, picked: Sequence[tuple[int, int]]) -> tuple[list[Frame], list[EdgeList]]:
+        frames = [self._systems[system].frame(index) for system, index in picked]
         edges = [
-            self._cache.get((system, int(index)), lambda frame=frame: frame_edges(frame, self._cutoff))
-            for index, frame in zip(indices, frames, strict=True)
+            self._cache.get(place, lambda frame=frame: frame_edges(frame, self._cutoff))
+            for place, frame in zip(picked, frames, strict=True)
         ]
         return frames, edges
 
@@ -127,5 +127,5 @@ class BatchLoader:
         needs: list[Capacity] = []
         order = deepcopy(self._start)
         while len(needs) < SAMPLE_BATCHES and sum(need.atoms for need in needs) < SAMPLE_ATOMS:
-            needs.append(capacity_need(*self._read(*order.next())))
+            needs.append(capacity_need(*self._read(order.next())))
         return needs

@@ -12,18 +12,20 @@ _DRAW, _SHUFFLE = 0, 1
 
 
 class BatchOrder:
-    """An endless sequence of batches, each of frames of one system.
+    """An endless sequence of batches, each of frames of one system, or mixed from all of them.
 
     At each step a system is drawn. Its frames are shuffled, consumed in batches, and shuffled anew
     when fewer than a batch are left (those wait for another shuffle); a system smaller than its batch
-    gives all its frames each time. Every random number follows from the seed and the counters, so the
-    state is the counters alone.
+    gives all its frames each time. A mixed batch is drawn frame by frame: each time a system, which gives
+    its next frame. Every random number follows from the seed and the counters, so the state is the
+    counters alone.
 
     Args:
-        systems: only their lengths matter.
-        batch_sizes: frames in a batch of each.
+        systems: their lengths matter, and how often they want each frame taken (`System.copies`).
+        batch_sizes: frames in a batch of each; of mixed batches all the same.
         seed: at least 0.
         probabilities: of drawing each system; in proportion to its number of batches if not given.
+        mixed: whether frames of all systems share a batch.
 
     Raises:
         InputError: the probabilities do not fit the systems.
@@ -35,11 +37,20 @@ class BatchOrder:
         batch_sizes: Sequence[int],
         seed: int,
         probabilities: Sequence[float] | None = None,
+        *,
+        mixed: bool = False,
     ):
-        self._frames = [len(system) for system in systems]
-        self._sizes = [min(b, n) for b, n in zip(batch_sizes, self._frames, strict=True)]
+        self._copies = [getattr(system, "copies", None) for system in systems]
+        self._lengths = [len(system) for system in systems]
+        self._frames = [
+            n if copies is None else int(copies.sum())
+            for n, copies in zip(self._lengths, self._copies, strict=True)
+        ]
+        sizes = [min(b, n) for b, n in zip(batch_sizes, self._frames, strict=True)]
+        self._sizes = [1] * len(sizes) if mixed else sizes
+        self._draws = batch_sizes[0] if mixed else 1
         self._seed = seed
-        batches = [n // size for n, size in zip(self._frames, self._sizes, strict=True)]
+        batches = [n // size for n, size in zip(self._frames, sizes, strict=True)]
         self._cumulative = np.cumsum(
             _checked(batches if probabilities is None else probabilities, len(batches))
         )
@@ -48,29 +59,31 @@ class BatchOrder:
         self._positions = [0] * len(batches)
         self._shuffled: dict[int, tuple[int, np.ndarray]] = {}
 
-    def next(self) -> tuple[int, np.ndarray]:
-        """Draw a batch.
+    def next(self) -> list[tuple[int, int]]:
+        """Draw a batch: for each of its frames the index of the system, and of the frame in it."""
+        draws = np.random.default_rng([_DRAW, self._seed, self._step]).random(self._draws)
+        systems = np.searchsorted(self._cumulative, draws * self._cumulative[-1], side="right")
+        self._step += 1
+        return [(system, frame) for system in systems.tolist() for frame in self._take(system)]
 
-        Returns:
-            The index of the system, and the indices of the frames, int64.
-        """
-        draw = np.random.default_rng([_DRAW, self._seed, self._step]).random() * self._cumulative[-1]
-        system = int(np.searchsorted(self._cumulative, draw, side="right"))
+    def _take(self, system: int) -> list[int]:
+        """The frames that a system gives next."""
         size = self._sizes[system]
         if self._positions[system] + size > self._frames[system]:
             self._epochs[system] += 1
             self._positions[system] = 0
         start = self._positions[system]
         self._positions[system] += size
-        self._step += 1
-        return system, self._permutation(system)[start : start + size].copy()
+        return self._permutation(system)[start : start + size].tolist()
 
     def _permutation(self, system: int) -> np.ndarray:
         epoch = self._epochs[system]
         known = self._shuffled.get(system)
         if known is None or known[0] != epoch:
             generator = np.random.default_rng([_SHUFFLE, self._seed, system, epoch])
-            known = self._shuffled[system] = epoch, generator.permutation(self._frames[system])
+            copies = self._copies[system]
+            frames = self._lengths[system] if copies is None else np.repeat(np.arange(len(copies)), copies)
+            known = self._shuffled[system] = epoch, generator.permutation(frames)
         return known[1]
 
     def state(self) -> dict[str, Any]:
