@@ -61,7 +61,8 @@ class TrainReporter:
         Args:
             step: its number.
             record: `loss`; `rmse_e`, `rmse_v` in eV/atom and `rmse_f` in eV/Å, the same with `_val` for the
-                validation data (`mae_…` where the loss is one of absolute errors); `lr`; `steps_per_second`. Any of them may be absent.
+                validation data (`mae_…` where the loss is one of absolute errors); `lr`;
+                `steps_per_second`. Any of them may be absent.
         """
         if not self._shows_errors:
             return
