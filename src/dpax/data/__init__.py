@@ -12,6 +12,7 @@ from dpax.data.batches import frame_edges as frame_edges
 from dpax.data.batches import label_widths as label_widths
 from dpax.data.batches import make_batch as make_batch
 from dpax.data.capacity import CapacityPlanner as CapacityPlanner
+from dpax.data.close_pairs import without_close_pairs as without_close_pairs
 from dpax.data.deepmd_system import DeepmdSystem as DeepmdSystem
 from dpax.data.frame import Frame as Frame
 from dpax.data.frame import ParameterWidths as ParameterWidths

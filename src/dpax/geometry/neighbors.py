@@ -72,6 +72,28 @@ def find_edges(
         InputError: a position that is not finite, a periodic cell without volume, or two atoms at the
             same place, for which no force is defined.
     """
+    edges = _all_pairs(positions, cell, pbc, cutoff)
+    _refuse_coincident(edges.i, edges.j, edges.vectors)
+    return edges
+
+
+def any_closer(
+    positions: np.ndarray, cell: np.ndarray | None, pbc: Sequence[bool] | np.ndarray, distance: float
+) -> bool:
+    """Whether two different atoms, or periodic images of them, are closer than a distance (Å).
+
+    Raises:
+        InputError: a position that is not finite, or a periodic cell without volume.
+    """
+    edges = _all_pairs(positions, cell, pbc, distance)
+    lengths2 = np.einsum("ex,ex->e", edges.vectors, edges.vectors)
+    return bool(((edges.i != edges.j) & (lengths2 < distance * distance)).any())
+
+
+def _all_pairs(
+    positions: np.ndarray, cell: np.ndarray | None, pbc: Sequence[bool] | np.ndarray, cutoff: float
+) -> EdgeList:
+    """As `find_edges`, with atoms at the same place too."""
     positions = np.asarray(positions, dtype=np.float64).reshape(-1, 3)
     if not np.isfinite(positions).all():
         atom = int(np.flatnonzero(~np.isfinite(positions).all(axis=1))[0])
@@ -84,7 +106,6 @@ def find_edges(
     wrapped, shifts = wrap(positions, box, periodic)
     compact = _close_gaps(wrapped, box, periodic, cutoff)
     i, j, vectors, images = _search(compact, box, periodic, cutoff)
-    _refuse_coincident(i, j, vectors)
     images = images + (shifts[i] - shifts[j]).astype(np.int32)
     return EdgeList(i, j, vectors, images)
 

@@ -44,6 +44,7 @@ from dpax.train.setup import (
     shared_statistics,
     total_steps,
     weighed_labels,
+    with_absolute_table,
 )
 from dpax.train.statistics import sampled_frames, write_statistics
 from dpax.train.step import TrainState, make_functions, replicated
@@ -137,7 +138,7 @@ class Training:
         if origin is not None and settings.dpax.started_from is None:
             record = {"started_from": StartedFromSettings(how=origin.how)}
             settings = settings.model_copy(update={"dpax": settings.dpax.model_copy(update=record)})
-        self.settings = settings
+        self.settings = with_absolute_table(settings, base)
         self.origin = origin
         self.folder = folder
         self.base = base
@@ -230,14 +231,16 @@ class Training:
         self.stat_file, shared = shared_statistics(self.settings, self.base)
         caches = [self.folder.statistics, *shared]
         self.statistics = data_statistics(self.settings, self.data, caches, sel)
-        self._warn_of_neighbors()
+        self._warn()
         model = initial_model(self.settings, self.statistics, seed)
         if self.origin is not None and checkpoint is None:
             model = self._started(model, self.origin)
         atom_multiple = _ATOM_MULTIPLE * self.mesh.size
         self.planner = CapacityPlanner(atom_multiple=atom_multiple)
         probabilities = drawn_probabilities(self.settings.training.training_data, self.data)
-        self.order = BatchOrder(self.data.systems, self.data.batch_sizes, seed, probabilities)
+        self.order = BatchOrder(
+            self.data.systems, self.data.batch_sizes, seed, probabilities, mixed=self.data.mixed
+        )
         if checkpoint is not None:
             model = restored_model(model, checkpoint)
         self.bias = np.array(model.bias)
@@ -303,7 +306,9 @@ class Training:
         text = ", ".join(f"{element} {old:.6g} to {new:.6g}" for element, old, new in changes)
         self.reporter.message(f"energy bias in eV: {text}")
 
-    def _warn_of_neighbors(self) -> None:
+    def _warn(self) -> None:
+        for text in self.settings.model.warnings:
+            self.reporter.message(f"warning: {text}")
         sel, most = self.statistics.sel, self.statistics.max_neighbors
         if most > sel:
             self.reporter.message(

@@ -47,20 +47,25 @@ class DataSettings(Settings):
 
     ALIASES: ClassVar[Mapping[str, str]] = {"auto_prob_style": "auto_prob", "sys_weights": "sys_probs"}
     REFUSED: ClassVar[Mapping[str, Refused]] = {
-        "rglob_patterns": Refused((None, [])),
-        "min_pair_dist": Refused((0, None)),
         "set_prefix": Refused((None, "set"), "refused: the folders of frames are called set.*; rename them"),
     }
 
     systems: Annotated[tuple[str, ...], BeforeValidator(_one_or_many_paths)] = Field(
-        description="Folders in DeePMD-kit's layout, folders to be searched for these, files that ASE reads, "
-        "patterns: one path or a list, relative to the input file."
+        description="Folders in DeePMD-kit's layout, folders to be searched for these, HDF5 files (file.h5 "
+        "or file.h5#/group), LMDB data sets, files that ASE reads, patterns: one path or a list, relative to "
+        "the input file."
+    )
+    rglob_patterns: tuple[str, ...] | None = Field(
+        default=None,
+        description="Patterns of the system folders that are taken where a folder is searched; each may "
+        "match at any depth. Unset: all that hold type.raw.",
     )
     batch_size: Annotated[int | tuple[int, ...] | str, BeforeValidator(_batch_size)] = Field(
         default="auto",
         description='Frames in a batch (a list: one number for each system). "auto:N": as many as have at '
         'least N atoms; "auto" is "auto:32"; "max:N": as many as have at most N atoms; "filter:N": the same, '
-        'without systems of more atoms; "mixed:N": N. A batch is of one system.',
+        'without systems of more atoms; "mixed:N": N frames drawn from all systems. Any other batch is of '
+        "one system.",
     )
     auto_prob: str = Field(
         default="prob_sys_size",
@@ -68,7 +73,9 @@ class DataSettings(Settings):
         'batches; "prob_sys_size;0:2:0.3;2:5:0.7", with given weights for ranges of systems.',
     )
     sys_probs: tuple[float, ...] | None = Field(
-        default=None, description="Probability of each system; takes the place of auto_prob."
+        default=None,
+        description="Probability of each system; takes the place of auto_prob. They add up to 1; systems "
+        "with a negative number share what the others leave, in proportion to their batches.",
     )
 
     @field_validator("auto_prob")
@@ -79,14 +86,21 @@ class DataSettings(Settings):
         return value
 
 
+class TrainingDataSettings(DataSettings):
+    """The data that the model learns from."""
+
+    min_pair_dist: float = Field(
+        default=0.0,
+        ge=0,
+        description="Frames with two atoms closer than this, in Å, are left out: of the steps and of the "
+        "statistics. 0: none are.",
+    )
+
+
 class ValidationDataSettings(DataSettings):
     """The data that the model is never trained on."""
 
     ALIASES: ClassVar[Mapping[str, str]] = {**DataSettings.ALIASES, "numb_batch": "numb_btch"}
-    REFUSED: ClassVar[Mapping[str, Refused]] = {
-        "rglob_patterns": Refused((None, [])),
-        "set_prefix": DataSettings.REFUSED["set_prefix"],
-    }
 
     numb_btch: int = Field(
         default=1, gt=0, description="Batches whose errors a line of the learning curve shows."
@@ -132,7 +146,7 @@ class TrainingSettings(Settings):
         "tensorboard_freq": "qualifies tensorboard",
     }
 
-    training_data: DataSettings = Field(description="The data that the model learns from.")
+    training_data: TrainingDataSettings = Field(description="The data that the model learns from.")
     validation_data: ValidationDataSettings | None = Field(
         default=None, description="The data on which its errors are watched."
     )

@@ -17,8 +17,10 @@ from dpax.data import (
     System,
     batch_sizes,
     filter_systems,
+    is_mixed,
     label_widths,
     open_systems,
+    without_close_pairs,
 )
 from dpax.descriptor.block import kept_pairs
 from dpax.descriptor.dpa1 import automatic_sel
@@ -27,7 +29,7 @@ from dpax.errors import InputError
 from dpax.model.potential import EnergyModel, reinitialize
 from dpax.train.learning_settings import LossSettings
 from dpax.train.probabilities import system_probabilities
-from dpax.train.settings import DataSettings, InputSettings, TrainingSettings
+from dpax.train.settings import DataSettings, InputSettings, TrainingDataSettings, TrainingSettings
 from dpax.train.statistics import (
     Statistics,
     compute_statistics,
@@ -45,6 +47,8 @@ class Data:
 
     systems: list[System]
     batch_sizes: list[int]
+    mixed: bool = False
+    """Whether a batch is drawn from all systems."""
 
     @property
     def n_batches(self) -> list[int]:
@@ -65,8 +69,11 @@ def open_data(settings: DataSettings, type_map: Sequence[str], base: Path | None
     Raises:
         InputError: nothing is found, or data do not fit the settings.
     """
-    systems = filter_systems(open_systems(settings.systems, type_map, base), settings.batch_size)
-    return Data(systems, batch_sizes(systems, settings.batch_size))
+    found = open_systems(settings.systems, type_map, base, settings.rglob_patterns or ())
+    systems = filter_systems(found, settings.batch_size)
+    if isinstance(settings, TrainingDataSettings):
+        systems = without_close_pairs(systems, settings.min_pair_dist)
+    return Data(systems, batch_sizes(systems, settings.batch_size), is_mixed(settings.batch_size))
 
 
 LABELS = {
@@ -139,6 +146,14 @@ def total_steps(settings: TrainingSettings, data: Data) -> int:
     return math.ceil(settings.numb_epoch * math.ceil(max(needed)))
 
 
+def with_absolute_table(settings: InputSettings, base: Path | None) -> InputSettings:
+    """The settings with the path of a short-range table that holds in any folder: a run's own, for one."""
+    if settings.model.use_srtab is None:
+        return settings
+    path = ((base or Path()) / settings.model.use_srtab).absolute()
+    return settings.model_copy(update={"model": settings.model.model_copy(update={"use_srtab": str(path)})})
+
+
 def data_statistics(
     settings: InputSettings, data: Data, caches: Sequence[Path] = (), auto_sel: int | None = None
 ) -> Statistics:
@@ -168,7 +183,10 @@ def data_statistics(
         "auto_sel": auto_sel,
         "excluded": [descriptor.exclude_types, model.pair_exclude_types, model.atom_exclude_types],
         "type_map": model.type_map,
-        "systems": [(str(system.path.absolute()), _files(system.path)) for system in data.systems],
+        "systems": [
+            (str(system.path.absolute()), system.name.partition("#")[2], len(system), _files(system.path))
+            for system in data.systems
+        ],
         "sample": [model.data_stat_nbatch, data.batch_sizes],
         "bias": [net.rcond, model.fixed_bias],
         "parameters": [*parameters, model.data_stat_protect],

@@ -37,7 +37,7 @@ class ValidationSet:
         atom_multiple: int,
     ):
         self.data = data
-        self._order = BatchOrder(data.systems, data.batch_sizes, seed)
+        self._order = BatchOrder(data.systems, data.batch_sizes, seed, mixed=data.mixed)
         self._planner = CapacityPlanner(atom_multiple=atom_multiple)
         self._rcut, self._dtype = model.rcut, model.dtype
         self._parameters, self._widths = ParameterWidths(*model.parameter_widths), widths
@@ -47,7 +47,7 @@ class ValidationSet:
         """Errors on the next batches."""
         means = ErrorMeans()
         for _ in range(count):
-            means.add(self._errors(params, weights, *self._order.next()))
+            means.add(self._errors(params, weights, self._order.next()))
         return means
 
     def whole(self, params: Any, weights: Prefactors) -> ErrorMeans:
@@ -55,8 +55,8 @@ class ValidationSet:
         means = ErrorMeans()
         for number, (system, size) in enumerate(zip(self.data.systems, self.data.batch_sizes, strict=True)):
             for start in range(0, len(system), size):
-                frames = range(start, min(start + size, len(system)))
-                means.add(self._errors(params, weights, number, frames))
+                picked = [(number, index) for index in range(start, min(start + size, len(system)))]
+                means.add(self._errors(params, weights, picked))
         return means
 
     def state(self) -> dict[str, Any]:
@@ -68,8 +68,8 @@ class ValidationSet:
         self._order.restore(state["order"])
         self._planner.restore(state["planner"])
 
-    def _errors(self, params: Any, weights: Prefactors, system: int, indices: Sequence[int] | Any) -> Any:
-        frames = [self.data.systems[system].frame(int(index)) for index in indices]
+    def _errors(self, params: Any, weights: Prefactors, picked: Sequence[tuple[int, int]]) -> Any:
+        frames = [self.data.systems[system].frame(index) for system, index in picked]
         batch = make_batch(
             frames,
             self._rcut,
