@@ -10,6 +10,7 @@ import typer
 
 import dpax
 from dpax.cli.change_bias import change_bias
+from dpax.cli.convert import convert
 from dpax.cli.eval_desc import eval_desc
 from dpax.cli.evaluate import evaluate
 from dpax.cli.failures import guarded, show_warning
@@ -17,6 +18,7 @@ from dpax.cli.freeze import freeze
 from dpax.cli.inspect import inspect
 from dpax.cli.many_values import many_values
 from dpax.cli.model_devi import model_devi
+from dpax.cli.show import show
 from dpax.cli.test import compare
 from dpax.cli.train import train
 from dpax.cli.validate import validate
@@ -35,6 +37,9 @@ app.command("eval-desc")(eval_desc)
 app.command("model-devi", cls=many_values("-m", "--models"))(model_devi)
 app.command("validate")(validate)
 app.command("inspect")(inspect)
+app.command("show")(show)
+app.command("convert")(convert)
+app.command("convert-backend", help="The same as convert, by DeePMD-kit's name.")(convert)
 app.command("freeze")(freeze)
 app.command("change-bias", cls=many_values("-s", "--system", "-b", "--bias-value"))(change_bias)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from dpax.cli.sources import ListOption, SystemOption, frame_groups, listed_systems, only_one
-from dpax.cli.start import Devices, load_potential
+from dpax.cli.start import Branch, Devices, load_potential
 from dpax.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def eval_desc(
         typer.Option(help="Precision of the files; native: the descriptor's own."),
     ] = "native",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
+    branch: Branch = None,
     devices: Devices = None,
 ) -> None:
     """Write the descriptors of the atoms of systems: [frames, atoms, width] in a file for each system.
@@ -41,7 +42,7 @@ def eval_desc(
     from dpax.data import open_systems
 
     only_one(system=system, datafile=datafile)
-    potential = load_potential(model, devices)
+    potential = load_potential(model, devices, branch)
     paths = listed_systems(datafile) if datafile is not None else system or ["."]
     systems = open_systems(paths, potential.type_map)
     files = _file_names(systems, output)

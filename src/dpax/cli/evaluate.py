@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dpax.cli.start import Devices, load_potential
+from dpax.cli.start import Branch, Devices, load_potential
 from dpax.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,13 +22,14 @@ def evaluate(
     model: Annotated[Path, typer.Option("--model", "-m", help="Model file.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Extended XYZ file to write.")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
+    branch: Branch = None,
     devices: Devices = None,
 ) -> None:
     """Evaluate every structure of a file and write them with energy, forces and stress."""
     from ase.io.extxyz import write_extxyz
 
     _check_output(output, overwrite)
-    potential = load_potential(model, devices)
+    potential = load_potential(model, devices, branch)
     partial = output.with_name(f"{output.name}.part")
     count = 0
     try:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dpax.cli.start import load_potential
+from dpax.cli.start import Branch, load_potential
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,13 +25,12 @@ _PARTS = {
 """Attribute in the model, and what it is called here."""
 
 
-def inspect(model: Annotated[Path, typer.Argument(help="Model file.")]) -> None:
+def inspect(
+    model: Annotated[Path, typer.Argument(help="Model file of any kind.")], branch: Branch = None
+) -> None:
     """Show a model file: format, settings, elements, number of parameters, statistics, provenance."""
-    from dpax.model.file import read_header
-
-    header = read_header(model)
-    potential = load_potential(model, devices=1)
-    _heading(f"{model}: dpax model file, format {header['version']}")
+    potential = load_potential(model, 1, branch)
+    _heading(f"{model}: {_format(model)}")
     typer.echo(f"elements: {' '.join(potential.type_map)}")
     for part in ("descriptor", "fitting"):
         _heading(part)
@@ -47,6 +46,15 @@ def inspect(model: Annotated[Path, typer.Argument(help="Model file.")]) -> None:
     _heading("provenance")
     for key, value in flattened(potential.provenance):
         typer.echo(f"{key}: {value}")
+
+
+def _format(path: Path) -> str:
+    from dpax.interfaces.deepmd import is_foreign
+    from dpax.model.file import read_header
+
+    if is_foreign(path):
+        return f"model file of DeePMD-kit, {path.suffix}"
+    return f"dpax model file, format {read_header(path)['version']}"
 
 
 def _heading(text: str) -> None:

@@ -16,7 +16,7 @@ from dpax.cli.sources import (
     no_set_prefix,
     only_one,
 )
-from dpax.cli.start import Devices, load_potential
+from dpax.cli.start import Branch, Devices, load_potential
 from dpax.errors import InputError
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ def compare(
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the errors to this file.")] = None,
     set_prefix: SetPrefixOption = None,
+    branch: Branch = None,
     devices: Devices = None,
 ) -> None:
     """Compare a model with labelled data: MAE and RMSE of energies, forces and virials."""
@@ -98,7 +99,7 @@ def compare(
     if json_file is not None and not json_file.absolute().parent.is_dir():
         raise InputError(f"--json {json_file}: the folder {json_file.parent} does not exist")
     paths, base = _named_data(system, datafile, train_data, valid_data)
-    potential = load_potential(model, devices)
+    potential = load_potential(model, devices, branch)
     systems = open_systems(paths, potential.type_map, base)
     rng = np.random.default_rng(seed)
     errors, counts = SystemErrors(), {}

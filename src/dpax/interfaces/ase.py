@@ -8,6 +8,7 @@ import ase
 import numpy as np
 from ase.calculators.calculator import Calculator as AseCalculator
 from ase.calculators.calculator import all_changes
+from numpy.typing import ArrayLike
 
 from dpax.infer import Potential
 from dpax.interfaces.model_files import load
@@ -21,6 +22,8 @@ class Calculator(AseCalculator):
 
     Args:
         model: a model file of any kind that `dpax.load` reads, or a loaded potential.
+        fparam: what a model that takes parameters of frames is told, a number or several. Without it, it is
+            told `atoms.info["fparam"]`. Parameters of atoms are always `atoms.arrays["aparam"]`.
         **kwargs: handed to ASE's base class (`label`, `directory`, …).
 
     Raises:
@@ -36,9 +39,23 @@ class Calculator(AseCalculator):
         "stresses",
     ]
 
-    def __init__(self, model: str | os.PathLike | Potential, **kwargs: Any):
+    def __init__(self, model: str | os.PathLike | Potential, fparam: ArrayLike | None = None, **kwargs: Any):
         super().__init__(**kwargs)
+        self.fparam = fparam
+        self._last_told: tuple[bytes, ...] = ()
         self.potential = model if isinstance(model, Potential) else load(model)
+
+    def check_state(self, atoms: ase.Atoms, tol: float = 1e-15) -> list[str]:
+        """What has changed since the last evaluation; ASE itself does not look at the model's parameters."""
+        changes = super().check_state(atoms, tol)
+        return changes if self._told(atoms) == self._last_told else [*changes, "parameters"]
+
+    def _told(self, atoms: ase.Atoms) -> tuple[bytes, ...]:
+        """The parameters that the model is told beside the structure."""
+        n_frame, n_atom, _ = self.potential.model.parameter_widths
+        fparam = atoms.info.get("fparam") if self.fparam is None else self.fparam
+        values = [fparam] * (n_frame > 0) + [atoms.arrays.get("aparam")] * (n_atom > 0)
+        return tuple(b"" if value is None else np.asarray(value, float).tobytes() for value in values)
 
     def calculate(
         self,
@@ -50,7 +67,8 @@ class Calculator(AseCalculator):
         super().calculate(atoms, properties, system_changes)
         wants_shares = "stresses" in properties
         assert isinstance(self.atoms, ase.Atoms)
-        evaluation = self.potential.evaluate(self.atoms, atomic_virials=wants_shares)
+        self._last_told = self._told(self.atoms)
+        evaluation = self.potential.evaluate(self.atoms, atomic_virials=wants_shares, fparam=self.fparam)
         self.results = {
             "energy": evaluation.energy,
             "free_energy": evaluation.energy,
@@ -64,4 +82,4 @@ class Calculator(AseCalculator):
 
     def get_hessian(self, atoms: ase.Atoms) -> np.ndarray:
         """Second derivatives of the energy, [3·atoms, 3·atoms], eV/Å²."""
-        return self.potential.hessian(atoms)
+        return self.potential.hessian(atoms, fparam=self.fparam)

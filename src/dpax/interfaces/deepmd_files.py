@@ -42,7 +42,7 @@ def read_dictionary(path: Path) -> Source:
     facts = {key: document[key] for key in ("software", "version", "backend", "time") if key in document}
     return Source(
         script=script,
-        dictionary=lambda branch: model if branch is None else branches[branch],
+        dictionary=lambda branch: model if branch is None else model["model_dict"][branch],
         distance=_smallest_distance(document, script),
         facts=facts,
     )

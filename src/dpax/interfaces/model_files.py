@@ -9,6 +9,7 @@ import jax
 from dpax.errors import InputError
 from dpax.infer import Potential
 from dpax.interfaces import deepmd
+from dpax.interfaces.deepmd_script import input_of
 from dpax.model.file import load_model, save_model
 from dpax.model.potential import EnergyModel
 
@@ -33,6 +34,21 @@ def open_model(path: str | os.PathLike, branch: str | None = None) -> tuple[Ener
         if branch is not None:
             raise InputError(f"{path}: a file of dpax holds one model; leave out the branch {branch!r}")
         return load_model(path)
+
+
+def read_scripts(path: str | os.PathLike) -> dict[str | None, dict[str, Any]]:
+    """The inputs that a file's models were made from, by branch; a single model has the branch None.
+
+    Raises:
+        InputError: as `open_model`.
+    """
+    path = Path(path)
+    if deepmd.is_foreign(path):
+        source = deepmd.open_source(path)
+        if source.script:
+            return {**source.branches} if source.branches else {None: source.script}
+    model, provenance = open_model(path)
+    return {None: input_of(model, provenance)}
 
 
 def write_model(path: str | os.PathLike, model: EnergyModel, provenance: dict[str, Any]) -> None:

@@ -1,0 +1,115 @@
+"""From one kind of model file to another, with a proof that nothing has changed."""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from dpax.data import Frame
+from dpax.errors import InputError
+from dpax.infer import Evaluation, Potential
+from dpax.interfaces.model_files import load, write_model
+from dpax.model.potential import EnergyModel
+
+_LOOSE, _TIGHT = 2.2, 1.0
+"""Distances between atoms of the two structures, Å; a short-range table acts in the second."""
+_JITTER = 0.15
+"""Of the positions, in units of the distance."""
+_FEWEST_ATOMS = 8
+
+
+class Agreement(NamedTuple):
+    """The largest differences between the predictions of two models."""
+
+    energy: float
+    """eV per atom."""
+    force: float
+    """eV/Å."""
+    virial: float
+    """eV per atom."""
+
+    def __str__(self) -> str:
+        return (
+            f"energy {self.energy:.1e} eV/atom, force {self.force:.1e} eV/Å, virial {self.virial:.1e} eV/atom"
+        )
+
+
+def convert(source: Path, target: Path, branch: str | None = None) -> Agreement:
+    """Write the model of a file as another kind of file, unless the two differ.
+
+    The model as read from `source`, and as read again from what is to become `target`, are evaluated on
+    random structures. `target` is replaced at once or not at all.
+
+    Args:
+        source: a model file of any kind that is read.
+        target: a model file of a kind that is written.
+        branch: of a multi-task model of DeePMD-kit: the branch's name or alias.
+
+    Returns:
+        How far the two agree.
+
+    Raises:
+        InputError: a file that cannot be read or written, or models that differ.
+    """
+    before = load(source, branch=branch)
+    temporary = target.with_name(f".{os.getpid()}.{target.name}")
+    try:
+        try:
+            write_model(temporary, before.model, before.provenance)
+        except InputError as error:
+            raise InputError(str(error).replace(str(temporary), str(target))) from None
+        found = compare(before, load(temporary))
+        if max(found) > tolerance(before.model) or not np.isfinite(found).all():
+            raise InputError(f"{target}: not written, for it would differ from {source}: {found}")
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return found
+
+
+def tolerance(model: EnergyModel) -> float:
+    """The largest difference that rounding explains: 1e-9 in float64 and 1e-4 in lower precisions."""
+    wide = model.dtype == np.float64 and model.fitting.net.dtype == np.float64
+    return 1e-9 if wide else 1e-4
+
+
+def compare(one: Potential, other: Potential) -> Agreement:
+    """Evaluate two potentials of the same elements on random structures."""
+    frames = random_frames(one.model)
+    pairs = [_differences(a, b) for a, b in zip(one.evaluate(frames), other.evaluate(frames), strict=True)]
+    return Agreement(*np.max(np.array(pairs), axis=0).tolist())
+
+
+def random_frames(model: EnergyModel, seed: int = 0) -> list[Frame]:
+    """A loose periodic structure and a tight cluster of all elements, with random parameters."""
+    rng = np.random.default_rng(seed)
+    n_types = len(model.type_map)
+    fparam, aparam, _ = model.parameter_widths
+    edge = int(np.ceil(max(n_types, _FEWEST_ATOMS) ** (1 / 3)))
+    sites = np.stack(np.meshgrid(*[np.arange(edge)] * 3), axis=-1).reshape(-1, 3).astype(float)
+    types = rng.permutation(np.arange(len(sites)) % n_types)
+    frames = []
+    for spacing, periodic in ((_LOOSE, True), (_TIGHT, False)):
+        positions = spacing * (sites + rng.uniform(-_JITTER, _JITTER, sites.shape))
+        frames.append(
+            Frame(
+                positions,
+                types,
+                edge * spacing * np.eye(3) if periodic else None,
+                (periodic, periodic, periodic),
+                "random structure",
+                fparam=rng.standard_normal(fparam) if fparam else None,
+                aparam=rng.standard_normal((len(types), aparam)) if aparam else None,
+            )
+        )
+    return frames
+
+
+def _differences(one: Evaluation, other: Evaluation) -> tuple[float, float, float]:
+    n_atoms = len(one.energies)
+    return (
+        abs(one.energy - other.energy) / n_atoms,
+        float(np.abs(one.forces - other.forces).max()),
+        float(np.abs(one.virial - other.virial).max()) / n_atoms,
+    )
