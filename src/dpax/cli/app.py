@@ -19,6 +19,7 @@ from dpax.cli.inspect import inspect
 from dpax.cli.many_values import many_values
 from dpax.cli.model_devi import model_devi
 from dpax.cli.show import show
+from dpax.cli.sources import SYSTEM
 from dpax.cli.test import compare
 from dpax.cli.train import train
 from dpax.cli.validate import validate
@@ -31,17 +32,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("train")(train)
-app.command("test")(compare)
+app.command("test", cls=many_values(*SYSTEM))(compare)
 app.command("eval")(evaluate)
-app.command("eval-desc")(eval_desc)
-app.command("model-devi", cls=many_values("-m", "--models"))(model_devi)
+app.command("eval-desc", cls=many_values(*SYSTEM))(eval_desc)
+app.command("model-devi", cls=many_values("--models", "-m", *SYSTEM))(model_devi)
 app.command("validate")(validate)
 app.command("inspect")(inspect)
 app.command("show")(show)
 app.command("convert")(convert)
 app.command("convert-backend", help="The same as convert, by DeePMD-kit's name.")(convert)
 app.command("freeze")(freeze)
-app.command("change-bias", cls=many_values("-s", "--system", "-b", "--bias-value"))(change_bias)
+app.command("change-bias", cls=many_values(*SYSTEM, "--bias-value", "-b"))(change_bias)
 
 
 def _print_version(wanted: bool) -> None:

@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 
 _ATOMS_AT_ONCE = 4096
 
+SYSTEM = ("--system", "-s")
+"""The flags of `SystemOption`, after which several values may stand."""
 SystemOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--system",
-        "-s",
-        help="System, folder of systems, file that ASE reads, or pattern; repeatable. Default: this folder.",
+        *SYSTEM,
+        help="System, folder of systems, file that ASE reads, or pattern; one or more. Default: this folder.",
     ),
 ]
 """The option `-s` of every command that reads systems."""
