@@ -45,9 +45,10 @@ def tiny_model(version=1, seed=1, statistics=True, precision="float64", **option
 
 
 def batch_of(model, frames, capacity=ROOM, n_frames=None) -> Neighborhoods:
-    """Neighborhoods of (positions, types, cell, pbc) frames."""
-    edges = [find_edges(x, cell, pbc, model.rcut) for x, _, cell, pbc in frames]
-    return pack(edges, [np.asarray(frame[1]) for frame in frames], capacity, model.dtype, n_frames)
+    """Neighborhoods of (positions, types, cell, pbc) frames; parameters [atoms, inputs] may follow."""
+    edges = [find_edges(x, cell, pbc, model.rcut) for x, _, cell, pbc, *_ in frames]
+    told = [frame[4] for frame in frames] if len(frames[0]) > 4 else None
+    return pack(edges, [np.asarray(frame[1]) for frame in frames], capacity, model.dtype, n_frames, told)
 
 
 def evaluate(model, frames, capacity=ROOM, block_size=8, devices=None) -> Prediction:

@@ -9,6 +9,7 @@ leave arithmetic untested: LayerNorm's scale and shift, the energy bias, and on 
 matrix's mean and deviation.
 """
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -16,8 +17,11 @@ import pytest
 
 pytest.importorskip("deepmd")
 
+from deepmd.dpmodel.atomic_model.dp_atomic_model import DPAtomicModel
+from deepmd.dpmodel.atomic_model.pairtab_atomic_model import PairTabAtomicModel
 from deepmd.dpmodel.descriptor import DescrptDPA1, DescrptSeAttenV2
 from deepmd.dpmodel.fitting import EnergyFittingNet
+from deepmd.dpmodel.model.dp_zbl_model import DPZBLModel
 from deepmd.dpmodel.model.ener_model import EnergyModel
 from deepmd.dpmodel.utils.nlist import extend_input_and_build_neighbor_list
 
@@ -87,9 +91,61 @@ def make_model(
     """DeePMD-kit's NumPy `EnergyModel` around `make_descriptor(version, **descriptor_options)`.
 
     `energy_bias` (eV per atom of each type, cycled) is the `out_bias` that statistics would set.
-    `model_options` go to the model: `atom_exclude_types`, `pair_exclude_types`.
+    `model_options` go to the model: `atom_exclude_types`, `pair_exclude_types`, `preset_out_bias`. The mean
+    and deviation of `fparam` and `aparam`, where the fitting has any, are random.
     """
     type_map = list(type_map)
+    parts = _parts(version, type_map, descriptor_options, fitting_options, random_statistics)
+    model = EnergyModel(*parts, type_map=type_map, **model_options)
+    _set_bias(model, energy_bias)
+    return model
+
+
+def make_zbl_model(
+    version,
+    table,
+    type_map=TYPE_MAP,
+    descriptor_options=None,
+    fitting_options=None,
+    *,
+    sw_rmin=0.6,
+    sw_rmax=1.2,
+    smin_alpha=0.1,
+    random_statistics=False,
+    energy_bias=(-3.5, -0.7),
+    **model_options,
+):
+    """DeePMD-kit's NumPy model with a short-range table (the path of a text file) beside the network."""
+    type_map = list(type_map)
+    parts = _parts(version, type_map, descriptor_options, fitting_options, random_statistics)
+    model = DPZBLModel(
+        DPAtomicModel(*parts, type_map=type_map),
+        PairTabAtomicModel(str(table), parts[0].get_rcut(), parts[0].get_sel(), type_map=type_map),
+        sw_rmin,
+        sw_rmax,
+        type_map=type_map,
+        smin_alpha=smin_alpha,
+        **model_options,
+    )
+    _set_bias(model, energy_bias)
+    return model
+
+
+def write_pair_table(path, n_types=2, n_rows=150, step=0.02, rmin=0.02, scale=20.0):
+    """A table of screened repulsions, different for each pair of types, that is not zero at its end."""
+    r = rmin + step * np.arange(n_rows)
+    n_pairs = n_types * (n_types + 1) // 2
+    columns = [scale * (1 + k) * np.exp(-r / (0.3 + 0.1 * k)) / (r + 0.1) for k in range(n_pairs)]
+    np.savetxt(path, np.column_stack([r, *columns]))
+    return Path(path)
+
+
+def _set_bias(model, energy_bias):
+    out_bias = model.atomic_model.out_bias
+    out_bias[...] = np.resize(energy_bias, out_bias.shape[1]).reshape(1, -1, 1)
+
+
+def _parts(version, type_map, descriptor_options, fitting_options, random_statistics):
     descriptor = make_descriptor(
         version,
         random_statistics=random_statistics,
@@ -103,14 +159,21 @@ def make_model(
         type_map=type_map,
         **(TINY_FITTING | (fitting_options or {})),
     )
-    model = EnergyModel(descriptor, fitting, type_map=type_map, **model_options)
-    model.atomic_model.out_bias[...] = np.resize(energy_bias, len(type_map)).reshape(1, -1, 1)
-    return model
+    rng = np.random.default_rng(17)
+    for name, width in (("fparam", fitting.numb_fparam), ("aparam", fitting.numb_aparam)):
+        if width:
+            fitting[f"{name}_avg"] = rng.normal(size=width)
+            fitting[f"{name}_inv_std"] = rng.uniform(0.5, 2.0, width)
+    return descriptor, fitting
 
 
-def evaluate(model, coord, atype, box=None):
+def evaluate(model, coord, atype, box=None, fparam=None, aparam=None):
     """Energy (eV, float) and atomic energies (eV, [atoms]) of one structure by DeePMD-kit's `model.call`."""
-    result = model.call(*_one_frame(coord, atype, box))
+    told = {
+        name: None if value is None else np.asarray(value, np.float64)[None]
+        for name, value in (("fparam", fparam), ("aparam", aparam))
+    }
+    result = model.call(*_one_frame(coord, atype, box), **told)
     return float(result["energy"].squeeze()), result["atom_energy"].reshape(-1)
 
 

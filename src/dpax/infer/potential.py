@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, overload
 
@@ -11,8 +11,9 @@ import jax
 import numpy as np
 from flax import nnx
 from jaxtyping import PyTree
+from numpy.typing import ArrayLike
 
-from dpax.data import CapacityPlanner, Frame, frame_from_atoms
+from dpax.data import CapacityPlanner, Frame, ParameterWidths, frame_from_atoms
 from dpax.errors import InputError
 from dpax.geometry.cell import volume
 from dpax.geometry.neighbors import EdgeList, Neighborhoods, find_edges, neighbor_counts, pack, slots_needed
@@ -100,6 +101,7 @@ class Potential:
         self._devices = devices
         self._block_size = block_size
         self._bias = np.array(model.bias)
+        self._parameters = ParameterWidths(*model.parameter_widths)
         self._graph, self._state = nnx.split(model)
         self._spec = model.spec()
         self._edge_gradients = jax.jit(self._compute)
@@ -143,39 +145,75 @@ class Potential:
         return function(self._spec, self._weights(state), neighborhoods, self._mesh, size)
 
     @overload
-    def evaluate(self, structures: ase.Atoms | Frame, *, atomic_virials: bool = False) -> Evaluation: ...
+    def evaluate(
+        self,
+        structures: ase.Atoms | Frame,
+        *,
+        atomic_virials: bool = False,
+        fparam: ArrayLike | None = None,
+        aparam: ArrayLike | None = None,
+    ) -> Evaluation: ...
 
     @overload
     def evaluate(
-        self, structures: Sequence[ase.Atoms | Frame], *, atomic_virials: bool = False
+        self,
+        structures: Sequence[ase.Atoms | Frame],
+        *,
+        atomic_virials: bool = False,
+        fparam: ArrayLike | None = None,
+        aparam: ArrayLike | None = None,
     ) -> list[Evaluation]: ...
 
-    def evaluate(self, structures: Any, *, atomic_virials: bool = False) -> Evaluation | list[Evaluation]:
+    def evaluate(
+        self,
+        structures: Any,
+        *,
+        atomic_virials: bool = False,
+        fparam: ArrayLike | None = None,
+        aparam: ArrayLike | None = None,
+    ) -> Evaluation | list[Evaluation]:
         """Energy, atomic energies, forces and virial of one structure, or of each of several.
 
         Args:
             structures: ASE's atoms, or frames whose types are indices of this potential's `type_map`.
             atomic_virials: compute each atom's share of the virial too.
+            fparam: for a model that takes parameters of frames, one number or [fparam], the same for all
+                structures. Without it each structure says its own (`atoms.info["fparam"]`).
+            aparam: for a model that takes parameters of atoms, [atoms, aparam] or [aparam] for all atoms.
+                Without it each structure says its own (`atoms.arrays["aparam"]`).
 
         Raises:
-            InputError: an element that the potential does not know, atoms at the same position, or a
-                structure without atoms; in a list the message says which structure.
+            InputError: an element that the potential does not know, atoms at the same position, a
+                structure without atoms or without parameters that the model takes; in a list the message
+                says which structure.
         """
+        told = {"fparam": fparam, "aparam": aparam}
         if isinstance(structures, (ase.Atoms, Frame)):
-            return self._evaluate([self._frame(structures)], atomic_virials)[0]
-        frames = [self._frame(structure, f"structure {n}") for n, structure in enumerate(structures)]
+            return self._evaluate([self._frame(structures, "structure", **told)], atomic_virials)[0]
+        frames = [self._frame(one, f"structure {n}", **told) for n, one in enumerate(structures)]
         return self._evaluate(frames, atomic_virials)
 
-    def hessian(self, structure: ase.Atoms | Frame) -> np.ndarray:
+    def hessian(
+        self,
+        structure: ase.Atoms | Frame,
+        *,
+        fparam: ArrayLike | None = None,
+        aparam: ArrayLike | None = None,
+    ) -> np.ndarray:
         """Second derivatives of the energy with respect to the positions, [3·atoms, 3·atoms], eV/Å².
 
         Every number of atoms has a program of its own: each atom that only pads the array would cost as
         much as a real one.
 
+        Args:
+            structure: as for `evaluate`.
+            fparam: as for `evaluate`.
+            aparam: as for `evaluate`.
+
         Raises:
             InputError: as `evaluate`.
         """
-        frame = self._frame(structure)
+        frame = self._frame(structure, "structure", fparam, aparam)
         n = len(frame.types)
         planner = CapacityPlanner(atom_multiple=self._mesh.size)
         with _precision(self.model):
@@ -203,7 +241,25 @@ class Potential:
                 results += np.split(rows[: ends[-1]], ends[:-1])
         return results
 
-    def _frame(self, structure: ase.Atoms | Frame, name: str = "structure") -> Frame:
+    def _frame(
+        self,
+        structure: ase.Atoms | Frame,
+        name: str = "structure",
+        fparam: ArrayLike | None = None,
+        aparam: ArrayLike | None = None,
+    ) -> Frame:
+        """A structure as a frame, with the parameters given for it."""
+        frame = self._known(structure, name)
+        given: dict[str, Any] = {}
+        if fparam is not None:
+            given["fparam"] = np.atleast_1d(np.asarray(fparam, np.float64))
+        if aparam is not None:
+            array = np.atleast_1d(np.asarray(aparam, np.float64))
+            alike = (len(frame.types), *array.shape[-1:])
+            given["aparam"] = np.broadcast_to(array, alike) if array.ndim == 1 else array
+        return replace(frame, **given) if given else frame
+
+    def _known(self, structure: ase.Atoms | Frame, name: str) -> Frame:
         if not isinstance(structure, Frame):
             return frame_from_atoms(structure, self.type_map, source=name)
         if structure.types.max() >= len(self.type_map):
@@ -219,7 +275,8 @@ class Potential:
             slots_needed(neighbor_counts(e.i, len(f.types))) for e, f in zip(edges, frames, strict=True)
         )
         capacity = planner.fit(sum(len(f.types) for f in frames), slots)
-        return pack(edges, [f.types for f in frames], capacity, self.model.dtype)
+        told = [self._parameters.of(frame) for frame in frames]
+        return pack(edges, [f.types for f in frames], capacity, self.model.dtype, parameters=told)
 
     def _evaluate(self, frames: Sequence[Frame], atomic_virials: bool) -> list[Evaluation]:
         results: list[Evaluation] = []
