@@ -106,18 +106,18 @@ class TypeEmbedNet(Module):
         if self.use_econf_tebd:
             return
         layer = self.embedding_net[0]
-        # With a residual the table is w + I: the identity belongs to the old order of the types.
-        table = np.asarray(layer.w[...]) + _residual(len(old), layer.w.shape[1])
         if new_types_from is None:
             fresh = EmbeddingNet(self.ntypes, self.neuron, precision=self.dtype.name, seed=seed)[0]
         else:
             fresh = new_types_from.embedding_net[0]
-        new = np.asarray(fresh.w[...]) + _residual(self.ntypes, layer.w.shape[1])
+        # With a residual the table is w + I, and the identity belongs to the order of the types.
+        w, new = np.asarray(layer.w[...]), np.array(fresh.w[...], layer.dtype)
+        before, after = _residual(len(old), w.shape[1]), _residual(self.ntypes, w.shape[1])
         for row, name in enumerate(type_map):
             if name in old:
-                new[row] = table[old.index(name)]
+                new[row] = w[old.index(name)] + (before[old.index(name)] - after[row])
         layer.set_arrays(
-            new - _residual(self.ntypes, layer.w.shape[1]),
+            new,
             None if layer.b is None else layer.b[...],
             None if layer.idt is None else layer.idt[...],
         )
