@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 
 from dpax.data import Frame
@@ -58,6 +59,7 @@ def write_system(
     nopbc=False,
     dtype=np.float64,
     seed=0,
+    rare=False,
 ) -> dict[str, np.ndarray]:
     """Write a system and return its arrays, all sets joined: coord, box, energy, force, virial, atom_ener."""
     rng = np.random.default_rng(seed)
@@ -77,6 +79,9 @@ def write_system(
         "virial": rng.normal(size=(total, 9)),
         "atom_ener": rng.normal(size=(total, n)),
     }
+    if rare:
+        made = [rare_labels(n, rng) for _ in range(total)]
+        arrays |= {name: np.stack([labels[name].reshape(-1) for labels in made]) for name in made[0]}
     arrays = {name: array.astype(dtype) for name, array in arrays.items()}
     for number in range(sets):
         path = folder / f"set.{number:03d}"
@@ -104,3 +109,34 @@ class OneFrame:
 
     def frame(self, index):
         return self._frame
+
+
+FIELDS = {
+    "coord": "positions",
+    "box": "cell",
+    "energy": "energy",
+    "force": "forces",
+    "virial": "virial",
+    "atom_ener": "atom_energies",
+    "atom_pref": "atom_pref",
+    "atom_ener_coeff": "atom_ener_coeff",
+    "drdq": "drdq",
+    "hessian": "hessian",
+    "fparam": "fparam",
+    "aparam": "aparam",
+}
+"""The field of a frame for each file of a set."""
+
+
+def write_hdf5(path: Path, groups: dict[str, Path]) -> None:
+    """Copy system folders into groups of an HDF5 file, as dpdata writes them."""
+    with h5py.File(path, "w") as file:
+        for name, folder in groups.items():
+            file[f"{name}/type.raw"] = np.loadtxt(folder / "type.raw", dtype=np.int64, ndmin=1)
+            if (folder / "type_map.raw").exists():
+                names = (folder / "type_map.raw").read_text().split()
+                file[f"{name}/type_map.raw"] = np.array(names, dtype="S")
+            if (folder / "nopbc").exists():
+                file[f"{name}/nopbc"] = True
+            for array in sorted(folder.glob("set.*/*.npy")):
+                file[f"{name}/{array.parent.name}/{array.name}"] = np.load(array)

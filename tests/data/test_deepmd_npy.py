@@ -1,14 +1,16 @@
 """DeePMD-kit's npy layout: what is read, and what a user is told when the folder is wrong."""
 
 import os
+from collections import Counter
 
 import numpy as np
 import pytest
 
-from dpax.data import DeepmdSystem
+from dpax.data import BatchOrder, DeepmdSystem
+from dpax.data.frame import LABELS
 from dpax.errors import InputError
 
-from .builders import write_system
+from .builders import FIELDS, write_system
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -77,6 +79,100 @@ def test_atomic_ener_is_a_spelling_of_atom_ener(tmp_path):
     )
 
 
+def test_rare_labels_and_parameters_reach_their_frame(tmp_path):
+    arrays = write_system(tmp_path / "s", sets=2, rare=True)
+    system = DeepmdSystem(tmp_path / "s", ("O", "H"))
+    assert system.labels == set(LABELS)
+    for index in range(len(system)):
+        frame = system.frame(index)
+        for name, field in FIELDS.items():
+            assert np.array_equal(np.ravel(getattr(frame, field)), np.ravel(arrays[name][index])), name
+    assert (frame.drdq.shape, frame.hessian.shape) == ((9, 2), (9, 9))
+    assert (frame.fparam.shape, frame.aparam.shape) == ((2,), (3, 3))
+
+
+def test_deepmd_kit_reads_the_same(tmp_path):
+    data = pytest.importorskip("deepmd.utils.data")
+    write_system(tmp_path / "s", types=(1, 0, 1), rare=True)
+    for name in ("atom_pref", "atom_ener"):
+        (tmp_path / f"s/set.000/{name}.npy").rename(
+            tmp_path / f"s/set.000/{name.replace('atom', 'atomic')}.npy"
+        )
+    theirs = data.DeepmdData(str(tmp_path / "s"), shuffle_test=False, type_map=["H", "O"])
+    widths = {
+        "fparam": 2,
+        "aparam": 3,
+        "force": 3,
+        "atom_ener": 1,
+        "atom_pref": 1,
+        "atom_ener_coeff": 1,
+        "drdq": 6,
+    }
+    for name, width in widths.items():
+        theirs.add(name, width, atomic=name != "fparam", must=True)
+    for name, width in {"energy": 1, "virial": 9, "hessian": 1}.items():
+        theirs.add(name, width, must=True)
+    part = theirs._load_set(theirs.dirs[0])
+    ours = DeepmdSystem(tmp_path / "s", ("H", "O"))
+    for index in range(len(ours)):
+        frame = ours.frame(index)
+        order = np.argsort(frame.types, kind="stable")
+        rows = np.ravel(3 * order[:, None] + np.arange(3))
+        assert np.array_equal(part["type"][index], frame.types[order])
+        for name, field in FIELDS.items():
+            value = np.asarray(getattr(frame, field))
+            if name in ("coord", "force", "atom_ener", "atom_pref", "atom_ener_coeff", "aparam"):
+                value = value[order]
+            elif name == "drdq":
+                value = value[rows]
+            elif name == "hessian":
+                value = value[np.ix_(rows, rows)]
+            assert np.array_equal(part[name][index], value.reshape(-1)), name
+
+
+def test_a_set_may_be_a_single_frame_without_an_axis_of_frames(tmp_path):
+    arrays = write_system(tmp_path / "s", frames=1, rare=True)
+    for path in (tmp_path / "s/set.000").iterdir():
+        np.save(path, np.load(path).reshape(-1))
+    system = DeepmdSystem(tmp_path / "s", ("O", "H"))
+    assert len(system) == 1
+    for name, field in FIELDS.items():
+        assert np.array_equal(np.ravel(getattr(system.frame(0), field)), np.ravel(arrays[name])), name
+
+
+def test_numb_copy_says_how_often_a_pass_takes_each_frame(tmp_path):
+    write_system(tmp_path / "s", sets=2)
+    assert DeepmdSystem(tmp_path / "s", ("O", "H")).copies is None
+    np.save(tmp_path / "s/set.001/numb_copy.npy", np.array([[3], [0], [1], [2]]))
+    system = DeepmdSystem(tmp_path / "s", ("O", "H"))
+    assert system.copies.tolist() == [1, 1, 1, 1, 3, 0, 1, 2]
+    assert len(system) == 8
+    order = BatchOrder([system], [1], 0)
+    taken = Counter(frame for _ in range(10) for _, frame in order.next())
+    assert taken == {0: 1, 1: 1, 2: 1, 3: 1, 4: 3, 6: 1, 7: 2}
+
+
+def test_numb_copy_repeats_frames_as_in_deepmd_kit(tmp_path):
+    data = pytest.importorskip("deepmd.utils.data")
+    arrays = write_system(tmp_path / "s")
+    np.save(tmp_path / "s/set.000/numb_copy.npy", np.array([2, 0, 1, 3]))
+    theirs = data.DeepmdData(str(tmp_path / "s"), type_map=["O", "H"])
+    theirs.add("energy", 1, must=True, high_prec=True)
+    seen = Counter(theirs.get_batch(6)["energy"][:, 0].tolist())
+    order = BatchOrder([DeepmdSystem(tmp_path / "s", ("O", "H"))], [6], 0)
+    assert seen == Counter(float(arrays["energy"][frame]) for _, frame in order.next())
+
+
+@pytest.mark.parametrize(
+    ("numbers", "words"), [([1, -1, 1, 1], "frame 1 .*-1 times"), ([0, 0, 0, 0], "leave the system out")]
+)
+def test_numb_copy_must_make_sense(tmp_path, numbers, words):
+    write_system(tmp_path / "s")
+    np.save(tmp_path / "s/set.000/numb_copy.npy", np.array(numbers))
+    with pytest.raises(InputError, match=words):
+        DeepmdSystem(tmp_path / "s", ("O", "H"))
+
+
 @pytest.mark.parametrize("box", [True, False])
 def test_the_nopbc_file_decides_even_where_a_box_lies_beside_it(tmp_path, box):
     arrays = write_system(tmp_path / "s", nopbc=True)
@@ -106,7 +202,7 @@ def test_a_missing_element_is_named_but_an_unused_one_does_no_harm(tmp_path):
 
 @pytest.fixture
 def mixed(tmp_path):
-    arrays = write_system(tmp_path / "m", types=(0, 0, 0, 0), type_map=("H", "C", "N"), nopbc=True)
+    arrays = write_system(tmp_path / "m", types=(0, 0, 0, 0), type_map=("H", "C", "N"), nopbc=True, rare=True)
     types = np.array([[0, 1, -1, -1], [1, 1, 1, 1], [-1, 2, -1, 0], [2, 2, 0, -1]])
     np.save(tmp_path / "m/set.000/real_atom_types.npy", types)
     return tmp_path / "m", arrays, types
@@ -122,6 +218,13 @@ def test_virtual_atoms_are_removed_with_all_that_belongs_to_them(mixed):
         assert np.array_equal(frame.forces, arrays["force"][index].reshape(4, 3)[real])
         assert np.array_equal(frame.atom_energies, arrays["atom_ener"][index][real])
         assert frame.energy == arrays["energy"][index]
+        components = np.repeat(real, 3)
+        assert np.array_equal(frame.aparam, arrays["aparam"][index].reshape(4, 3)[real])
+        assert np.array_equal(frame.atom_pref, arrays["atom_pref"][index][real])
+        assert np.array_equal(frame.atom_ener_coeff, arrays["atom_ener_coeff"][index][real])
+        assert np.array_equal(frame.drdq, arrays["drdq"][index].reshape(12, 2)[components])
+        hessian = arrays["hessian"][index].reshape(12, 12)
+        assert np.array_equal(frame.hessian, hessian[components][:, components])
         assert len(frame.types) <= system.n_atoms(index)
 
 
@@ -216,6 +319,10 @@ def without_sets(folder):
         (replaced("energy", np.zeros(3)), ["energy.npy", "holds 3 frames", "coord.npy beside it holds 4"]),
         (without("set.000/coord.npy"), ["set.000", "no coord.npy"]),
         (without("set.000/box.npy"), ["set.000", "no box.npy", "nopbc"]),
+        (replaced("aparam", np.zeros((4, 4))), ["aparam.npy", "multiple of the 3 atoms", "got 4"]),
+        (replaced("drdq", np.zeros((4, 12))), ["drdq.npy", "multiple of 3 times the 3 atoms", "got 12"]),
+        (replaced("hessian", np.zeros((4, 9))), ["hessian.npy", "expected 81", "got 9"]),
+        (replaced("atom_pref", np.zeros((4, 9))), ["atom_pref.npy", "expected 3", "got 9"]),
         (without("type.raw"), ["type.raw", "cannot be read"]),
         (with_file("type.raw", "0 1 5"), ["index 5", "type_map.raw has 2 names", "0 to 1"]),
         (with_file("type.raw", "O H H"), ["type.raw", "whole numbers"]),

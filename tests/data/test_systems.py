@@ -42,6 +42,27 @@ def test_what_a_path_may_be(tree, paths, expected):
     assert names(paths, tree) == expected
 
 
+@pytest.mark.parametrize(
+    ("patterns", "expected"),
+    [
+        (["water_*"], ["data/set_b/water_10", "data/set_b/water_2"]),
+        (["water"], ["data/set_a/deep/er/water"]),
+        (["set_b/*_2", "er/*"], ["data/set_a/deep/er/water", "data/set_b/water_2"]),
+        (["*"], ["data/set_a/deep/er/water", "data/set_b/water_10", "data/set_b/water_2"]),
+    ],
+)
+def test_patterns_choose_among_the_systems_below_a_folder(tree, patterns, expected):
+    systems = open_systems("data", ("H", "C", "O"), tree, patterns)
+    assert [system.name for system in systems] == expected
+    theirs = pytest.importorskip("deepmd.common").rglob_sys_str(str(tree / "data"), patterns)
+    assert sorted(theirs) == sorted(str(tree / name) for name in expected)
+
+
+def test_patterns_that_match_nothing_are_named(tree):
+    with pytest.raises(InputError, match=r"no data found at 'data' with a folder that matches ice_\*"):
+        open_systems("data", ("H", "O"), tree, ["ice_*"])
+
+
 def test_absolute_paths_and_the_working_directory(tree, monkeypatch):
     absolute = str(tree / "data/set_b/water_2")
     assert names(absolute, tree / "elsewhere") == [absolute]

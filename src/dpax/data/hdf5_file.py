@@ -1,8 +1,8 @@
 """Systems in HDF5 files: groups for folders, datasets for files, and the names of DeePMD-kit's npy layout."""
 
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import h5py
 import numpy as np
@@ -13,6 +13,7 @@ from dpax.errors import InputError
 SUFFIXES = (".h5", ".hdf5")
 SEPARATOR = "#"
 """Between the file and the group in a path: `file.h5#/group`."""
+_OPEN: WeakValueDictionary[tuple[Path, int], h5py.File] = WeakValueDictionary()
 
 
 class Hdf5Rows(Rows):
@@ -20,8 +21,9 @@ class Hdf5Rows(Rows):
 
     def __init__(self, file: Path, name: str):
         path = f"{file}{SEPARATOR}{name}"
-        # Held, because to find it by name takes longer than to read a row.
-        self._dataset: Any = open_file(file)[name]
+        # Held both: the file stays open, and to find a dataset by its name takes longer than to read it.
+        self._file = open_file(file)
+        self._dataset: Any = self._file[name]
         dataset = self._dataset
         if dataset.ndim == 0 or dataset.dtype.kind not in "fiu":
             raise InputError(
@@ -52,12 +54,13 @@ class Hdf5Group:
 
     def __init__(self, file: Path, group: str):
         self.path = file
+        self._file = open_file(file)
         self._name = "/" + group.strip("/")
         self.name = self._name.rpartition("/")[2]
         self.where = f"{file}{SEPARATOR}{self._name}"
 
     def _item(self, name: str) -> Any:
-        return open_file(self.path).get(f"{self._name.rstrip('/')}/{name}")
+        return self._file.get(f"{self._name.rstrip('/')}/{name}")
 
     def has(self, file: str) -> bool:
         """Whether there is a dataset of this name."""
@@ -77,7 +80,7 @@ class Hdf5Group:
 
     def sets(self) -> list["Hdf5Group"]:
         """The groups `set.*` in it, sorted."""
-        group: Any = open_file(self.path)[self._name]
+        group: Any = self._file[self._name]
         names = sorted(name for name in group if name.startswith("set."))
         return [
             Hdf5Group(self.path, f"{self._name}/{name}")
@@ -101,7 +104,8 @@ def find_groups(file: Path, group: str) -> list[str]:
     Raises:
         InputError: the file is not a whole HDF5 file.
     """
-    root = open_file(file).get(group or "/")
+    opened = open_file(file)
+    root = opened.get(group or "/")
     if not isinstance(root, h5py.Group):
         return []
     found = ["" if "type.raw" in root else None]
@@ -111,19 +115,18 @@ def find_groups(file: Path, group: str) -> list[str]:
 
 
 def open_file(path: Path) -> h5py.File:
-    """An HDF5 file, kept open: many systems share it.
+    """An HDF5 file, the same one for all that hold it; a file that was written anew is another one.
 
     Raises:
         InputError: it is not a whole HDF5 file.
     """
     try:
-        return _opened(path, path.stat().st_mtime_ns)
+        key = (path.absolute(), path.stat().st_mtime_ns)
+        found = _OPEN.get(key)
+        if found is None:
+            found = _OPEN[key] = h5py.File(path, "r")
+        return found
     except OSError as error:
         raise InputError(
             f"{path} is not a whole HDF5 file: it is damaged or cut short ({error}); write it again"
         ) from error
-
-
-@lru_cache(maxsize=8)
-def _opened(path: Path, changed: int) -> h5py.File:  # noqa: ARG001 - a file that was written anew is another one
-    return h5py.File(path, "r")

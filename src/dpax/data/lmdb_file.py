@@ -8,10 +8,10 @@ the number of atoms of each frame (frame_nlocs), and the system each was taken f
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -46,15 +46,18 @@ class LmdbSystem:
         data: the data set.
         numbers: of its frames that belong to the system.
         type_map: the model's element names.
-        name: for messages.
+        name: of the system, for messages.
+        source: the name of the data set, for messages.
     """
 
-    def __init__(self, data: "LmdbFile", numbers: np.ndarray, type_map: Sequence[str], name: str):
+    def __init__(
+        self, data: "LmdbFile", numbers: np.ndarray, type_map: Sequence[str], name: str, source: str
+    ):
         self.name = name
         self.path = data.path
         self.type_map = tuple(type_map)
         self.copies: np.ndarray | None = None
-        self._data, self._numbers = data, numbers
+        self._data, self._numbers, self._source = data, numbers, source
         probed = np.linspace(0, len(numbers) - 1, min(len(numbers), _PROBED)).round().astype(int)
         records = (data.record(int(numbers[k])) for k in probed)
         self.labels = frozenset(name for record in records for name in LABELS if _has(record, name))
@@ -74,7 +77,7 @@ class LmdbSystem:
             InputError: a record that is damaged or does not fit, or an element that the type_map lacks.
         """
         number = int(self._numbers[index])
-        source = f"{self._data.name} frame {number}"
+        source = f"{self._source} frame {number}"
         record = self._data.record(number)
         types = _array(record, _TYPES, source)
         if types is None:
@@ -108,23 +111,30 @@ class LmdbFile:
 
     Args:
         path: the folder with data.mdb.
-        name: for messages.
 
     Raises:
         InputError: not such a data set, or the extra `lmdb` is not installed.
     """
 
-    def __init__(self, path: Path, name: str):
-        self.path, self.name = path, name
-        metadata = self._unpack(b"__metadata__", f"{name} has no record __metadata__")
+    def __init__(self, path: Path):
+        self.path = path
+        self._lmdb, self._msgpack = _library("lmdb"), _library("msgpack")
+        try:
+            # Frames are read in random order, so the neighbours of a page are not worth reading ahead.
+            self._environment = self._lmdb.open(
+                str(path), readonly=True, lock=False, readahead=False, meminit=False
+            )
+        except (OSError, self._lmdb.Error) as error:
+            raise self._damaged(error) from error
+        metadata = self._unpack(b"__metadata__", f"{path} has no record __metadata__")
         try:
             self.frames = int(metadata["nframes"])
             self._format = str(metadata.get("frame_idx_fmt", "012d"))
             self._key(0)
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{name}: its __metadata__ does not tell nframes and frame_idx_fmt") from error
+            raise InputError(f"{path}: its __metadata__ does not tell nframes and frame_idx_fmt") from error
         if self.frames < 1:
-            raise InputError(f"{name} holds no frames; remove it")
+            raise InputError(f"{path} holds no frames; remove it")
         names = metadata.get("type_map")
         self.names = None if names is None else [str(element) for element in names]
         self.n_atoms = self._column(metadata, "frame_nlocs")
@@ -137,11 +147,11 @@ class LmdbFile:
         if values is None:
             return None
         if len(values) != self.frames:
-            raise InputError(f"{self.name}: {key} lists {len(values)} frames, nframes is {self.frames}")
+            raise InputError(f"{self.path}: {key} lists {len(values)} frames, nframes is {self.frames}")
         return np.asarray(values, np.int64)
 
     def _count(self, number: int) -> int:
-        types = _array(self.record(number), _TYPES, f"{self.name} frame {number}")
+        types = _array(self.record(number), _TYPES, f"{self.path} frame {number}")
         return 0 if types is None else types.size
 
     def _key(self, number: int) -> bytes:
@@ -153,23 +163,28 @@ class LmdbFile:
         Raises:
             InputError: it is missing or damaged.
         """
-        return self._unpack(self._key(number), f"{self.name} has no frame {number} of {self.frames}")
+        return self._unpack(self._key(number), f"{self.path} has no frame {number} of {self.frames}")
 
     def _unpack(self, key: bytes, missing: str) -> dict[str, Any]:
-        lmdb, msgpack = _library("lmdb"), _library("msgpack")
         try:
-            with _opened(self.path, _changed(self.path)).begin(buffers=True) as transaction:
+            with self._environment.begin(buffers=True) as transaction:
                 raw = transaction.get(key)
-                found = None if raw is None else msgpack.unpackb(raw, raw=False, strict_map_key=False)
-        except (OSError, lmdb.Error) as error:
-            raise InputError(f"{self.name} is not a whole LMDB data set ({error}); write it again") from error
-        except (ValueError, msgpack.UnpackException) as error:
+                found = None if raw is None else self._msgpack.unpackb(raw, raw=False, strict_map_key=False)
+        except self._lmdb.Error as error:
+            raise self._damaged(error) from error
+        except (ValueError, self._msgpack.UnpackException) as error:
             raise InputError(
-                f"{self.name}: the record {key.decode()} is damaged ({error}); write it again"
+                f"{self.path}: the record {key.decode()} is damaged ({error}); write it again"
             ) from error
         if not isinstance(found, dict):
             raise InputError(f"{missing}; expected a data set of DeePMD-kit in LMDB")
         return found
+
+    def _damaged(self, error: Exception) -> InputError:
+        return InputError(f"{self.path} is not a whole LMDB data set ({error}); write it again")
+
+
+_OPEN: WeakValueDictionary[tuple[Path, int], LmdbFile] = WeakValueDictionary()
 
 
 def is_lmdb(path: Path) -> bool:
@@ -183,11 +198,11 @@ def open_lmdb(path: Path, type_map: Sequence[str], name: str) -> list[LmdbSystem
     Raises:
         InputError: as `LmdbFile`.
     """
-    data = LmdbFile(path, name)
+    data = _open(path)
     kind = "atoms" if data.systems is None else "system"
     groups = data.n_atoms if data.systems is None else data.systems
     return [
-        LmdbSystem(data, np.flatnonzero(groups == group), type_map, f"{name} {kind} {group}")
+        LmdbSystem(data, np.flatnonzero(groups == group), type_map, f"{name} {kind} {group}", name)
         for group in np.unique(groups)
     ]
 
@@ -198,7 +213,19 @@ def lmdb_names(path: Path) -> set[str]:
     Raises:
         InputError: as `LmdbFile`.
     """
-    return set(LmdbFile(path, str(path)).names or ())
+    return set(_open(path).names or ())
+
+
+def _open(path: Path) -> LmdbFile:
+    """A data set, the same one for all that hold it: LMDB must not open a file twice."""
+    try:
+        key = (path.absolute(), (path / "data.mdb").stat().st_mtime_ns)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    found = _OPEN.get(key)
+    if found is None:
+        found = _OPEN[key] = LmdbFile(path)
+    return found
 
 
 def _library(name: str) -> Any:
@@ -208,16 +235,6 @@ def _library(name: str) -> Any:
         raise InputError(
             f"data in LMDB needs the package {name}, which is not installed: pip install 'dpax[lmdb]'"
         ) from error
-
-
-def _changed(path: Path) -> int:
-    return (path / "data.mdb").stat().st_mtime_ns
-
-
-@lru_cache(maxsize=8)
-def _opened(path: Path, changed: int) -> Any:  # noqa: ARG001 - a file that was written anew is another one
-    # Frames are read in random order, so the neighbours of a page are not worth reading ahead.
-    return _library("lmdb").open(str(path), readonly=True, lock=False, readahead=False, meminit=False)
 
 
 def _has(record: dict[str, Any], name: str) -> bool:
