@@ -1,4 +1,4 @@
-"""The parameter gradient by two passes is that of reverse differentiation through the forces."""
+"""The parameter gradient by two passes is that of reverse differentiation through forces and Hessian."""
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +9,15 @@ from flax import nnx
 from dpax.data import CapacityPlanner, make_batch
 from dpax.model.derivatives import Prediction, forces_from, loss_gradient, make_mesh, predict, virials_from
 from dpax.model.potential import Block, atomic_energies
+from dpax.train.learning_settings import LossSettings
 from dpax.train.loss import Prefactors, energy_loss, without_bias
 from model.support import tiny_model
 
-from .test_loss import frame
+from .test_loss import frame, rare
 
-WEIGHTS = Prefactors(0.7, 1.3, 0.4, 0.9)
+WEIGHTS = Prefactors(0.7, 1.3, 0.4, 0.9, 0.0, 0.0, 0.6)
+SETTINGS = LossSettings(start_pref_v=1.0, start_pref_ae=1.0)
+WITH_HESSIAN = LossSettings(start_pref_v=1.0, start_pref_ae=1.0, start_pref_h=1.0)
 SMALL = {"neuron": [4, 8], "axis_neuron": 2, "attn": 8, "attn_layer": 1}
 MODELS = {"concat": (1, SMALL), "strip": (2, SMALL | {"lmax": 2})}
 LAYOUTS = {"one device, one block": (1, 64), "two devices, several blocks": (2, 3)}
@@ -23,11 +26,13 @@ LAYOUTS = {"one device, one block": (1, 64), "two devices, several blocks": (2, 
 class Problem:
     """A model, a batch of frames of 3 and 5 atoms with labels missing, and their loss."""
 
-    def __init__(self, version, options, precision="float64"):
+    def __init__(self, version, options, precision="float64", settings=SETTINGS):
         self.version, self.options = version, options
         self.model = tiny_model(version, precision=precision, **options)
         self.graph, self.params, self.fixed = nnx.split(self.model, nnx.Param, ...)
-        frames = [frame(5, 1, virial=None), frame(3, 2, atom_energies=None)]
+        self.settings, self.with_hessian = settings, settings.weighs("h")
+        hessian = {"hessian": rare(3, 2)["hessian"]} if self.with_hessian else {}
+        frames = [frame(5, 1, virial=None), frame(3, 2, atom_energies=None, **hessian)]
         batch = make_batch(frames, self.model.rcut, CapacityPlanner(16), self.model.dtype)
         self.neighborhoods = nb = jax.tree.map(jnp.asarray, batch.neighborhoods)
         types, owners = np.asarray(nb.types), np.asarray(nb.frames)
@@ -38,7 +43,7 @@ class Problem:
         return nnx.merge(self.graph, params, self.fixed).weights()
 
     def loss(self, prediction):
-        return energy_loss(prediction, self.labels, self.neighborhoods.frames, WEIGHTS)
+        return energy_loss(prediction, self.labels, self.neighborhoods.frames, WEIGHTS, self.settings)
 
     def by_two_passes(self, devices, block_size):
         mesh = make_mesh(jax.devices()[:devices])
@@ -52,6 +57,7 @@ class Problem:
                 self.loss,
                 mesh,
                 block_size,
+                with_hessian=self.with_hessian,
             )
         )(self.params)
 
@@ -61,7 +67,16 @@ class Problem:
         def loss(params):
             weights = self.prepare(params)
             nb = self.neighborhoods
-            return self.loss(predict(self.model.spec(), weights, nb, self.n_frames, mesh, len(nb.types)))[0]
+            found = predict(
+                self.model.spec(),
+                weights,
+                nb,
+                self.n_frames,
+                mesh,
+                len(nb.types),
+                with_hessian=self.with_hessian,
+            )
+            return self.loss(found)[0]
 
         return jax.jit(jax.value_and_grad(loss))(self.params)
 
@@ -86,7 +101,8 @@ class Problem:
 
 def worst_difference(found, expected) -> float:
     """Of any element, relative to the largest of its array."""
-    pairs = zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True)
+    leaves = (jax.tree.leaves(jax.device_get(tree)) for tree in (found, expected))
+    pairs = zip(*leaves, strict=True)
     return max(float(np.abs(a - b).max() / max(np.abs(b).max(), 1e-12)) for a, b in pairs)
 
 
@@ -122,3 +138,46 @@ def test_float32_is_as_good_as_float32_can_be(problem, expected):
     _, gradient = narrow.by_two_passes(2, 3)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(gradient))
     assert worst_difference(gradient, expected[1]) < 1e-4
+
+
+@pytest.fixture(scope="module")
+def second_order():
+    """The same with a Hessian of one of the frames, and without attention: it compiles for long."""
+    return Problem(1, SMALL | {"attn_layer": 0}, settings=WITH_HESSIAN)
+
+
+def test_gradient_of_a_hessian_is_reverse_over_the_whole(second_order):
+    """Row by row and block by block, against one reverse pass through everything."""
+    expected = second_order.through_predict()
+    (value, errors), gradient = second_order.by_two_passes(2, 3)
+    assert float(value) == pytest.approx(float(expected[0]), rel=1e-12)
+    assert worst_difference(gradient, expected[1]) < 1e-9
+    assert float(errors.sums["h"].count) == 1.0
+
+
+def test_gradient_of_a_hessian_is_a_difference_of_losses(second_order):
+    """Along a random direction of the parameters."""
+    _, gradient = second_order.by_two_passes(1, 64)
+    rng = np.random.default_rng(3)
+    direction = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape)), gradient)
+
+    @jax.jit
+    def loss(step):
+        moved = jax.tree.map(lambda p, d: p + step * d, second_order.params, direction)
+        mesh, nb = make_mesh(jax.devices()[:1]), second_order.neighborhoods
+        found = predict(
+            second_order.model.spec(),
+            second_order.prepare(moved),
+            nb,
+            second_order.n_frames,
+            mesh,
+            len(nb.types),
+            with_hessian=True,
+        )
+        return second_order.loss(found)[0]
+
+    h = 1e-4
+    # The fourth-order difference: its error is h^4.
+    difference = (8 * (loss(h) - loss(-h)) - (loss(2 * h) - loss(-2 * h))) / (12 * h)
+    along = sum(jax.tree.leaves(jax.tree.map(lambda g, d: jnp.sum(g * d), gradient, direction)))
+    assert float(along) == pytest.approx(float(difference), rel=1e-6)
