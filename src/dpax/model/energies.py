@@ -48,7 +48,8 @@ class Vacuum(NamedTuple):
 
     descriptors: Float[Array, "types width"]
     """For each type, that of no atom last."""
-    applies: Bool[Array, " types"]
+    applies: Float[Array, " types"]
+    """1 or 0: whether a type's is. No flag, since weights are differentiated."""
 
 
 class ModelWeights(NamedTuple):
@@ -70,7 +71,7 @@ def atomic_energies(spec: ModelSpec, weights: ModelWeights, block: Block) -> Flo
     if weights.vacuum is not None:
         empty, applies = weights.vacuum.descriptors[block.types], weights.vacuum.applies[block.types]
         alone = fit(weights.fitting, spec.fitting_activation, empty, block.parameters)
-        energies = energies - jnp.where(applies, alone, 0.0)
+        energies = energies - applies * alone
     if spec.silent_in_fitting:
         energies = jnp.where(_among(block.types, spec.silent_in_fitting), 0.0, energies)
     if spec.short_range is not None:

@@ -188,15 +188,14 @@ class EnergyModel(Module):
 
     def _vacuum(self, descriptor: Any) -> Vacuum | None:
         """What the net's energies are relative to: a descriptor of zeros, or atoms without neighbours."""
-        n = len(self.type_map)
+        n, dtype = len(self.type_map), self.fitting.net.dtype
         if self.isolated_energies is not None:
             asked = [energy is not None for energy in self.isolated_energies]
-            return Vacuum(
-                isolated_descriptors(self.descriptor.spec(), descriptor), jnp.array([*asked, False])
-            )
+            alone = isolated_descriptors(self.descriptor.spec(), descriptor)
+            return Vacuum(alone, jnp.array([*asked, False], dtype))
         if self.fitting.subtracts_zero_descriptor:
-            zeros = jnp.zeros((n + 1, self.fitting.dim_descrpt), self.fitting.net.dtype)
-            return Vacuum(zeros, jnp.ones(n + 1, bool))
+            zeros = jnp.zeros((n + 1, self.fitting.dim_descrpt), dtype)
+            return Vacuum(zeros, jnp.ones(n + 1, dtype))
         return None
 
     def for_deepmd(self) -> Self:
@@ -243,7 +242,7 @@ class EnergyModel(Module):
         nothing = jnp.zeros((len(descriptors), 0))
         energies = fit(weights.fitting, self.fitting.activation_function, descriptors, nothing)
         silent = np.isin(np.arange(len(descriptors)), self.fitting.exclude_types)
-        return np.where(applies & ~silent, energies, 0.0).astype(np.float64)
+        return np.where((applies > 0) & ~silent, energies, 0.0).astype(np.float64)
 
     def change_type_map(
         self, type_map: Sequence[str], seed: Seed = None, statistics_from: Self | None = None
