@@ -46,8 +46,8 @@ class DataSettings(Settings):
     """Where data is and how it is put into batches."""
 
     ALIASES: ClassVar[Mapping[str, str]] = {"auto_prob_style": "auto_prob", "sys_weights": "sys_probs"}
-    REFUSED: ClassVar[Mapping[str, Refused]] = {
-        "set_prefix": Refused((None, "set"), "refused: the folders of frames are called set.*; rename them"),
+    IGNORED: ClassVar[Mapping[str, str]] = {
+        "set_prefix": "without effect in DeePMD-kit too; the folders of frames are called set.*"
     }
 
     systems: Annotated[tuple[str, ...], BeforeValidator(_one_or_many_paths)] = Field(
