@@ -11,10 +11,11 @@ from ase.data import atomic_numbers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dpax import Potential, load
 from dpax.data import Frame
 from dpax.errors import InputError
-from dpax import Potential, load
 from dpax.model.file import save_model
+from dpax.model.fitting import EnergyFitting
 from dpax.model.potential import EnergyModel
 from model.support import tiny_model
 from oracle.deepmd_model import TYPE_MAP, Structure, make_model, structures
@@ -323,3 +324,66 @@ def test_potential_describes_itself(tmp_path):
     assert potential.provenance == {"step": 7}
     assert json.loads(json.dumps(potential.settings))["descriptor"]["neuron"] == [4, 8, 16]
     assert all(symbol in atomic_numbers for symbol in potential.type_map)
+
+
+def parametric() -> Potential:
+    """Of a model that is told two numbers of each frame and one of each atom."""
+    plain = tiny_model(version=2)
+    fitting = EnergyFitting(2, plain.fitting.dim_descrpt, [16], numb_fparam=2, numb_aparam=1, seed=1)
+    return Potential(EnergyModel(plain.descriptor, fitting, ["O", "H"]))
+
+
+def test_parameters_come_with_the_structure_or_with_the_call():
+    potential = parametric()
+    atoms = ase.Atoms("OH", positions=[[0, 0, 0], [0, 0, 1.0]])
+    named = atoms.copy()
+    named.info["fparam"], named.arrays["aparam"] = [0.5, -1.0], np.array([[0.1], [0.2]])
+    expected = potential.evaluate(named)
+    given = potential.evaluate([atoms, named], fparam=[0.5, -1.0], aparam=[[0.1], [0.2]])
+    for one in given:
+        np.testing.assert_allclose(one.forces, expected.forces, rtol=1e-12, atol=1e-14)
+    assert potential.evaluate(named, fparam=[0.5, 2.0]).energy != expected.energy
+    alike = potential.evaluate(named, aparam=[0.3])
+    assert alike.energy == potential.evaluate(named, aparam=[[0.3], [0.3]]).energy != expected.energy
+    h = 1e-4
+    moved = [named.copy() for _ in range(2)]
+    for sign, one in zip((1, -1), moved, strict=True):
+        one.positions[1, 2] += sign * h
+    slope = np.subtract(*(one.energy for one in potential.evaluate(moved))) / (2 * h)
+    np.testing.assert_allclose(-slope, expected.forces[1, 2], atol=1e-6)
+    np.testing.assert_allclose(potential.hessian(named).sum(axis=0), 0, atol=1e-9)
+
+
+def test_parameters_that_are_missing_or_too_many_are_named():
+    potential = parametric()
+    atoms = ase.Atoms("OH", positions=[[0, 0, 0], [0, 0, 1.0]])
+    with pytest.raises(InputError, match="structure 0: has no fparam, of which the model takes 2"):
+        potential.evaluate([atoms])
+    with pytest.raises(InputError, match="structure: has 3 fparam for each frame, but the model takes 2"):
+        potential.evaluate(atoms, fparam=[1, 2, 3], aparam=[0.0])
+    with pytest.raises(
+        InputError, match="structure: has no aparam, of which the model takes 1 for each atom"
+    ):
+        potential.evaluate(atoms, fparam=[1, 2])
+
+
+def test_numbers_of_float32_are_evaluated():
+    """DeePMD-kit's compiled models refuse them; here positions, cell and parameters may be of any kind."""
+    potential = parametric()
+    atoms = ase.Atoms("OH", positions=[[0, 0, 0], [0, 0, 1.0]], cell=[5, 5, 5], pbc=True)
+    wide = potential.evaluate(atoms, fparam=np.array([0.5, -1.0]), aparam=np.array([[0.25], [0.5]]))
+    atoms.positions = atoms.positions.astype(np.float32)
+    single = potential.evaluate(
+        atoms, fparam=np.array([0.5, -1.0], np.float32), aparam=np.array([[0.25], [0.5]], np.float32)
+    )
+    np.testing.assert_array_equal(single.forces, wide.forces)
+    frame = Frame(
+        positions=atoms.positions.astype(np.float32),
+        types=np.array([0, 1]),
+        cell=np.eye(3, dtype=np.float32) * 5,
+        pbc=(True,) * 3,
+        source="single",
+    )
+    np.testing.assert_array_equal(
+        potential.evaluate(frame, fparam=[0.5, -1.0], aparam=[[0.25], [0.5]]).forces, wide.forces
+    )

@@ -20,7 +20,9 @@ from dpax.errors import InputError
 from dpax.infer import Potential
 from dpax.interfaces.ase import Calculator
 from dpax.model.file import save_model
+from dpax.model.potential import EnergyModel
 from model.support import tiny_model
+from oracle.deepmd_model import make_model
 
 
 @pytest.fixture(scope="module")
@@ -237,3 +239,29 @@ def test_vibrations(calculator, tmp_path, potential):
     found = np.sort((vibrations.get_energies() ** 2).real)
     assert expected[-1] > 1e-3
     np.testing.assert_allclose(found, expected, atol=1e-4 * expected[-1])
+
+
+def test_parameters_of_frames_and_atoms():
+    """ASE does not look at `info` and new arrays when it asks what has changed; the calculator does."""
+    model = EnergyModel.deserialize(
+        make_model(2, fitting_options={"numb_fparam": 1, "numb_aparam": 1}).serialize()
+    )
+    potential = Potential(model)
+    atoms = ase.Atoms("OH", positions=[[0, 0, 0], [0, 0, 1.0]], calculator=Calculator(potential))
+    atoms.info["fparam"] = 0.5
+    atoms.arrays["aparam"] = np.array([[0.1], [0.2]])
+    energies = [atoms.get_potential_energy()]
+    atoms.info["fparam"] = 0.7
+    energies.append(atoms.get_potential_energy())
+    atoms.arrays["aparam"][0] = 1.0
+    energies.append(atoms.get_potential_energy())
+    expected = [
+        potential.evaluate(atoms, fparam=f, aparam=[[a], [0.2]]).energy
+        for f, a in ((0.5, 0.1), (0.7, 0.1), (0.7, 1.0))
+    ]
+    assert energies == expected
+    assert len(set(energies)) == 3
+    fixed = Calculator(potential, fparam=0.5)
+    assert fixed.get_potential_energy(atoms) == potential.evaluate(atoms, fparam=0.5).energy
+    fixed.fparam = 0.7
+    assert fixed.get_potential_energy(atoms) == energies[-1]
