@@ -74,7 +74,8 @@ def train(
         start_jax(devices)
     from dpax.train.loop import train as run_training
 
-    if skip_neighbor_stat and settings.model.descriptor.fixed_sel is None:
+    counted = settings.model.descriptor.fixed_sel is None and start is None
+    if skip_neighbor_stat and counted:
         raise InputError(
             f'{input_file}: model.descriptor.sel: "{settings.model.descriptor.sel}" is found by counting '
             "neighbours, which --skip-neighbor-stat forbids; give a number"

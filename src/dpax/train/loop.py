@@ -285,9 +285,17 @@ class Training:
             self.valid.restore(meta["valid"])
         for validation in self.validations:
             validation.restore(meta["best"].get(validation.name, []))
-        moving = {"optimizer": self.state.optimizer, "averaged": self.state.averaged}
-        found = {name: from_named_arrays(tree, name, checkpoint.arrays) for name, tree in moving.items()}
-        self.state = replicated(TrainState(self.state.params, **found), self.mesh)
+        arrays, (params, optimizer, averaged) = checkpoint.arrays, self.state
+        if not named_arrays(optimizer, "optimizer").keys() <= arrays.keys():
+            raise InputError(
+                f"{self.folder.input}: the run was started with another optimizer. A restart must keep "
+                "optimizer.type and training.acc_freq: undo the change, or start anew in another folder"
+            )
+        optimizer = from_named_arrays(optimizer, "optimizer", arrays)
+        # An average that is wanted from now on begins with the weights as they are.
+        if any(name.startswith("averaged") for name in arrays):
+            averaged = from_named_arrays(averaged, "averaged", arrays)
+        self.state = replicated(TrainState(params, optimizer, averaged), self.mesh)
 
     def _started(self, fresh: EnergyModel, origin: Origin) -> EnergyModel:
         """The model that the training starts with: the fresh one with what it takes over."""
@@ -309,6 +317,11 @@ class Training:
     def _warn(self) -> None:
         for text in self.settings.model.warnings:
             self.reporter.message(f"warning: {text}")
+        record, head = self.settings.dpax.started_from, self.settings.model.finetune_head
+        if head is not None and (record is None or record.how != "finetune"):
+            self.reporter.message(
+                f"warning: model.finetune_head is {head!r}, which counts with --finetune only"
+            )
         sel, most = self.statistics.sel, self.statistics.max_neighbors
         if most > sel:
             self.reporter.message(
