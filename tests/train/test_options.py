@@ -123,6 +123,12 @@ def test_stopped_and_resumed_is_uninterrupted(base, run, tmp_path):
         assert weights_of(resumed / name) == weights_of(run / name)
 
 
+@pytest.mark.parametrize("change", [{"optimizer": {"type": "Adam"}}, {"training.acc_freq": 1}])
+def test_another_optimizer_is_refused(base, run, change):
+    with pytest.raises(InputError, match=r"A restart must keep optimizer\.type and training\.acc_freq"):
+        train(settings(OPTIONS | change), run, base=base, restart=True)
+
+
 @pytest.mark.parametrize("suffix", ["", "_ema"])
 def test_the_best_models_are_kept(run, suffix):
     steps = best_steps(run / f"val{suffix}.log")
