@@ -40,7 +40,176 @@ ALIASED_VALUES = {
 }
 """A value that is not the default of each key that has aliases."""
 
-PROOFS: dict[str, str] = {}
+_BUILT = "settings/test_effects.py::test_model_of_the_input_is_that_of_deepmd_kit"
+_SEED = "settings/test_effects.py::test_seeds_decide_the_initial_weights"
+_FROZEN = "train/test_finetune.py::test_frozen_parts_are_bit_identical_and_the_rest_moves"
+_SCHEDULE = "train/test_schedule.py::test_every_step_of_every_schedule_is_deepmds"
+_LOSS = "train/test_loss.py::test_loss_and_errors_are_deepmds"
+_ADAM = "train/test_optimizer.py::test_adam_and_adamw"
+_RUN = "settings/test_run_effects.py::test_names_numbers_and_files_of_a_run"
+_SYSTEMS = "settings/test_run_effects.py::test_which_systems_are_drawn"
+_DRAWN = "settings/test_run_effects.py::test_drawing_of_the_validation_data_follows_its_own_rules"
+_SHORT_RANGE = "settings/test_run_effects.py::test_values_of_the_short_range_potential"
+_STATISTICS_FILE = "train/test_options.py::test_statistics_are_shared"
+_VALIDATED = "train/test_options.py::test_steps_of_full_validation_are_deepmds"
+
+PROOFS: dict[str, str] = {
+    "model.type_map": _BUILT,
+    "model.data_stat_nbatch": "settings/test_run_effects.py::test_batches_from_which_statistics_are_taken",
+    "model.data_stat_protect": "train/test_model_options.py::test_small_deviations_are_protected",
+    "model.use_srtab": _SHORT_RANGE,
+    "model.smin_alpha": _SHORT_RANGE,
+    "model.sw_rmin": _SHORT_RANGE,
+    "model.sw_rmax": _SHORT_RANGE,
+    "model.srtab_add_bias": _SHORT_RANGE,
+    "model.pair_exclude_types": _BUILT,
+    "model.atom_exclude_types": _BUILT,
+    "model.preset_out_bias": "train/test_model_options.py::test_what_is_preset_stays",
+    "model.finetune_head": "cli/test_starting_models.py::test_a_fresh_fitting_net_on_a_model_of_deepmd",
+    **{
+        f"model.descriptor.{key}": _BUILT
+        for key in (
+            "sel",
+            "rcut",
+            "rcut_smth",
+            "neuron",
+            "axis_neuron",
+            "lmax",
+            "activation_function",
+            "resnet_dt",
+            "type_one_side",
+            "precision",
+            "exclude_types",
+            "env_protection",
+            "attn",
+            "attn_layer",
+            "attn_dotr",
+            "smooth_type_embedding",
+            "tebd_input_mode",
+            "stripped_type_embedding",
+            "ln_eps",
+            "tebd_dim",
+            "use_econf_tebd",
+            "use_tebd_bias",
+            "scaling_factor",
+            "normalize",
+            "temperature",
+            "concat_output_tebd",
+        )
+    },
+    "model.descriptor.set_davg_zero": (
+        "settings/test_effects.py::test_mean_of_the_environment_is_left_at_zero_as_asked"
+    ),
+    "model.descriptor.seed": _SEED,
+    "model.descriptor.trainable": _FROZEN,
+    "model.descriptor.trainable_ln": "train/test_finetune.py::test_layer_normalisation_alone_can_be_frozen",
+    **{
+        f"model.fitting_net.{key}": _BUILT
+        for key in (
+            "neuron",
+            "activation_function",
+            "resnet_dt",
+            "precision",
+            "numb_fparam",
+            "numb_aparam",
+        )
+    },
+    "model.fitting_net.default_fparam": (
+        "train/test_model_options.py::test_a_frame_without_its_parameters_is_named"
+    ),
+    "model.fitting_net.trainable": _FROZEN,
+    "model.fitting_net.rcond": "settings/test_run_effects.py::test_small_singular_values_of_the_energy_fit",
+    "model.fitting_net.seed": _SEED,
+    "model.fitting_net.atom_ener": (
+        "train/test_model_options.py::test_isolated_atoms_have_the_energy_that_was_asked"
+    ),
+    **{
+        f"learning_rate.{key}": _SCHEDULE
+        for key in (
+            "start_lr",
+            "stop_lr",
+            "stop_lr_ratio",
+            "warmup_steps",
+            "warmup_ratio",
+            "warmup_start_factor",
+            "decay_steps",
+            "decay_rate",
+            "smooth",
+            "decay_phase_ratio",
+            "decay_type",
+        )
+    },
+    **{
+        f"loss.{edge}_pref_{term}": _LOSS
+        for edge in ("start", "limit")
+        for term in ("e", "f", "v", "ae", "pf", "gf", "h")
+    },
+    "loss.use_default_pf": "train/test_loss.py::test_default_weights_of_forces",
+    **{
+        f"loss.{key}": _LOSS
+        for key in (
+            "relative_f",
+            "enable_atom_ener_coeff",
+            "numb_generalized_coord",
+            "use_huber",
+            "loss_func",
+            "f_use_norm",
+            "huber_delta",
+            "intensive_ener_virial",
+        )
+    },
+    "optimizer.adam_beta1": _ADAM,
+    "optimizer.adam_beta2": _ADAM,
+    "optimizer.weight_decay": _ADAM,
+    "training.training_data.systems": _SYSTEMS,
+    "training.training_data.rglob_patterns": _SYSTEMS,
+    "training.training_data.batch_size": "data/test_batch_sizes.py::test_the_rules",
+    "training.training_data.auto_prob": "train/test_probabilities.py::test_by_size_and_uniformly",
+    "training.training_data.sys_probs": (
+        "train/test_probabilities.py::test_explicit_probabilities_and_negative_ones_that_are_filled_by_size"
+    ),
+    "training.training_data.min_pair_dist": "settings/test_run_effects.py::test_frames_with_close_pairs_go",
+    "training.validation_data.systems": _DRAWN,
+    "training.validation_data.rglob_patterns": "data/test_systems.py::"
+    "test_patterns_choose_among_the_systems_below_a_folder",
+    "training.validation_data.batch_size": (
+        "settings/test_run_effects.py::test_several_batches_of_validation_are_shown"
+    ),
+    "training.validation_data.auto_prob": _DRAWN,
+    "training.validation_data.sys_probs": _DRAWN,
+    "training.validation_data.numb_btch": (
+        "settings/test_run_effects.py::test_several_batches_of_validation_are_shown"
+    ),
+    "training.stat_file": _STATISTICS_FILE,
+    "training.stat_file_mode": "train/test_options.py::test_statistics_of_other_data_are_not_read",
+    "training.numb_steps": _RUN,
+    "training.numb_epoch": "train/test_options.py::test_length_of_an_epoch_is_deepmds",
+    "training.seed": "train/test_restart.py::test_same_seed_same_run_and_another_seed_another",
+    "training.disp_file": _RUN,
+    "training.disp_freq": _RUN,
+    "training.save_freq": _RUN,
+    "training.max_ckpt_keep": "train/test_restart.py::test_only_the_latest_checkpoints_are_kept",
+    "training.ckpt_keep_ratio": "train/test_options.py::test_a_fraction_of_the_checkpoints_is_kept",
+    "training.enable_ema": "train/test_options.py::test_averaged_weights_have_a_model_of_their_own",
+    "training.ema_decay": "train/test_optimizer.py::test_averaged_weights_follow_slowly",
+    "training.ema_ckpt_keep": _RUN,
+    "training.change_bias_after_training": "train/test_options.py::test_bias_is_fitted_after_training",
+    "training.disp_training": "cli/test_progress.py::test_errors_and_speed_can_be_switched_off",
+    "training.time_training": "cli/test_progress.py::test_errors_and_speed_can_be_switched_off",
+    "training.disp_avg": "train/test_options.py::test_means_of_the_displayed_interval",
+    "training.profiling": "train/test_options.py::test_profile_of_a_few_steps",
+    "training.enable_profiler": _RUN,
+    "training.gradient_max_norm": "train/test_optimizer.py::test_long_gradients_are_shortened",
+    "training.acc_freq": ("train/test_optimizer.py::test_accumulated_gradients_are_those_of_one_large_batch"),
+    "validating.full_validation": _VALIDATED,
+    "validating.ema_full_validation": "train/test_options.py::test_the_best_models_are_kept",
+    "validating.validation_freq": _VALIDATED,
+    "validating.full_val_start": _VALIDATED,
+    "validating.save_best": "train/test_options.py::test_best_models_are_not_written_unless_wanted",
+    "validating.max_best_ckpt": "train/test_options.py::test_the_best_models_are_kept",
+    "validating.validation_metric": "train/test_options.py::test_models_are_ranked_by_the_metric",
+    "validating.full_val_file": _RUN,
+}
 """Dotted path of every key that is honoured, and the test that shows its effect: `file::function`."""
 
 DIFFERENT_DEFAULTS: dict[str, tuple[object, str]] = {
