@@ -55,6 +55,19 @@ def adjusted_bias(model: EnergyModel, frames: Iterable[Frame], mode: Mode, mesh:
     return bias + energy_bias(counts, errors, rcond, [None if value is None else 0.0 for value in fixed])
 
 
+def adjust_bias(model: EnergyModel, frames: Iterable[Frame], mesh: Mesh) -> str:
+    """Shift the energy bias of a model by what it leaves of the energies of frames.
+
+    Returns:
+        What has changed, in words.
+    """
+    before = model.bias
+    model.set_bias(adjusted_bias(model, frames, "change", mesh))
+    changes = zip(model.type_map, before, model.bias, strict=True)
+    text = ", ".join(f"{element} {old:.6g} to {new:.6g}" for element, old, new in changes)
+    return f"energy bias in eV: {text}"
+
+
 def _network_energies(model: EnergyModel, frames: Sequence[Frame], mesh: Mesh) -> np.ndarray:
     """Energies of frames without the bias of the types, [frames], eV, added up in float64."""
     graph, state = nnx.split(model)

@@ -12,46 +12,39 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
-from flax import nnx
 
-from dpax.data import Batch, BatchLoader, BatchOrder, CapacityPlanner, Labels, ParameterWidths
+from dpax.data import Batch
 from dpax.errors import InputError
 from dpax.model.derivatives import make_mesh
 from dpax.model.file import save_model
 from dpax.model.potential import EnergyModel
-from dpax.train.bias import adjusted_bias
-from dpax.train.checkpoints import Checkpoint, Checkpoints, from_named_arrays, named_arrays, restored_model
+from dpax.train.bias import adjust_bias
+from dpax.train.checkpoints import Checkpoint, Checkpoints, restored_model
 from dpax.train.error_sums import ErrorMeans, Errors
 from dpax.train.full_validation import FullValidation, full_validations
 from dpax.train.interrupt import Interrupt, listening
+from dpax.train.learner import Learner
 from dpax.train.log import LearningCurve, shown_errors
-from dpax.train.loss import Prefactors, prefactors, without_bias
-from dpax.train.optimizer import make_optimizer
 from dpax.train.origin import Origin, choose_origin, started
 from dpax.train.profile import Profile
 from dpax.train.reporter import Reporter, Silent
 from dpax.train.run import RunFolder
-from dpax.train.schedule import make_schedule
 from dpax.train.settings import InputSettings, StartedFromSettings
 from dpax.train.setup import (
     check_labels,
     data_statistics,
-    drawn_probabilities,
     initial_model,
     open_data,
     provenance,
     shared_statistics,
+    statistics_sample,
     total_steps,
+    warnings,
     weighed_labels,
     with_absolute_table,
 )
-from dpax.train.statistics import sampled_frames, write_statistics
-from dpax.train.step import TrainState, make_functions, replicated
+from dpax.train.statistics import write_statistics
 from dpax.train.validation import ValidationSet
-
-_ATOM_MULTIPLE = 8
-"""Atoms of a batch are padded to a multiple of this on every device, so that blocks divide evenly."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +142,6 @@ class Training:
         self.data = open_data(settings.training.training_data, settings.model.type_map, base)
         check_labels(settings, self.data)
         self.total = total_steps(settings.training, self.data)
-        self.schedule = make_schedule(settings.learning_rate, self.total)
         self.shown = ErrorMeans()  # what the next line of the learning curve shows
         self.validations = full_validations(settings, self.total, folder)
 
@@ -158,26 +150,26 @@ class Training:
         with ExitStack() as stack:
             checkpoint = self._read_run(restart, overwrite)
             self.build(checkpoint)
-            loader = stack.enter_context(self.open_loader())
+            loader = stack.enter_context(self.learner.open_loader())
             # The first batch shows what is wrong with the data: nothing is written before.
             first = next(loader)
             interrupt = stack.enter_context(listening())
             self.curve = self._open_folder(stack, restart)
-            self._train(chain([first], loader), interrupt)
+            traced = self.settings.training.profiling or self.settings.training.enable_profiler
+            profile = stack.enter_context(Profile(self.folder.profile if traced else None))
+            self._train(chain([first], loader), interrupt, profile)
             return self._finish(interrupt)
 
-    def _train(self, batches: Iterator[Any], interrupt: Interrupt) -> None:
+    def _train(self, batches: Iterator[Any], interrupt: Interrupt, profile: Profile) -> None:
         """Step until the end or an interrupt."""
         training = self.settings.training
         clock, counted = time.monotonic(), self.done
-        traced = training.profiling or training.enable_profiler
-        profile = Profile(self.folder.profile if traced else None)
         while self.done < self.total and interrupt.signal is None:
             batch, order_state = next(batches)
             profile.before(self.done + 1)
             lr, errors = self.step(batch)
             profile.after(self.done)
-            self.order_state, self.planner_state = order_state, self.planner.state()
+            self.learner.taken(order_state)
             if not training.disp_avg:
                 self.shown = ErrorMeans()
             self.shown.add(errors)
@@ -190,7 +182,6 @@ class Training:
             if self.done % training.save_freq == 0:
                 self._save()
             self.reporter.tick(self.done)
-        profile.stop()
 
     # Preparation
 
@@ -231,71 +222,35 @@ class Training:
         self.stat_file, shared = shared_statistics(self.settings, self.base)
         caches = [self.folder.statistics, *shared]
         self.statistics = data_statistics(self.settings, self.data, caches, sel)
-        self._warn()
+        for text in warnings(self.settings, self.statistics):
+            self.reporter.message(f"warning: {text}")
         model = initial_model(self.settings, self.statistics, seed)
         if self.origin is not None and checkpoint is None:
             model = self._started(model, self.origin)
-        atom_multiple = _ATOM_MULTIPLE * self.mesh.size
-        self.planner = CapacityPlanner(atom_multiple=atom_multiple)
-        probabilities = drawn_probabilities(self.settings.training.training_data, self.data)
-        self.order = BatchOrder(
-            self.data.systems, self.data.batch_sizes, seed, probabilities, mixed=self.data.mixed
-        )
         if checkpoint is not None:
             model = restored_model(model, checkpoint)
-        self.bias = np.array(model.bias)
-        self.dtype, self.rcut = model.dtype, model.rcut
-        self.parameters = ParameterWidths(*model.parameter_widths)
-        self.fixed = named_arrays(nnx.state(model, nnx.Not(nnx.Param)), "fixed")
-        training = self.settings.training
-        self.functions = make_functions(
-            model,
-            self.settings.loss,
-            make_optimizer(self.settings.optimizer, training.gradient_max_norm, training.acc_freq),
-            self.mesh,
-            self.settings.dpax.block_size,
-            ema_decay=training.ema_decay if training.enable_ema else None,
-        )
-        self.state = self.functions.init()
-        if not jax.tree.leaves(self.state.params):
-            raise InputError(
-                "nothing is trainable: descriptor and fitting net are both frozen by 'trainable'"
-            )
-        self.valid = self._open_validation(model, seed, atom_multiple)
+        self.learner = Learner(self.settings, self.data, model, self.mesh, self.total)
+        self.valid = self._open_validation(model, seed)
         if checkpoint is not None:
             self._restore(checkpoint)
-        self.order_state, self.planner_state = self.order.state(), self.planner.state()
 
-    def _open_validation(self, model: EnergyModel, seed: int, atom_multiple: int) -> ValidationSet | None:
+    def _open_validation(self, model: EnergyModel, seed: int) -> ValidationSet | None:
         section = self.settings.training.validation_data
         if section is None:
             return None
         data = open_data(section, self.settings.model.type_map, self.base)
-        widths = weighed_labels(self.settings.loss, data)
-        return ValidationSet(data, model, widths, seed, self.functions, self._labels, atom_multiple)
+        return ValidationSet(data, model, weighed_labels(self.settings.loss, data), seed, self.learner)
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         """Put everything that moves, but for the model, where it was."""
         meta = checkpoint.meta
         self.done = self.saved = meta["progress"]["step"]
         self.shown = ErrorMeans(**meta["shown"])
-        self.order.restore(meta["order"])
-        self.planner.restore(meta["planner"])
         if self.valid is not None and meta["valid"] is not None:
             self.valid.restore(meta["valid"])
         for validation in self.validations:
             validation.restore(meta["best"].get(validation.name, []))
-        arrays, (params, optimizer, averaged) = checkpoint.arrays, self.state
-        if not named_arrays(optimizer, "optimizer").keys() <= arrays.keys():
-            raise InputError(
-                f"{self.folder.input}: the run was started with another optimizer. A restart must keep "
-                "optimizer.type and training.acc_freq: undo the change, or start anew in another folder"
-            )
-        optimizer = from_named_arrays(optimizer, "optimizer", arrays)
-        # An average that is wanted from now on begins with the weights as they are.
-        if any(name.startswith("averaged") for name in arrays):
-            averaged = from_named_arrays(averaged, "averaged", arrays)
-        self.state = replicated(TrainState(params, optimizer, averaged), self.mesh)
+        self.learner.restore(checkpoint)
 
     def _started(self, fresh: EnergyModel, origin: Origin) -> EnergyModel:
         """The model that the training starts with: the fresh one with what it takes over."""
@@ -306,28 +261,8 @@ class Training:
 
     def _adjust_bias(self, model: EnergyModel) -> None:
         """Shift the energy bias of a model by what it leaves of the energies of the training data."""
-        n_batches = self.settings.model.data_stat_nbatch
-        frames = sampled_frames(self.data.systems, self.data.batch_sizes, n_batches)
-        before = model.bias
-        model.set_bias(adjusted_bias(model, frames, "change", self.mesh))
-        changes = zip(model.type_map, before, model.bias, strict=True)
-        text = ", ".join(f"{element} {old:.6g} to {new:.6g}" for element, old, new in changes)
-        self.reporter.message(f"energy bias in eV: {text}")
-
-    def _warn(self) -> None:
-        for text in self.settings.model.warnings:
-            self.reporter.message(f"warning: {text}")
-        record, head = self.settings.dpax.started_from, self.settings.model.finetune_head
-        if head is not None and (record is None or record.how != "finetune"):
-            self.reporter.message(
-                f"warning: model.finetune_head is {head!r}, which counts with --finetune only"
-            )
-        sel, most = self.statistics.sel, self.statistics.max_neighbors
-        if most > sel:
-            self.reporter.message(
-                f"warning: {self.statistics.crowded}: an atom has {most} neighbours, more than sel = {sel}; "
-                f"dpax uses all of them, DeePMD-kit would drop some. Set sel to at least {most}"
-            )
+        frames = statistics_sample(self.settings, self.data)
+        self.reporter.message(adjust_bias(model, frames, self.mesh))
 
     def _open_folder(self, stack: ExitStack, restart: bool) -> LearningCurve:
         """Make the folder of a new run, or that of an old one ready to go on."""
@@ -359,33 +294,7 @@ class Training:
             self.done,
         )
 
-    def open_loader(self) -> BatchLoader:
-        """The batches of the training, from where it stands."""
-        return BatchLoader(
-            self.data.systems,
-            self.order,
-            self.rcut,
-            self.planner,
-            self.dtype,
-            parameters=self.parameters,
-            labels=weighed_labels(self.settings.loss, self.data),
-        )
-
     # Steps
-
-    def _weights(self, lr: float) -> Prefactors:
-        return prefactors(self.settings.loss, lr / self.settings.learning_rate.start_lr)
-
-    def _labels(self, batch: Batch) -> Labels:
-        nb = batch.neighborhoods
-        return without_bias(
-            batch.labels,
-            np.asarray(nb.types),
-            np.asarray(nb.frames),
-            self.bias,
-            self.dtype,
-            coefficients=self.settings.loss.enable_atom_ener_coeff,
-        )
 
     def step(self, batch: Batch) -> tuple[float, Errors]:
         """Take a step.
@@ -396,10 +305,8 @@ class Training:
         Raises:
             InputError: the loss is not finite.
         """
-        lr = self.schedule(self.done)
-        labels, weights = self._labels(batch), self._weights(lr)
-        self.state, errors = self.functions.step(self.state, batch.neighborhoods, labels, weights, lr)
-        errors = jax.device_get(errors)
+        lr = self.learner.schedule(self.done)
+        errors = self.learner.step(batch, self.done)
         if not math.isfinite(errors.loss):
             raise InputError(
                 f"step {self.done + 1}: the loss is no longer finite, with "
@@ -414,7 +321,7 @@ class Training:
         loss, section = self.settings.loss, self.settings.training.validation_data
         found = {"_trn": self.shown.shown(loss)}
         if self.valid is not None and section is not None:
-            means = self.valid.some(self.state.params, self._weights(lr), section.numb_btch)
+            means = self.valid.some(self.done - 1, section.numb_btch)
             found["_val"] = means.shown(loss)
         record: dict[str, Any] = {
             f"{name}{kind}": value for kind, errors in found.items() for name, value in errors.items()
@@ -428,14 +335,14 @@ class Training:
     def _validate(self, validation: FullValidation) -> None:
         """Evaluate the whole validation set; keep the model if it is among the best so far."""
         assert self.valid is not None
-        params = self.state.averaged if validation.averaged else self.state.params
-        means = self.valid.whole(params, self._weights(self.schedule(self.done)))
+        means = self.valid.whole(self.done, averaged=validation.averaged)
         found = means.shown(self.settings.loss)
         validation.write_log(self.done, means)
         self.curve.note({"step": self.done, validation.name: found})
         rank = validation.rank(self.done, means)
         if rank is not None:
-            validation.keep(self.done, rank, lambda path: self._write_model(path, params, found))
+            averaged = validation.averaged
+            validation.keep(self.done, rank, lambda path: self._write_model(path, found, averaged=averaged))
         whose = " of the averaged weights" if validation.averaged else ""
         text = ", ".join(
             f"{name} {value:.4g}{_unit(name)}" for name, value in found.items() if name != "rmse"
@@ -447,29 +354,21 @@ class Training:
 
     def _save(self) -> None:
         self._check_weights()
-        arrays = {
-            **named_arrays(self.state.params, "params"),
-            **self.fixed,
-            **named_arrays(self.state.optimizer, "optimizer"),
-            **named_arrays(self.state.averaged, "averaged"),
-        }
         meta = {
+            **self.learner.meta(),
             "progress": {"step": self.done},
             "seed": self.settings.training.seed,
-            "order": self.order_state,
-            "planner": self.planner_state,
             "valid": None if self.valid is None else self.valid.state(),
             "best": {validation.name: validation.state() for validation in self.validations},
             "shown": asdict(self.shown),
-            "bias": list(map(float, self.bias)),
             "sel": self.statistics.sel,
         }
-        self.checkpoints.save(self.done, Checkpoint(arrays, meta))
+        self.checkpoints.save(self.done, Checkpoint(self.learner.arrays(), meta))
         self.saved = self.done
 
     def _check_weights(self) -> None:
-        """A gradient can be infinite where the loss is not: such weights must not replace good ones."""
-        if not all(np.isfinite(array).all() for array in jax.tree.leaves(jax.device_get(self.state.params))):
+        """Weights that are not finite must not replace good ones."""
+        if not self.learner.is_finite():
             raise InputError(
                 f"step {self.done}: the weights are no longer finite; lower learning_rate.start_lr. "
                 f"{self._last_checkpoint()}"
@@ -481,9 +380,15 @@ class Training:
         return f"The last checkpoint is that of step {self.saved}"
 
     def _write_model(
-        self, path: Path, params: Any, errors: Mapping[str, float] | None = None, *, shifted: bool = False
+        self,
+        path: Path,
+        errors: Mapping[str, float] | None = None,
+        *,
+        averaged: bool = False,
+        shifted: bool = False,
     ) -> None:
-        model = self.functions.model(params)
+        state = self.learner.state
+        model = self.learner.functions.model(state.averaged if averaged else state.params)
         if shifted:
             self._adjust_bias(model)
         save_model(path, model, provenance(self.settings, self.data, self.done, errors))
@@ -498,9 +403,9 @@ class Training:
             self.reporter.finish(f"{name}: stopped at step {step} after a checkpoint; go on with --restart")
             return TrainResult(self.folder.path, step, interrupt.signal, best_step)
         shifted = self.settings.training.change_bias_after_training
-        self._write_model(self.folder.model, self.state.params, shifted=shifted)
-        if self.state.averaged is not None:
-            self._write_model(self.folder.averaged_model, self.state.averaged, shifted=shifted)
+        self._write_model(self.folder.model, shifted=shifted)
+        if self.settings.training.enable_ema:
+            self._write_model(self.folder.averaged_model, averaged=True, shifted=shifted)
         self.reporter.finish(f"{step} steps done; the model is {self.folder.model}")
         return TrainResult(self.folder.path, step, None, best_step)
 

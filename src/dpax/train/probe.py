@@ -53,7 +53,7 @@ def time_one_step(settings: InputSettings, base: Path | None = None) -> StepProb
     with tempfile.TemporaryDirectory() as folder, jax.enable_x64(settings.model.needs_x64):
         training = Training(settings, RunFolder(Path(folder)), base, Silent(), None)
         training.build()
-        with training.open_loader() as loader:
+        with training.learner.open_loader() as loader:
             batch, _ = next(loader)
         first, *others = (_timed(training, batch) for _ in range(1 + _STEPS))
         return StepProbe(
@@ -69,7 +69,7 @@ def time_one_step(settings: InputSettings, base: Path | None = None) -> StepProb
 def _timed(training: Training, batch: Batch) -> float:
     start = time.perf_counter()
     training.step(batch)
-    jax.block_until_ready(training.state)
+    jax.block_until_ready(training.learner.state)
     return time.perf_counter() - start
 
 

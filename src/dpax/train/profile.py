@@ -1,6 +1,7 @@
 """A trace of a few steps of a training, by JAX's profiler."""
 
 from pathlib import Path
+from typing import Self
 
 import jax
 
@@ -19,6 +20,12 @@ class Profile:
         self._folder = folder
         self._running = False
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
     def before(self, step: int) -> None:
         """A step is about to be taken."""
         if self._folder is not None and step == _FIRST:
@@ -28,10 +35,9 @@ class Profile:
     def after(self, step: int) -> None:
         """A step is done."""
         if step == _LAST:
-            self.stop()
+            self._stop()
 
-    def stop(self) -> None:
-        """End the trace, if one is under way."""
+    def _stop(self) -> None:
         if self._running:
             jax.profiler.stop_trace()
             self._running = False

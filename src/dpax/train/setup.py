@@ -1,7 +1,7 @@
 """From settings to what a training works on: data, statistics and an initial model."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 
 import dpax
 from dpax.data import (
+    Frame,
     LabelWidths,
     ParameterWidths,
     System,
@@ -205,7 +206,7 @@ def data_statistics(
     sel = descriptor.fixed_sel or auto_sel
     if sel is None:
         sel = automatic_sel(largest_neighbor_count(data.systems, descriptor.rcut), str(descriptor.sel))
-    frames = sampled_frames(data.systems, data.batch_sizes, model.data_stat_nbatch)
+    frames = statistics_sample(settings, data)
     found = compute_statistics(
         frames,
         environment,
@@ -217,6 +218,26 @@ def data_statistics(
         model.data_stat_protect,
     )
     return replace(found, fingerprint=name)
+
+
+def statistics_sample(settings: InputSettings, data: Data) -> Iterator[Frame]:
+    """The frames that statistics are taken of."""
+    return sampled_frames(data.systems, data.batch_sizes, settings.model.data_stat_nbatch)
+
+
+def warnings(settings: InputSettings, statistics: Statistics) -> list[str]:
+    """What may be, but is hardly wanted."""
+    found = list(settings.model.warnings)
+    record, head = settings.dpax.started_from, settings.model.finetune_head
+    if head is not None and (record is None or record.how != "finetune"):
+        found.append(f"model.finetune_head is {head!r}, which counts with --finetune only")
+    sel, most = statistics.sel, statistics.max_neighbors
+    if most > sel:
+        found.append(
+            f"{statistics.crowded}: an atom has {most} neighbours, more than sel = {sel}; "
+            f"dpax uses all of them, DeePMD-kit would drop some. Set sel to at least {most}"
+        )
+    return found
 
 
 def shared_statistics(settings: InputSettings, base: Path | None) -> tuple[Path | None, list[Path]]:

@@ -1,16 +1,15 @@
 """The validation data of a training: batches of them, and the errors of a model there."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 
-from dpax.data import Batch, BatchOrder, CapacityPlanner, Labels, LabelWidths, ParameterWidths, make_batch
+from dpax.data import BatchOrder, CapacityPlanner, LabelWidths, ParameterWidths, make_batch
 from dpax.model.potential import EnergyModel
-from dpax.train.error_sums import ErrorMeans
-from dpax.train.loss import Prefactors
+from dpax.train.error_sums import ErrorMeans, Errors
+from dpax.train.learner import Learner
 from dpax.train.setup import Data
-from dpax.train.step import Functions
 
 
 class ValidationSet:
@@ -21,42 +20,31 @@ class ValidationSet:
         model: what batches are made for.
         widths: the rarer labels that the loss weighs.
         seed: of the order of batches.
-        functions: of the training.
-        shift: takes the energy bias off the labels of a batch.
-        atom_multiple: of the atoms of a batch.
+        learner: whose weights are validated.
     """
 
-    def __init__(
-        self,
-        data: Data,
-        model: EnergyModel,
-        widths: LabelWidths,
-        seed: int,
-        functions: Functions,
-        shift: Callable[[Batch], Labels],
-        atom_multiple: int,
-    ):
+    def __init__(self, data: Data, model: EnergyModel, widths: LabelWidths, seed: int, learner: Learner):
         self.data = data
         self._order = BatchOrder(data.systems, data.batch_sizes, seed, mixed=data.mixed)
-        self._planner = CapacityPlanner(atom_multiple=atom_multiple)
+        self._planner = CapacityPlanner(atom_multiple=learner.atom_multiple)
         self._rcut, self._dtype = model.rcut, model.dtype
         self._parameters, self._widths = ParameterWidths(*model.parameter_widths), widths
-        self._functions, self._shift = functions, shift
+        self._learner = learner
 
-    def some(self, params: Any, weights: Prefactors, count: int) -> ErrorMeans:
-        """Errors on the next batches."""
+    def some(self, step: int, count: int) -> ErrorMeans:
+        """Errors of the weights on the next batches, with the loss's prefactors at a step."""
         means = ErrorMeans()
         for _ in range(count):
-            means.add(self._errors(params, weights, self._order.next()))
+            means.add(self._errors(step, self._order.next(), averaged=False))
         return means
 
-    def whole(self, params: Any, weights: Prefactors) -> ErrorMeans:
-        """Errors on all frames."""
+    def whole(self, step: int, *, averaged: bool) -> ErrorMeans:
+        """Errors of the weights or of their average on all frames."""
         means = ErrorMeans()
         for number, (system, size) in enumerate(zip(self.data.systems, self.data.batch_sizes, strict=True)):
             for start in range(0, len(system), size):
                 picked = [(number, index) for index in range(start, min(start + size, len(system)))]
-                means.add(self._errors(params, weights, picked))
+                means.add(self._errors(step, picked, averaged=averaged))
         return means
 
     def state(self) -> dict[str, Any]:
@@ -68,7 +56,7 @@ class ValidationSet:
         self._order.restore(state["order"])
         self._planner.restore(state["planner"])
 
-    def _errors(self, params: Any, weights: Prefactors, picked: Sequence[tuple[int, int]]) -> Any:
+    def _errors(self, step: int, picked: Sequence[tuple[int, int]], *, averaged: bool) -> Errors:
         frames = [self.data.systems[system].frame(index) for system, index in picked]
         batch = make_batch(
             frames,
@@ -78,5 +66,7 @@ class ValidationSet:
             parameters=self._parameters,
             labels=self._widths,
         )
-        errors = self._functions.errors(params, batch.neighborhoods, self._shift(batch), weights)
-        return jax.device_get(errors)
+        learner = self._learner
+        params = learner.state.averaged if averaged else learner.state.params
+        labels, weights = learner.labels(batch), learner.prefactors(step)
+        return jax.device_get(learner.functions.errors(params, batch.neighborhoods, labels, weights))
