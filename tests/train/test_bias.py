@@ -93,3 +93,18 @@ def test_data_without_energies_are_refused(theirs):
     bare = [replace(frame, energy=None) for frame in frames()]
     with pytest.raises(InputError, match="no frame of the data has an energy"):
         adjusted_bias(model, bare, "change", make_mesh())
+
+
+def test_preset_types_keep_their_bias():
+    """DeePMD-kit's fit of the others with "set"; with "change" it would add the preset a second time."""
+    preset = {"preset_out_bias": {"energy": [None, [2.0], None]}}
+    theirs = make_model(2, TYPE_MAP, {"neuron": [4, 8], "attn_layer": 1}, energy_bias=(-3.5, 2.0), **preset)
+    model = EnergyModel.deserialize(theirs.serialize())
+    found = adjusted_bias(model, frames(), "set", make_mesh())
+    np.testing.assert_allclose(found, expected(theirs, "set"), rtol=1e-10, atol=1e-8)
+    changed = adjusted_bias(model, frames(), "change", make_mesh())
+    assert found[1] == changed[1] == 2.0
+    model.set_bias(changed)
+    errors = [e.energy - f.energy for f, e in zip(frames(), Potential(model).evaluate(frames()), strict=True)]
+    oxygens = [np.sum(frame.types == 0) for frame in frames()]
+    assert np.dot(oxygens, errors) == pytest.approx(0, abs=1e-7)
