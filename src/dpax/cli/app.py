@@ -11,6 +11,8 @@ import typer
 import dpax
 from dpax.cli.change_bias import change_bias
 from dpax.cli.convert import convert
+from dpax.cli.convert_data import convert_data
+from dpax.cli.deepmd_commands import Commands
 from dpax.cli.eval_desc import eval_desc
 from dpax.cli.evaluate import evaluate
 from dpax.cli.failures import guarded, show_warning
@@ -18,6 +20,7 @@ from dpax.cli.freeze import freeze
 from dpax.cli.inspect import inspect
 from dpax.cli.many_values import many_values
 from dpax.cli.model_devi import model_devi
+from dpax.cli.neighbor_stat import neighbor_stat
 from dpax.cli.show import show
 from dpax.cli.sources import SYSTEM
 from dpax.cli.test import compare
@@ -27,6 +30,7 @@ from dpax.cli.validate import validate
 app = typer.Typer(
     name="dpax",
     help="Train and use DPA-1 machine-learning potentials.",
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -37,6 +41,8 @@ app.command("eval")(evaluate)
 app.command("eval-desc", cls=many_values(*SYSTEM))(eval_desc)
 app.command("model-devi", cls=many_values("--models", "-m", *SYSTEM))(model_devi)
 app.command("validate")(validate)
+app.command("convert-data", cls=many_values("-t", "--type-map"))(convert_data)
+app.command("neighbor-stat", cls=many_values("-s", "--system", "-t", "--type-map"))(neighbor_stat)
 app.command("inspect")(inspect)
 app.command("show")(show)
 app.command("convert")(convert)

@@ -14,13 +14,17 @@ from dpax.data.batches import make_batch as make_batch
 from dpax.data.capacity import CapacityPlanner as CapacityPlanner
 from dpax.data.close_pairs import without_close_pairs as without_close_pairs
 from dpax.data.deepmd_system import DeepmdSystem as DeepmdSystem
+from dpax.data.extxyz import write_extxyz as write_extxyz
 from dpax.data.frame import Frame as Frame
 from dpax.data.frame import ParameterWidths as ParameterWidths
 from dpax.data.frame import System as System
 from dpax.data.loader import BatchLoader as BatchLoader
 from dpax.data.metrics import Errors as Errors
 from dpax.data.metrics import SystemErrors as SystemErrors
+from dpax.data.neighbor_statistics import NeighborStatistics as NeighborStatistics
 from dpax.data.order import BatchOrder as BatchOrder
 from dpax.data.systems import elements_in as elements_in
 from dpax.data.systems import open_systems as open_systems
+from dpax.data.systems import type_names as type_names
 from dpax.data.write import write_deepmd_npy as write_deepmd_npy
+from dpax.data.write import write_hdf5 as write_hdf5

@@ -75,16 +75,33 @@ def elements_in(paths: str | Sequence[str], base: Path | None = None) -> list[st
     Raises:
         InputError: nothing found under a path, or a system that cannot be read.
     """
-    found: set[str] = set()
-    for place in _locate(paths, base, ()):
-        folder = place.folder
-        if folder is not None:
-            found |= used_names(folder)
-        elif is_lmdb(place.path):
-            found |= lmdb_names(place.path)
-        else:
-            found |= {name for atoms in read_atoms(place.path, place.name) for name in atoms.symbols}
-    return sorted(found)
+    return sorted(set().union(*(_names(place) for place in _locate(paths, base, ()))))
+
+
+def type_names(paths: str | Sequence[str], base: Path | None = None) -> list[str]:
+    """As `elements_in`, for data whose types all have names: no index is then taken for another element.
+
+    Raises:
+        InputError: a system has no names for its types, nothing is found, or a system cannot be read.
+    """
+    found = {place.name: _names(place) for place in _locate(paths, base, ())}
+    nameless = [name for name, names in found.items() if not names]
+    if nameless:
+        raise InputError(
+            f"{nameless[0]} has no names for its types (type_map.raw); give them with --type-map, in the "
+            "order of the indices"
+        )
+    return sorted(set().union(*found.values()))
+
+
+def _names(place: _Location) -> set[str]:
+    """The elements of a system; empty where it has indices alone."""
+    folder = place.folder
+    if folder is not None:
+        return used_names(folder)
+    if is_lmdb(place.path):
+        return lmdb_names(place.path)
+    return {name for atoms in read_atoms(place.path, place.name) for name in atoms.symbols}
 
 
 def _open(place: _Location, type_map: Sequence[str]) -> Sequence[System]:

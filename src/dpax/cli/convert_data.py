@@ -1,0 +1,124 @@
+"""`dpax convert-data`: data from one format to another."""
+
+import shutil
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dpax.errors import InputError
+
+if TYPE_CHECKING:
+    from dpax.data import Frame
+
+_SUFFIXES = {".h5": "hdf5", ".hdf5": "hdf5", ".xyz": "extxyz", ".extxyz": "extxyz", "": "npy"}
+
+
+class Format(StrEnum):
+    """What can be written."""
+
+    npy = "npy"
+    mixed = "mixed"
+    hdf5 = "hdf5"
+    extxyz = "extxyz"
+
+
+def convert_data(
+    inputs: Annotated[list[str], typer.Argument(help="Data in any form that an input file may name.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder or file to write; must not exist.")],
+    form: Annotated[
+        Format | None,
+        typer.Option("--format", help="By default from the suffix: .h5, .hdf5, .xyz, .extxyz; npy without."),
+    ] = None,
+    type_map: Annotated[
+        list[str] | None,
+        typer.Option("--type-map", "-t", help="Element names, several values; those of the data by default."),
+    ] = None,
+    dpdata_format: Annotated[
+        str | None, typer.Option(help="Read through dpdata, in this format of it: vasp/outcar, for example.")
+    ] = None,
+) -> None:
+    """Convert data, with all labels and all digits, between DeePMD-kit's formats and extended XYZ.
+
+    npy is one system for each composition, mixed one for each number of atoms. Anything that ASE reads can be
+    converted; the outputs of more codes with --dpdata-format.
+    """
+    kind = form or Format(_from_suffix(output))
+    if output.exists():
+        raise InputError(f"{output} is already there; remove it or choose another name")
+    if not output.absolute().parent.is_dir():
+        raise InputError(f"the folder {output.absolute().parent} of the output does not exist; make it first")
+    frames, copies, names = (
+        _read(inputs, type_map) if dpdata_format is None else _from_dpdata(inputs, dpdata_format, type_map)
+    )
+    partial = output.with_name(f"{output.name}.part")
+    _remove(partial)
+    try:
+        _write(partial, kind, frames, copies, names)
+        partial.replace(output)
+    finally:
+        _remove(partial)
+    typer.echo(f"{len(frames)} frames of {' '.join(names)} written: {output} ({kind})")
+
+
+def _from_suffix(output: Path) -> str:
+    found = _SUFFIXES.get(output.suffix.lower())
+    if found is None:
+        raise InputError(
+            f"the format of {output} is not clear from its suffix; give --format "
+            f"{'|'.join(Format)}, or a name that ends with {', '.join(filter(None, _SUFFIXES))}"
+        )
+    return found
+
+
+def _read(
+    inputs: Sequence[str], type_map: Sequence[str] | None
+) -> tuple[list["Frame"], list[int] | None, list[str]]:
+    """All frames, how often each is to be taken, and the names of their types."""
+    from dpax.data import open_systems, type_names
+
+    names = list(type_map or type_names(inputs))
+    frames, copies = [], []
+    systems = open_systems(inputs, names)
+    for system in systems:
+        frames += [system.frame(index) for index in range(len(system))]
+        copies += [1] * len(system) if system.copies is None else system.copies.tolist()
+    return frames, copies if any(s.copies is not None for s in systems) else None, names
+
+
+def _from_dpdata(
+    inputs: Sequence[str], form: str, type_map: Sequence[str] | None
+) -> tuple[list["Frame"], None, list[str]]:
+    from dpax.data.dpdata_io import DpdataSystem
+
+    systems = [DpdataSystem(Path(path), form) for path in inputs]
+    names = list(type_map or sorted({name for system in systems for name in system.names}))
+    return [s.frame(index, names) for s in systems for index in range(len(s))], None, names
+
+
+def _write(
+    path: Path, kind: Format, frames: Sequence["Frame"], copies: Sequence[int] | None, names: Sequence[str]
+) -> None:
+    from dpax.data import write_deepmd_npy, write_extxyz, write_hdf5
+
+    if kind is Format.extxyz:
+        if copies is not None:
+            raise InputError(
+                "extended XYZ cannot say how often a frame is taken (numb_copy.npy in the data); choose "
+                "another format, or leave out these files"
+            )
+        write_extxyz(path, frames, names)
+    elif kind is Format.hdf5:
+        write_hdf5(path, frames, names, copies=copies)
+    else:
+        write_deepmd_npy(path, frames, names, mixed=kind is Format.mixed, copies=copies)
+
+
+def _remove(path: Path) -> None:
+    """Take away what an interrupted conversion has left."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,37 @@
+"""`dpax neighbor-stat`: the smallest distance and the largest numbers of neighbours in data."""
+
+from typing import Annotated
+
+import typer
+
+from dpax.cli.failures import say
+
+
+def neighbor_stat(
+    rcut: Annotated[float, typer.Option("--rcut", "-r", min=0.0, help="Cut-off radius, Å.")],
+    system: Annotated[
+        list[str] | None,
+        typer.Option("--system", "-s", help="Data, several values; '.' by default."),
+    ] = None,
+    type_map: Annotated[
+        list[str] | None,
+        typer.Option("--type-map", "-t", help="Element names, several values; those of the data by default."),
+    ] = None,
+    mixed_type: Annotated[
+        bool, typer.Option("--mixed-type", "--one-type", help="Count neighbours of all types together.")
+    ] = False,
+) -> None:
+    """Print the smallest distance (Å) in data, and the most neighbours of each type within the cut-off."""
+    from dpax.data import NeighborStatistics, open_systems, type_names
+
+    paths = system or ["."]
+    names = type_map or type_names(paths)
+    if not type_map:
+        typer.echo(f"type_map: {' '.join(names)}")
+    found = NeighborStatistics(names, rcut, one_type=mixed_type)
+    for data in open_systems(paths, names):
+        met = [found.add(data.frame(index)) for index in range(len(data))]
+        if not any(met):
+            say("warning", f"{data.name}: no atom has a neighbour within {rcut:g} Å")
+    typer.echo(f"min_nbor_dist: {found.min_distance:f}")
+    typer.echo(f"max_nbor_size: {found.max_neighbors}")
