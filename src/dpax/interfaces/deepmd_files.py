@@ -52,7 +52,8 @@ def write_dictionary(path: Path, document: dict) -> None:
     """Write a dictionary as a `.dp` or `.yaml` file, by the ending of its name."""
     if path.suffix in YAML:
         with path.open("w", encoding="utf-8") as file:
-            yaml.safe_dump(_replace_arrays(document, _as_plain), file, sort_keys=False)
+            dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+            yaml.dump(_replace_arrays(document, _as_plain), file, Dumper=dumper, sort_keys=False)
         return
     names = (f"variable_{number:04d}" for number in count())
     with h5py.File(path, "w") as file:
