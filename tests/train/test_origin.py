@@ -8,6 +8,7 @@ from flax import nnx
 
 from dpax.errors import InputError
 from dpax.infer import Potential
+from dpax.model.fitting import EnergyFitting, fit
 from dpax.model.potential import EnergyModel
 from dpax.train.origin import Origin, architecture, started, with_architecture
 from dpax.train.settings import InputSettings
@@ -165,3 +166,15 @@ def test_an_architecture_is_read_back_as_the_settings_it_came_from(options):
     expected["model"]["descriptor"] |= {"trainable": False, "exclude_types": [[2, 1]]}
     assert found["model"]["descriptor"] == expected["model"]["descriptor"]
     assert found["model"]["fitting_net"] == expected["model"]["fitting_net"]
+
+
+def test_a_head_of_a_multi_task_model_becomes_a_model_of_one_task():
+    trained = random_model(["O", "H"], STRIP)
+    rng = np.random.default_rng(0)
+    head = EnergyFitting(2, trained.fitting.dim_descrpt, (8,), type_map=["O", "H"], dim_case_embd=3, seed=4)
+    head.case_embd = np.array([0.0, 1.0, 0.0])
+    trained.fitting = head
+    model = started(random_model(["O", "H"], STRIP, 2), Origin(trained, "finetune"), silent)
+    descriptors, nothing = rng.normal(size=(5, head.dim_descrpt)), np.zeros((5, 0))
+    one, other = (fit(net.weights(), "tanh", descriptors, nothing) for net in (head, model.fitting))
+    np.testing.assert_allclose(one, other, rtol=1e-12)

@@ -166,6 +166,26 @@ class EnergyFitting(Module):
                 setattr(self, f"{name}_avg", mean[part])
                 setattr(self, f"{name}_inv_std", 1.0 / deviation[part])
 
+    def fold_case(self) -> None:
+        """Leave out the input that says which head of a multi-task model this is: it is constant, so that it
+        can be a part of the first layer's bias.
+
+        Raises:
+            InputError: the first layer adds its input to its output, and would do otherwise without.
+        """
+        if not self.dim_case_embd:
+            return
+        first = self.net[0]
+        w, b = np.asarray(first.w[...]), np.asarray(first.b[...])
+        kept = w.shape[0] - self.dim_case_embd
+        if {w.shape[0], 2 * w.shape[0], kept, 2 * kept} & {w.shape[1]}:
+            raise InputError(
+                "the fitting net's first layer has a skip connection, part of which is of the inputs for the "
+                "heads of a multi-task model, which a model of one task cannot have"
+            )
+        first.set_arrays(w[:kept], b + np.asarray(self.case_embd[...]) @ w[kept:], value(first.idt))
+        self.net.in_dim, self.dim_case_embd, self.case_embd = kept, 0, None
+
     def change_types(self, old: Sequence[str], new: Sequence[str]) -> None:
         """Match what belongs to types to a new list of their names."""
         self.ntypes, self.type_map = len(new), tuple(new)

@@ -131,6 +131,7 @@ def started(fresh: EnergyModel, origin: Origin, tell: Callable[[str], None]) -> 
     _check_architecture(fresh, origin)
     with jax.enable_x64(True):
         given = EnergyModel.deserialize(origin.model.serialize())
+        given.fitting.fold_case()
         given.short_range = None  # that of the input is taken, which knows the new elements
         given.change_type_map(fresh.type_map, statistics_from=fresh)
         arrays = named_arrays(nnx.state(given), "")
