@@ -178,7 +178,7 @@ class EnergyFitting(Module):
         first = self.net[0]
         w, b = np.asarray(first.w[...]), np.asarray(first.b[...])
         kept = w.shape[0] - self.dim_case_embd
-        if {w.shape[0], 2 * w.shape[0], kept, 2 * kept} & {w.shape[1]}:
+        if w.shape[1] in (w.shape[0], 2 * w.shape[0], kept, 2 * kept):
             raise InputError(
                 "the fitting net's first layer has a skip connection, part of which is of the inputs for the "
                 "heads of a multi-task model, which a model of one task cannot have"
