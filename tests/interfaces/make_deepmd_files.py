@@ -4,8 +4,8 @@
 
 needs deepmd-kit 3.2.0 with torch, jax, flatbuffers and mpich, and a few minutes. Every file is made by
 DeePMD-kit's command line: a training of two steps with its PyTorch or JAX backend, then `freeze`, `compress`
-and `convert-backend`. Energies, forces and virials are those of `deepmd.infer.DeepPot`. Files are kept zipped,
-for half of a frozen PyTorch model is information for debuggers.
+and `convert-backend`. Energies, forces and virials are those of `deepmd.infer.DeepPot`. Files are kept
+zipped, for half of a frozen PyTorch model is information for debuggers.
 """
 
 import json

@@ -149,7 +149,7 @@ def test_nothing_is_unpickled(tmp_path):
 
 
 def test_frozen_models_that_name_deepmds_operator_are_read(folder):
-    """DeePMD-kit with its compiled library writes them so, and PyTorch refuses to read what it does not know."""
+    """DeePMD-kit with its compiled library writes them so; PyTorch reads no operator that it does not know."""
     torch = pytest.importorskip("torch")
     from dpax.interfaces.deepmd_torch import read_torch
 
