@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from dpax import Potential, load
 from dpax.data import Frame
 from dpax.errors import InputError
+from dpax.infer.potential import Evaluation
 from dpax.model.file import save_model
 from dpax.model.fitting import EnergyFitting
 from dpax.model.potential import EnergyModel
@@ -387,3 +388,15 @@ def test_numbers_of_float32_are_evaluated():
     np.testing.assert_array_equal(
         potential.evaluate(frame, fparam=[0.5, -1.0], aparam=[[0.25], [0.5]]).forces, wide.forces
     )
+
+
+def test_stress_is_symmetric_whatever_the_virial_is():
+    """ASE's six numbers hold a symmetric tensor: rounding in the virial must not show in them."""
+    virial = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0]])
+    one, other = (
+        Evaluation(0.0, np.zeros(1), np.zeros((1, 3)), w, volume=2.0, virials=w[None])
+        for w in (virial, virial.T)
+    )
+    np.testing.assert_array_equal(one.stress, other.stress)
+    np.testing.assert_array_equal(one.stress, [-0.5, -2.5, -4.5, -3.5, -2.5, -1.5])
+    np.testing.assert_array_equal(one.stresses, other.stresses)

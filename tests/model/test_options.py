@@ -357,3 +357,17 @@ def test_options_that_are_not_used_cost_nothing():
     assert (spec.silent, spec.silent_in_fitting, spec.unseen) == ((), (), ())
     assert spec.short_range is spec.missing_bias is weights.vacuum is None
     assert weights.fitting.parameters is weights.fitting.case is None
+
+
+def test_virtual_atoms_are_no_atoms():
+    """DeePMD-kit computes them along, as nothing; here the readers leave them out."""
+    reference = make_model(2, random_statistics=True)
+    model = EnergyModel.deserialize(reference.serialize())
+    s = STRUCTURES["cluster"]
+    coord, atype = np.insert(s.coord, [0, 4], s.coord[0] + 0.3, axis=0), np.insert(s.atype, [0, 4], -1)
+    atomic = deepmd_evaluate(reference, coord, atype)[1]
+    assert not atomic[atype < 0].any()
+    frame = (s.coord, s.atype, None, [False] * 3)
+    np.testing.assert_allclose(
+        energies_of(model, [frame], ROOM)[: len(s.atype)], atomic[atype >= 0], rtol=1e-10
+    )
