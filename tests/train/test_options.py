@@ -141,7 +141,7 @@ def test_the_best_models_are_kept(run, suffix):
 @pytest.mark.parametrize("suffix", ["", "_ema"])
 def test_errors_on_the_whole_set_are_those_of_the_model(base, run, suffix):
     """Evaluated by inference, which shares nothing with the training but the model file."""
-    frames = [frame for system in open_systems(base / "valid", ["O", "H"], None) for frame in _frames(system)]
+    frames = [frame for system in open_systems(str(base / "valid"), ["O", "H"]) for frame in _frames(system)]
     potential = load(run / f"best{suffix}.dpax")
     found = potential.evaluate(frames)
     n = np.array([len(frame.types) for frame in frames])
