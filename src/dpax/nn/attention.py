@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from dpax.nn.layers import Affine
-from dpax.nn.primitives import layer_norm, normalize_rows
+from dpax.nn.primitives import layer_norm, matmul, normalize_rows
 
 SHIFT = 20.0
 """DeePMD-kit's constant: an empty slot's logit is -SHIFT."""
@@ -70,7 +70,7 @@ def split_projection(layer: Affine) -> tuple[Affine, Affine, Affine]:
 
 def _project(g: Float[Array, "block slots width"], weights: Affine, heads: int, normalize: bool):
     """Project, as [block, slots, hidden] or, with several heads, [block, heads, slots, head_dim]."""
-    x = g @ weights.w
+    x = matmul(g, weights.w)
     if weights.b is not None:
         x = x + weights.b
     if heads > 1:
@@ -128,7 +128,7 @@ def gated_attention(
     o = a.astype(g.dtype) @ v
     if heads > 1:
         o = o.transpose(0, 2, 1, 3).reshape(g.shape[0], g.shape[1], -1)
-    o = o @ weights.out.w
+    o = matmul(o, weights.out.w)
     return o if weights.out.b is None else o + weights.out.b
 
 
