@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from dpax.nn.layers import Affine
-from dpax.nn.primitives import layer_norm, normalize_rows
+from dpax.nn.primitives import layer_norm, matmul, normalize_rows
 
 SHIFT = 20.0
 """DeePMD-kit's constant: an empty slot's logit is -SHIFT."""
@@ -70,7 +70,7 @@ def split_projection(layer: Affine) -> tuple[Affine, Affine, Affine]:
 
 def _project(g: Float[Array, "block slots width"], weights: Affine, heads: int, normalize: bool):
     """Project, as [block, slots, hidden] or, with several heads, [block, heads, slots, head_dim]."""
-    x = g @ weights.w
+    x = matmul(g, weights.w)
     if weights.b is not None:
         x = x + weights.b
     if heads > 1:
@@ -80,34 +80,59 @@ def _project(g: Float[Array, "block slots width"], weights: Affine, heads: int, 
 
 
 def _smooth_weights(
-    logits: Float[Array, "*b n m"], slots: Slots, spec: AttentionSpec
-) -> Float[Array, "*b n m"]:
-    """Softmax over keys, gated by both switches.
+    q: Float[Array, "*b slots dim"], k: Float[Array, "*b slots dim"], slots: Slots, spec: AttentionSpec
+) -> tuple[Float[Array, "*b slots slots"], Float[Array, "*b slots"]]:
+    """Gated exponentials of the logits, and the sum that they are to be divided by.
 
-    Every slot of the array without a neighbour has switch 0, so it adds exp(0) to the (raised) sum by
-    itself; `missing` accounts for the empty slots that the array does not have.
+    The gate of a logit, s_n s_m, scales q_n and k_m instead, and that of a weight the two directions in its
+    cosine: so it costs a pass over the slots and none over their pairs. Every slot of the array without a
+    neighbour has switch 0, so it adds exp(0) to the (raised) sum by itself; `missing` accounts for the
+    empty slots that the array does not have.
     """
-    head = (slice(None),) + (None,) * (logits.ndim - 3)
-    gate = (slots.switch[:, :, None] * slots.switch[:, None, :])[head]
-    raised = (logits + SHIFT) * gate
-    missing = slots.missing[head][..., None, None]
+    wide = _wide(q)
+    s = _per_head(slots.switch, q)
+    raised = jnp.einsum("...nd,...md->...nm", q * s[..., None], k * s[..., None]).astype(wide)
+    s = s.astype(wide)
+    raised = raised + (SHIFT * s)[..., :, None] * s[..., None, :]
+    missing = _per_head(slots.missing, q).astype(wide)[..., None]
     if spec.normalize and abs(spec.scaling) + SHIFT < _LARGEST_EXPONENT:
-        weights, empty = jnp.exp(raised), jnp.ones((), raised.dtype)
+        weights, empty = jnp.exp(raised), jnp.ones((), wide)
     else:
-        top = jax.lax.stop_gradient(jnp.max(raised, axis=-1, keepdims=True, initial=0.0))
-        weights, empty = jnp.exp(raised - top), jnp.exp(-top)
-    return weights * (gate / (jnp.sum(weights, axis=-1, keepdims=True) + missing * empty))
+        top = jax.lax.stop_gradient(jnp.max(raised, axis=-1, initial=0.0))
+        weights, empty = jnp.exp(raised - top[..., None]), jnp.exp(-top)
+    total = jnp.sum(weights, axis=-1) + missing * empty
+    gates = slots.unit * slots.switch[..., None] if spec.dotr else slots.switch[..., None]
+    return weights * _products(gates, q).astype(wide), total
 
 
-def _masked_weights(logits: Float[Array, "*b n m"], slots: Slots) -> Float[Array, "*b n m"]:
-    """Softmax over the neighbours that are present; rows of absent ones are zero."""
-    head = (slice(None),) + (None,) * (logits.ndim - 3)
-    pair = (slots.present[:, :, None] & slots.present[:, None, :])[head]
-    logits = jnp.where(pair, logits, -jnp.inf)
+def _masked_weights(
+    q: Float[Array, "*b slots dim"], k: Float[Array, "*b slots dim"], slots: Slots, spec: AttentionSpec
+) -> tuple[Float[Array, "*b slots slots"], Float[Array, "*b slots"]]:
+    """Exponentials over the neighbours that are present, and their sum; rows of absent ones are zero."""
+    pair = slots.present[:, :, None] & slots.present[:, None, :]
+    pair = pair[:, None] if q.ndim == 4 else pair
+    logits = jnp.where(pair, jnp.einsum("...nd,...md->...nm", q, k).astype(_wide(q)), -jnp.inf)
     top = jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
     weights = jnp.where(pair, jnp.exp(logits - jnp.where(jnp.isfinite(top), top, 0.0)), 0.0)
-    total = jnp.sum(weights, axis=-1, keepdims=True)
-    return weights / jnp.where(total > 0, total, 1.0)
+    total = jnp.sum(weights, axis=-1)
+    if spec.dotr:
+        weights = weights * _products(slots.unit, q).astype(weights.dtype)
+    return weights, jnp.where(total > 0, total, 1.0)
+
+
+def _wide(x: Array) -> np.dtype:
+    """Half precisions lack the range of exp(20): logits and softmax are float32 there."""
+    return np.promote_types(x.dtype, np.float32) if x.dtype.itemsize < 4 else x.dtype
+
+
+def _per_head(x: Float[Array, "block *slots"], q: Float[Array, "*b slots dim"]) -> Array:
+    """The same for each head, where q has an axis of heads."""
+    return x[:, None] if q.ndim == 4 else x
+
+
+def _products(x: Float[Array, "block slots dim"], q: Float[Array, "*b slots dim"]) -> Array:
+    """Scalar products of all pairs of slots."""
+    return _per_head(jnp.einsum("bnx,bmx->bnm", x, x), q)
 
 
 def gated_attention(
@@ -118,17 +143,16 @@ def gated_attention(
     q = _project(g, weights.q, heads, spec.normalize) * jnp.asarray(spec.scaling, g.dtype)
     k = _project(g, weights.k, heads, spec.normalize)
     v = _project(g, weights.v, heads, spec.normalize)
-    # Half precisions lack the range of exp(20): logits and softmax are float32 there.
-    wide = np.promote_types(g.dtype, np.float32) if g.dtype.itemsize < 4 else g.dtype
-    logits = jnp.einsum("...nd,...md->...nm", q, k).astype(wide)
-    a = _smooth_weights(logits, slots, spec) if spec.smooth else _masked_weights(logits, slots)
-    if spec.dotr:
-        cosines = jnp.einsum("bnx,bmx->bnm", slots.unit, slots.unit)
-        a = a * (cosines[:, None] if heads > 1 else cosines)
-    o = a.astype(g.dtype) @ v
+    a, total = (_smooth_weights if spec.smooth else _masked_weights)(q, k, slots, spec)
+    scale = 1.0 / total[..., None]
+    if a.dtype != g.dtype:  # half precisions hold quotients, but not what is divided
+        a, scale = (a * scale).astype(g.dtype), 1.0
     if heads > 1:
-        o = o.transpose(0, 2, 1, 3).reshape(g.shape[0], g.shape[1], -1)
-    o = o @ weights.out.w
+        o = ((a @ v) * scale).transpose(0, 2, 1, 3).reshape(g.shape[0], g.shape[1], -1)
+        o = matmul(o, weights.out.w)
+    else:
+        # (a v) w = a (v w): the product over pairs of slots then has the features' width, the smaller one.
+        o = (a @ matmul(v, weights.out.w)) * scale
     return o if weights.out.b is None else o + weights.out.b
 
 

@@ -14,7 +14,7 @@ from dpax.nn.activation import activation
 from dpax.nn.initial import LAST_LAYER_SCALE, Seed, child_seed, draw
 from dpax.nn.module import Module, parameter, to_numpy, value
 from dpax.nn.precision import jax_dtype
-from dpax.nn.primitives import layer_norm
+from dpax.nn.primitives import layer_norm, matmul
 
 
 class Affine(NamedTuple):
@@ -29,7 +29,7 @@ def dense(
     x: Float[Array, "*rows n_in"], weights: Affine, activation_function: str, resnet: bool
 ) -> Float[Array, "*rows n_out"]:
     """`activation(x w + b) · idt`, plus x where the widths match, or [x, x] where the width doubles."""
-    y = x @ weights.w
+    y = matmul(x, weights.w)
     if weights.b is not None:
         y = y + weights.b
     y = activation(activation_function)(y)

