@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from dpax.errors import InputError
+from dpax.report.reference import keys_without_effect
 from dpax.settings import Settings
 from dpax.train.settings import InputSettings
 from settings.deepmd_arguments import Choice, Key, choices, keys
@@ -363,6 +364,7 @@ def test_every_type_of_a_section_is_taken_or_refused(choice: Choice):
 
 def test_documentation_lists_what_is_refused_and_ignored():
     page = (DOCS / "coming-from-deepmd-kit.md").read_text(encoding="utf-8")
+    assert keys_without_effect() in page, "insert what python -m dpax.report.reference keys prints"
     for key in known_keys():
         if ways(key) != ["honoured"]:
             assert f"`{key.path}`" in page, key.path

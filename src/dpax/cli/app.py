@@ -31,6 +31,7 @@ app = typer.Typer(
     name="dpax",
     help="Train and use DPA-1 machine-learning potentials.",
     cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -33,7 +33,7 @@ def eval_desc(
     branch: Branch = None,
     devices: Devices = None,
 ) -> None:
-    """Write the descriptors of the atoms of systems: [frames, atoms, width] in a file for each system.
+    """Write the descriptors of the atoms of systems, frames × atoms × width in a file for each system.
 
     Frames with fewer atoms than the largest of their system are filled up with NaN.
     """

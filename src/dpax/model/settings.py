@@ -122,7 +122,7 @@ class ModelSettings(Settings):
     """The model: which elements it knows, its descriptor and its fitting net."""
 
     REFUSED: ClassVar[Mapping[str, Refused]] = {
-        "type": Refused(("standard", None)),
+        "type": Refused(("standard", None), "refused: dpax trains single energy models, type 'standard'"),
         "type_embedding": Refused(
             (None,),
             "refused: only TensorFlow models have this section; put tebd_dim and the rest into descriptor",

@@ -1,9 +1,12 @@
 """The reference of all settings, written from the settings classes themselves.
 
 python -m dpax.report.reference > docs/settings.md
+
+With the argument `keys` it prints the lists of docs/coming-from-deepmd-kit.md instead.
 """
 
 import json
+import sys
 import typing
 from collections.abc import Iterator, Mapping
 
@@ -27,6 +30,25 @@ This page is written by `python -m dpax.report.reference`.
 def reference(settings: type[Settings] = InputSettings) -> str:
     """The reference of a settings class and its sections, in Markdown."""
     return "\n".join([_INTRODUCTION, *_sections(settings, "")])
+
+
+def keys_without_effect(settings: type[Settings] = InputSettings) -> str:
+    """Tables of all keys of DeePMD-kit that are refused or ignored, with the reasons, in Markdown."""
+    refused, ignored = {}, {}
+    for path, section in _all_sections(settings, ""):
+        refused |= {f"{path}{key}": one.reason for key, one in section.REFUSED.items()}
+        ignored |= {f"{path}{key}": reason for key, reason in section.IGNORED.items()}
+    titles = (("refused unless it asks for nothing", refused), ("accepted, without effect", ignored))
+    return "\n".join(line for title, reasons in titles for line in _reasons(title, reasons))
+
+
+def _all_sections(settings: type[Settings], path: str) -> Iterator[tuple[str, type[Settings]]]:
+    """Every settings class, with what comes before its keys in a dotted path."""
+    yield path, settings
+    for name, field in settings.model_fields.items():
+        section = _section(field)
+        if section is not None:
+            yield from _all_sections(section, f"{path}{name}.")
 
 
 def _sections(settings: type[Settings], path: str) -> Iterator[str]:
@@ -91,4 +113,4 @@ def _paragraphs(text: str | None) -> str:
 
 
 if __name__ == "__main__":
-    print(reference(), end="")
+    print(keys_without_effect() if sys.argv[1:] == ["keys"] else reference(), end="")

@@ -139,7 +139,8 @@ class TrainingSettings(Settings):
     }
     IGNORED: ClassVar[Mapping[str, str]] = {
         "save_ckpt": "checkpoints of dpax have a fixed place and name in the folder of the run",
-        "neighbor_graph_method": "a choice of DeePMD-kit's neighbour search; every search finds the same",
+        "neighbor_graph_method": "a choice of DeePMD-kit's exportable PyTorch backend; dpax's numbers are "
+        "those of the dense form, which all backends share",
         "enable_compile": "dpax compiles always",
         "profiling_file": "JAX names the files of a trace itself",
         "tensorboard_log_dir": "qualifies tensorboard",
