@@ -6,6 +6,7 @@ import pytest
 
 from dpax import load
 from dpax.errors import InputError
+from dpax.interfaces.deepmd_script import input_of
 from dpax.train import train
 from dpax.train.setup import data_statistics, open_data
 from oracle.deepmd_model import make_model, write_pair_table
@@ -181,3 +182,8 @@ def test_a_model_that_depends_on_the_order_of_atoms_is_refused():
     assert not settings(
         changes | {"model.descriptor.tebd_input_mode": "strip"}
     ).model.descriptor.order_dependent
+
+
+def test_observed_elements_are_on_record(trained):
+    assert trained.provenance["observed_type"] == ["O", "H"]
+    assert input_of(trained.model, trained.provenance)["info"] == {"observed_type": ["O", "H"]}

@@ -34,7 +34,12 @@ def input_of(model: EnergyModel, provenance: dict[str, Any]) -> dict[str, Any]:
         model: as `EnergyModel.for_deepmd` gives it.
         provenance: of the model's file.
     """
-    known = {**provenance.get("input", {}).get("model", {}), **provenance.get("model_def_script", {})}
+    observed = provenance.get("observed_type")
+    known = {
+        **({} if observed is None else {"info": {"observed_type": observed}}),
+        **provenance.get("input", {}).get("model", {}),
+        **provenance.get("model_def_script", {}),
+    }
     descriptor, fitting = model.descriptor.serialize(), model.fitting.serialize()
     kind = "se_atten_v2" if descriptor["type"] == "se_atten_v2" else "se_atten"
     preset = model.preset_out_bias
