@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from data.builders import random_frame
-from dpax.infer import Evaluation
-from dpax.infer.deviation import model_deviation
+from dpax.infer import Evaluation, model_deviation
 
 pytest.importorskip("deepmd")
 

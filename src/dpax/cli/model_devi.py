@@ -56,7 +56,7 @@ def model_devi(
     the virial (eV per atom) and of the forces (eV/Å); and the deviation of the energy (eV per atom).
     """
     from dpax.data import open_systems
-    from dpax.infer.deviation import model_deviation
+    from dpax.infer import model_deviation
 
     no_set_prefix(set_prefix)
     if len(models) < 2 and not real_error:

@@ -1,4 +1,6 @@
 """Evaluating trained models."""
 
+from dpax.infer.deviation import Deviation as Deviation
+from dpax.infer.deviation import model_deviation as model_deviation
 from dpax.infer.potential import Evaluation as Evaluation
 from dpax.infer.potential import Potential as Potential

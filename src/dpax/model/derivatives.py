@@ -24,10 +24,9 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, PyTree
 
-from dpax.descriptor import block as descriptor_block
 from dpax.geometry.arrays import AtomicEnergies, Edges, Forces, Virials
 from dpax.geometry.neighbors import Neighborhoods
-from dpax.model.potential import Block, ModelSpec, ModelWeights, atomic_energies
+from dpax.model.energies import Block, ModelSpec, ModelWeights, atomic_energies, block_descriptors
 
 AXIS = "atoms"
 """The mesh axis over which blocks of atoms are shared out."""
@@ -104,18 +103,9 @@ def atomic_descriptors(
     spec: ModelSpec, weights: ModelWeights, neighborhoods: Neighborhoods, mesh: Mesh, block_size: int
 ) -> Float[Array, "atoms width"]:
     """What the fitting net is told of every atom's surroundings."""
-
-    def one_block(weights: ModelWeights, block: Block) -> Array:
-        return descriptor_block.describe(
-            spec.descriptor,
-            weights.descriptor,
-            block.edges,
-            block.occupied,
-            block.types,
-            block.neighbor_types,
-        ).descriptor
-
-    run = _over_blocks(mesh, lambda w, blocks: jax.lax.map(partial(one_block, w), blocks), reduce=False)
+    run = _over_blocks(
+        mesh, lambda w, blocks: jax.lax.map(partial(block_descriptors, spec, w), blocks), reduce=False
+    )
     described = run(weights, _blocks(neighborhoods, mesh.size, block_size))
     return described.reshape(neighborhoods.types.shape[0], -1)
 

@@ -62,12 +62,9 @@ class ModelWeights(NamedTuple):
 
 def atomic_energies(spec: ModelSpec, weights: ModelWeights, block: Block) -> Float[Array, " block"]:
     """Energies of the atoms of a block without the energy bias of their types, eV; zero for padding."""
-    if spec.unseen:
-        block = _without_pairs(spec.unseen, block, weights.descriptor.tebd.shape[0])
-    described = descriptor_block.describe(
-        spec.descriptor, weights.descriptor, block.edges, block.occupied, block.types, block.neighbor_types
-    )
-    energies = fit(weights.fitting, spec.fitting_activation, described.descriptor, block.parameters)
+    block = _visible(spec, weights, block)
+    descriptors = _described(spec, weights, block)
+    energies = fit(weights.fitting, spec.fitting_activation, descriptors, block.parameters)
     if weights.vacuum is not None:
         empty, applies = weights.vacuum.descriptors[block.types], weights.vacuum.applies[block.types]
         alone = fit(weights.fitting, spec.fitting_activation, empty, block.parameters)
@@ -80,6 +77,24 @@ def atomic_energies(spec: ModelSpec, weights: ModelWeights, block: Block) -> Flo
     if spec.silent:
         counted &= ~_among(block.types, spec.silent)
     return jnp.where(counted, energies, 0.0)
+
+
+def block_descriptors(spec: ModelSpec, weights: ModelWeights, block: Block) -> Float[Array, "block width"]:
+    """What the fitting net is told of the surroundings of the atoms of a block."""
+    return _described(spec, weights, _visible(spec, weights, block))
+
+
+def _described(spec: ModelSpec, weights: ModelWeights, block: Block) -> Float[Array, "block width"]:
+    return descriptor_block.describe(
+        spec.descriptor, weights.descriptor, block.edges, block.occupied, block.types, block.neighbor_types
+    ).descriptor
+
+
+def _visible(spec: ModelSpec, weights: ModelWeights, block: Block) -> Block:
+    """The block as the model sees it: without the neighbours that it is told not to see."""
+    if not spec.unseen:
+        return block
+    return _without_pairs(spec.unseen, block, weights.descriptor.tebd.shape[0])
 
 
 def isolated_descriptors(
