@@ -77,6 +77,9 @@ def test_the_data_section_chooses_systems_and_frames(data):
     kept = opened(rglob_patterns=("small", "lar*"), min_pair_dist=0.3)
     assert [len(system) for system in kept.systems] == [5, 5]
     assert 2 not in {int(frame.source.split()[-1]) for frame in map(kept.systems[1].frame, range(5))}
+    chosen = opened(rglob_patterns=("small", "lar*"), sys_probs=(0.25, -1))
+    assert chosen.probabilities == [0.25, 0.75]
+    assert opened(auto_prob="prob_sys_size;0:1:3;1:3:1").probabilities[0] == 3
     assert opened(batch_size="mixed:4").mixed
     assert opened(batch_size="mixed:4").batch_sizes == [4] * 3
     assert not opened(batch_size="max:4").mixed

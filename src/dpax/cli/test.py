@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from dpax.data import Errors, Frame, System, SystemErrors
     from dpax.infer import Evaluation, Potential
+    from dpax.train.settings import DataSettings
 
 _KEYS = {
     "energy": ("energy", "ev"),
@@ -98,9 +99,9 @@ def compare(
     only_one(system=system, datafile=datafile, train_data=train_data, valid_data=valid_data)
     if json_file is not None and not json_file.absolute().parent.is_dir():
         raise InputError(f"--json {json_file}: the folder {json_file.parent} does not exist")
-    paths, base = _named_data(system, datafile, train_data, valid_data)
+    paths, base, patterns = _named_data(system, datafile, train_data, valid_data)
     potential = load_potential(model, devices, branch)
-    systems = open_systems(paths, potential.type_map, base)
+    systems = open_systems(paths, potential.type_map, base, patterns)
     rng = np.random.default_rng(seed)
     errors, counts = SystemErrors(), {}
     with DetailFiles(detail) as details:
@@ -121,28 +122,29 @@ def compare(
 
 def _named_data(
     system: list[str] | None, datafile: Path | None, train_data: Path | None, valid_data: Path | None
-) -> tuple[list[str], Path | None]:
-    """The paths of the data, and the folder from which they start."""
+) -> tuple[list[str], Path | None, tuple[str, ...]]:
+    """The paths of the data, the folder from which they start, and the patterns that choose among them."""
     if datafile is not None:
-        return listed_systems(datafile), None
+        return listed_systems(datafile), None, ()
     for path, section in ((train_data, "training_data"), (valid_data, "validation_data")):
         if path is not None:
-            return _systems_of_input(path, section), path.absolute().parent
-    return system or ["."], None
+            found = _data_of_input(path, section)
+            return list(found.systems), path.absolute().parent, found.rglob_patterns or ()
+    return system or ["."], None, ()
 
 
-def _systems_of_input(path: Path, section: str) -> list[str]:
+def _data_of_input(path: Path, section: str) -> "DataSettings":
     """The systems of an input file; what else is in it does not matter here, and may be of another model."""
     from dpax.settings import read_input
-    from dpax.train.settings import DataSettings, ValidationDataSettings
+    from dpax.train.settings import TrainingDataSettings, ValidationDataSettings
 
     training = read_input(path).get("training")
     data = training.get(section) if isinstance(training, dict) else None
     if not data:
         raise InputError(f"{path}: has no training.{section}; name the data with -s")
-    kind = DataSettings if section == "training_data" else ValidationDataSettings
+    kind = TrainingDataSettings if section == "training_data" else ValidationDataSettings
     try:
-        return list(kind.model_validate(data).systems)
+        return kind.model_validate(data)
     except InputError as error:
         raise InputError(f"{path}: training.{section}.{error}") from None
 

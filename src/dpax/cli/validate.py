@@ -46,12 +46,17 @@ def validate(
 
 def _survey_all(settings: "InputSettings", base: Path) -> "tuple[list[Survey], list[Survey]]":
     from dpax.cli.survey import survey
-    from dpax.data import open_systems
+    from dpax.data import ParameterWidths, open_systems
 
     rcut, type_map = settings.model.descriptor.rcut, settings.model.type_map
     parts = (settings.training.training_data, settings.training.validation_data)
-    systems = [open_systems(part.systems, type_map, base) if part else [] for part in parts]
-    training, validation = ([survey(system, rcut) for system in part] for part in systems)
+    systems = [
+        open_systems(part.systems, type_map, base, part.rglob_patterns or ()) if part else []
+        for part in parts
+    ]
+    net = settings.model.fitting_net
+    told = ParameterWidths(net.numb_fparam, net.numb_aparam, net.default_fparam)
+    training, validation = ([survey(system, rcut, told) for system in part] for part in systems)
     return training, validation
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
-from dpax.data import Batch, BatchLoader, BatchOrder, CapacityPlanner, Labels, ParameterWidths
+from dpax.data import Batch, BatchLoader, CapacityPlanner, Labels, ParameterWidths
 from dpax.errors import InputError
 from dpax.model.potential import EnergyModel
 from dpax.train.checkpoints import Checkpoint, from_named_arrays, named_arrays
@@ -16,7 +16,7 @@ from dpax.train.loss import Prefactors, prefactors, without_bias
 from dpax.train.optimizer import make_optimizer
 from dpax.train.schedule import make_schedule
 from dpax.train.settings import InputSettings
-from dpax.train.setup import Data, drawn_probabilities, weighed_labels
+from dpax.train.setup import Data, weighed_labels
 from dpax.train.step import TrainState, make_functions, replicated
 
 _ATOM_MULTIPLE = 8
@@ -44,10 +44,7 @@ class Learner:
         self.schedule = make_schedule(settings.learning_rate, total_steps)
         self.atom_multiple = _ATOM_MULTIPLE * mesh.size
         self._planner = CapacityPlanner(atom_multiple=self.atom_multiple)
-        probabilities = drawn_probabilities(training.training_data, data)
-        self._order = BatchOrder(
-            data.systems, data.batch_sizes, training.seed, probabilities, mixed=data.mixed
-        )
+        self._order = data.order(training.seed)
         self._rcut, self._dtype = model.rcut, model.dtype
         self._parameters = ParameterWidths(*model.parameter_widths)
         self._bias = np.array(model.bias)

@@ -12,6 +12,7 @@ import numpy as np
 
 import dpax
 from dpax.data import (
+    BatchOrder,
     Frame,
     LabelWidths,
     ParameterWidths,
@@ -48,20 +49,29 @@ class Data:
 
     systems: list[System]
     batch_sizes: list[int]
+    probabilities: Sequence[float] = ()
+    """How often each system is drawn, not necessarily adding up to 1."""
     mixed: bool = False
     """Whether a batch is drawn from all systems."""
 
     @property
     def n_batches(self) -> list[int]:
         """Batches of each system in one pass over it, at least 1."""
-        return [
-            max(1, len(system) // size) for system, size in zip(self.systems, self.batch_sizes, strict=True)
-        ]
+        return passes(self.systems, self.batch_sizes)
+
+    def order(self, seed: int) -> BatchOrder:
+        """The order in which its batches are drawn."""
+        return BatchOrder(self.systems, self.batch_sizes, seed, self.probabilities, mixed=self.mixed)
 
     @property
     def labels(self) -> frozenset[str]:
         """Labels that any of the systems has."""
         return frozenset().union(*(system.labels for system in self.systems))
+
+
+def passes(systems: Sequence[System], sizes: Sequence[int]) -> list[int]:
+    """Batches of each system in one pass over it, at least 1."""
+    return [max(1, len(system) // size) for system, size in zip(systems, sizes, strict=True)]
 
 
 def open_data(settings: DataSettings, type_map: Sequence[str], base: Path | None) -> Data:
@@ -74,7 +84,9 @@ def open_data(settings: DataSettings, type_map: Sequence[str], base: Path | None
     systems = filter_systems(found, settings.batch_size)
     if isinstance(settings, TrainingDataSettings):
         systems = without_close_pairs(systems, settings.min_pair_dist)
-    return Data(systems, batch_sizes(systems, settings.batch_size), is_mixed(settings.batch_size))
+    sizes = batch_sizes(systems, settings.batch_size)
+    drawn = system_probabilities(passes(systems, sizes), settings.auto_prob, settings.sys_probs)
+    return Data(systems, sizes, drawn, is_mixed(settings.batch_size))
 
 
 LABELS = {
@@ -128,11 +140,6 @@ def weighed_labels(loss: LossSettings, data: Data) -> LabelWidths:
     )
 
 
-def drawn_probabilities(settings: DataSettings, data: Data) -> list[float]:
-    """How often each system is drawn, not necessarily adding up to 1."""
-    return system_probabilities(data.n_batches, settings.auto_prob, settings.sys_probs)
-
-
 def total_steps(settings: TrainingSettings, data: Data) -> int:
     """Steps of the training, given or from epochs.
 
@@ -142,7 +149,7 @@ def total_steps(settings: TrainingSettings, data: Data) -> int:
     if settings.numb_epoch is None:
         assert settings.numb_steps is not None
         return settings.numb_steps
-    drawn = np.asarray(drawn_probabilities(settings.training_data, data), float)
+    drawn = np.asarray(data.probabilities)
     needed = [n * drawn.sum() / p for n, p in zip(data.n_batches, drawn, strict=True) if p > 0]
     return math.ceil(settings.numb_epoch * math.ceil(max(needed)))
 
@@ -285,7 +292,11 @@ def _files(path: Path) -> list[tuple[str, int, int]]:
 
 
 def provenance(
-    settings: InputSettings, data: Data, step: int, errors: Mapping[str, float] | None
+    settings: InputSettings,
+    data: Data,
+    step: int,
+    errors: Mapping[str, float] | None,
+    observed: Sequence[int] = (),
 ) -> dict[str, Any]:
     """Where a model comes from, for its file.
 
@@ -294,13 +305,16 @@ def provenance(
         data: that it was trained on.
         step: steps done.
         errors: on the validation data, if they were evaluated: eV/atom and eV/Å.
+        observed: the types that its statistics have seen, where that is known.
     """
+    seen = [settings.model.type_map[number] for number in observed]
     return {
         "dpax": dpax.__version__,
         "jax": jax.__version__,
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "step": step,
         "trained_on": {system.name: len(system) for system in data.systems},
+        **({"observed_type": seen} if seen else {}),
         "validation_errors": dict(errors or {}),
         "input": settings.resolved(),
     }

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from dpax.data import BatchOrder, CapacityPlanner, LabelWidths, ParameterWidths, make_batch
+from dpax.data import CapacityPlanner, LabelWidths, ParameterWidths, make_batch
 from dpax.model.potential import EnergyModel
 from dpax.train.error_sums import ErrorMeans, Errors
 from dpax.train.learner import Learner
@@ -25,7 +25,7 @@ class ValidationSet:
 
     def __init__(self, data: Data, model: EnergyModel, widths: LabelWidths, seed: int, learner: Learner):
         self.data = data
-        self._order = BatchOrder(data.systems, data.batch_sizes, seed, mixed=data.mixed)
+        self._order = data.order(seed)
         self._planner = CapacityPlanner(atom_multiple=learner.atom_multiple)
         self._rcut, self._dtype = model.rcut, model.dtype
         self._parameters, self._widths = ParameterWidths(*model.parameter_widths), widths
