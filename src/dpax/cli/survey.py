@@ -11,7 +11,7 @@ from dpax.errors import InputError
 from dpax.geometry.neighbors import find_edges, neighbor_counts
 
 if TYPE_CHECKING:
-    from dpax.data import Frame, System
+    from dpax.data import Frame, ParameterWidths, System
 
 _MOST_PROBLEMS = 3
 
@@ -65,17 +65,19 @@ class Survey:
             self.closest, self.closest_in = float(closest), frame.source
 
 
-def survey(system: "System", rcut: float) -> Survey:
+def survey(system: "System", rcut: float, parameters: "ParameterWidths") -> Survey:
     """Read every frame of a system once.
 
     Args:
         system: the data.
         rcut: cut-off radius within which neighbours are counted, Å.
+        parameters: what the model must be told of each frame.
     """
     result = Survey(system.name, frames=len(system))
     for index in range(len(system)):
         try:
             frame = system.frame(index)
+            parameters.of(frame)
         except InputError as error:
             result._reject(str(error))
             continue
