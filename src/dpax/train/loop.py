@@ -391,7 +391,8 @@ class Training:
         model = self.learner.functions.model(state.averaged if averaged else state.params)
         if shifted:
             self._adjust_bias(model)
-        save_model(path, model, provenance(self.settings, self.data, self.done, errors))
+        observed = self.statistics.observed
+        save_model(path, model, provenance(self.settings, self.data, self.done, errors, observed))
 
     def _finish(self, interrupt: Interrupt) -> TrainResult:
         step, best = self.done, self.validations[0].best if self.validations else []
