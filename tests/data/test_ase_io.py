@@ -1,5 +1,7 @@
 """Structures from ASE: labels in every spelling, periodicity, and mistakes."""
 
+import re
+
 import ase
 import ase.db
 import ase.io
@@ -161,3 +163,37 @@ def test_a_bad_file_is_refused_by_name(tmp_path, text, words):
     with pytest.raises(InputError) as caught:
         AseSystem(tmp_path / "a.xyz", ("H",), name="a.xyz")
     assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_parameters_come_with_any_structure_and_rare_labels_with_the_labels():
+    atoms = molecule("H2O")
+    atoms.info |= {"fparam": 300.0, "hessian": np.eye(9), "drdq": np.ones(9)}
+    atoms.arrays["aparam"] = np.array([1, 2, 3])
+    atoms.arrays["atom_pref"] = np.array([0.5, 1.0, 1.5])
+    atoms.arrays["atom_ener_coeff"] = np.ones(3)
+    bare = frame_from_atoms(atoms, ("H", "O"))
+    assert bare.fparam.tolist() == [300.0]
+    assert bare.aparam.tolist() == [[1.0], [2.0], [3.0]]
+    assert bare.hessian is bare.drdq is bare.atom_pref is bare.atom_ener_coeff is None
+    frame = frame_from_atoms(atoms, ("H", "O"), labels=True)
+    assert np.array_equal(frame.hessian, np.eye(9))
+    assert frame.drdq.shape == (9, 1)
+    assert frame.atom_pref.tolist() == [0.5, 1.0, 1.5]
+    assert frame.atom_ener_coeff.tolist() == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("fparam", "hot", "expected numbers"),
+        ("hessian", np.ones(80), r"of 80 values, expected numbers in the shape \[9, 9\]"),
+        ("drdq", np.ones(10), r"expected numbers in the shape \[9, 'any'\]"),
+        ("fparam", [1.0, np.nan], "fparam holds NaN"),
+    ],
+)
+def test_parameters_and_labels_of_a_wrong_shape_are_named(name, value, words):
+    atoms = molecule("H2O")
+    atoms.info[name] = value
+    with pytest.raises(InputError, match=rf"frame 4: {name}.*|frame 4: .*{words}") as caught:
+        frame_from_atoms(atoms, ("H", "O"), "frame 4", labels=True)
+    assert re.search(words, str(caught.value))

@@ -1,15 +1,21 @@
 """The rules for the number of frames in a batch."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpax.data import batch_sizes, filter_systems
+from dpax.data import batch_sizes, filter_systems, is_mixed, open_systems
 from dpax.errors import InputError
+
+from .builders import write_system
 
 
 class Sizes:
     """A system of which only the sizes of the frames are known."""
+
+    name, path, type_map, labels, copies = "sizes", Path("sizes"), (), frozenset(), None
 
     def __init__(self, *atoms):
         self.atoms = atoms
@@ -41,11 +47,14 @@ def test_the_rules(rule, expected):
     assert batch_sizes(SYSTEMS, rule) == expected
 
 
-def test_filter_leaves_out_large_systems():
+def test_filter_leaves_out_large_frames():
     assert filter_systems(SYSTEMS, "filter:32") == SYSTEMS[:3]
+    small, part = filter_systems(SYSTEMS, "filter:15")
+    assert small is SYSTEMS[0]
+    assert [part.n_atoms(index) for index in range(len(part))] == [10]
     for rule in (3, [1, 1, 1, 1], "auto", "max:4"):
         assert filter_systems(SYSTEMS, rule) == SYSTEMS
-    with pytest.raises(InputError, match=r'"filter:2" leaves out all 4 systems: the smallest has 3 atoms'):
+    with pytest.raises(InputError, match="leaves out all 4 systems: the smallest frame has 3 atoms"):
         filter_systems(SYSTEMS, "filter:2")
 
 
@@ -70,3 +79,16 @@ def test_auto_is_the_smallest_and_max_the_largest_that_fit(atoms, number):
     (largest,) = batch_sizes([Sizes(atoms)], f"max:{number}")
     assert (largest + 1) * atoms > number
     assert largest * atoms <= number or largest == 1
+
+
+@pytest.mark.parametrize("rule", ["auto", "auto:7", "max:10", "filter:4", "mixed:3", 2, [1, 2, 3]])
+def test_deepmd_kit_makes_the_same_of_the_rules(tmp_path, rule):
+    theirs = pytest.importorskip("deepmd.utils.data_system")
+    for n in (2, 4, 5):
+        write_system(tmp_path / f"s{n}", types=(0,) * n)
+    folders = sorted(map(str, tmp_path.iterdir()))
+    data = theirs.DeepmdDataSystem(folders, rule, 1, type_map=["O", "H"])
+    ours = filter_systems(open_systems(folders, ("O", "H")), rule)
+    assert [str(system.path) for system in ours] == data.system_dirs
+    assert batch_sizes(ours, rule) == list(data.batch_size)
+    assert is_mixed(rule) == data.mixed_systems

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from dpax.data.frame import System
+from dpax.data.selection import selected
 from dpax.errors import InputError
 
 DEFAULT_ATOMS = 32
@@ -41,7 +42,10 @@ def batch_sizes(systems: Sequence[System], rule: int | Sequence[int] | str) -> l
 
 
 def filter_systems(systems: Sequence[System], rule: int | Sequence[int] | str) -> list[System]:
-    """The systems that the rule keeps: with "filter:N" those without a frame of more than N atoms.
+    """The systems that the rule keeps: with "filter:N" without their frames of more than N atoms.
+
+    Systems of which nothing is left are left out. Frames of one folder in DeePMD-kit's layout go or stay
+    together, since all count with the length of type.raw.
 
     Raises:
         InputError: another rule than `batch_sizes` knows, or no system is left.
@@ -49,12 +53,15 @@ def filter_systems(systems: Sequence[System], rule: int | Sequence[int] | str) -
     if not isinstance(rule, str):
         return list(systems)
     kind, number = _parse(rule)
-    kept = [system for system in systems if kind != "filter" or largest_frame(system) <= number]
+    if kind != "filter":
+        return list(systems)
+    atoms = [[system.n_atoms(index) for index in range(len(system))] for system in systems]
+    small = [[n <= number for n in sizes] for sizes in atoms]
+    kept = [found for found in map(selected, systems, small) if found is not None]
     if not kept:
-        smallest = min(map(largest_frame, systems))
         raise InputError(
-            f'batch_size "{rule}" leaves out all {len(systems)} systems: the smallest has {smallest} atoms; '
-            "choose a larger number"
+            f'batch_size "{rule}" leaves out all {len(systems)} systems: the smallest frame has '
+            f"{min(map(min, atoms))} atoms; choose a larger number"
         )
     return kept
 

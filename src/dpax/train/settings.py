@@ -64,7 +64,7 @@ class DataSettings(Settings):
         default="auto",
         description='Frames in a batch (a list: one number for each system). "auto:N": as many as have at '
         'least N atoms; "auto" is "auto:32"; "max:N": as many as have at most N atoms; "filter:N": the same, '
-        'without systems of more atoms; "mixed:N": N frames drawn from all systems. Any other batch is of '
+        'without frames of more atoms; "mixed:N": N frames drawn from all systems. Any other batch is of '
         "one system.",
     )
     auto_prob: str = Field(
