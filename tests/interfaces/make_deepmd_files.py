@@ -5,10 +5,11 @@
 needs deepmd-kit 3.2.0 with torch, jax, flatbuffers and mpich, and a few minutes. Every file is made by
 DeePMD-kit's command line: a training of two steps with its PyTorch or JAX backend, then `freeze`, `compress`
 and `convert-backend`. Energies, forces and virials are those of `deepmd.infer.DeepPot`. Files are kept
-zipped, for half of a frozen PyTorch model is information for debuggers.
+zipped, without compiled programs and information for debuggers.
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+import h5py
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -118,29 +120,56 @@ def dp(folder, *arguments):
 
 def make_files(folder):
     """All files of `data/`, in a folder."""
-    branches = {"water": {"model_branch_alias": ["H2O"], "info": {"description": "liquid"}}, "ice": {}}
-    for name, model in (MODELS | {"branches": branches}).items():
-        (folder / f"{name}.json").write_text(json.dumps(input_of(model)))
-        dp(folder, "--pt", "train", f"{name}.json")
-        shutil.move(folder / "model.ckpt-2.pt", folder / f"{name}.pt")
-        if name != "branches":
-            # Freezing from a folder takes the model.ckpt.pt in it.
-            shutil.copy(folder / f"{name}.pt", folder / "model.ckpt.pt")
-            dp(folder, "--pt", "freeze", "-o", f"{name}.pth")
-            dp(folder, "convert-backend", f"{name}.pth", f"{name}.jax")
-            dp(folder, "convert-backend", f"{name}.pth", f"{name}.hlo")
-        for rest in folder.glob("model.ckpt*"):
-            rest.unlink()
-    dp(folder, "--jax", "compress", "-i", "no_attention.jax", "-o", "compressed.jax")
-    dp(folder, "--jax", "compress", "-i", "no_attention.hlo", "-o", "compressed.hlo")
-    dp(folder, "--jax", "compress", "-i", "v2.jax", "-o", "compressed_pairs.jax")
-    for name in ("branches", "v1"):
-        dp(folder, "--jax", "train", f"{name}.json")
-        shutil.move(folder / "model.ckpt-2.jax", folder / f"trained_{name}.jax")
-        shutil.rmtree(folder / "model.ckpt.jax", ignore_errors=True)
-    dp(folder, "--jax", "freeze", "-c", "trained_branches.jax", "-o", "ice.hlo", "--head", "ice")
-    for name in ("compressed", "compressed_pairs", "trained_v1"):
-        dp(folder, "convert-backend", f"{name}.jax", f"{name}_evaluated.hlo")
+    for name, model in MODELS.items():
+        train(folder, name, model)
+        freeze(folder, name, f"{name}.pth")
+        for ending in (".jax", ".hlo"):
+            dp(folder, "convert-backend", f"{name}.pth", f"{name}{ending}")
+    for name, source in {"compressed": "no_attention", "compressed_pairs": "v2"}.items():
+        for ending in (".jax", ".hlo"):
+            compress(folder, f"{source}{ending}", f"{name}{ending}", f"{source}.json")
+    train(
+        folder,
+        "branches",
+        {"water": {"model_branch_alias": ["H2O"], "info": {"description": "liquid"}}, "ice": {}},
+    )
+    join_branches(folder)
+
+
+def train(folder, name, model):
+    """A checkpoint after two steps, and the input beside it."""
+    (folder / f"{name}.json").write_text(json.dumps(input_of(model)))
+    dp(folder, "--pt", "train", f"{name}.json")
+    shutil.move(folder / "model.ckpt-2.pt", folder / f"{name}.pt")
+    (folder / "model.ckpt.pt").unlink()
+
+
+def freeze(folder, name, output, *options):
+    """Freezing takes the model.ckpt.pt of a folder, or the checkpoint that the file `checkpoint` names."""
+    (folder / "checkpoint").write_text(f"{name}.pt")
+    dp(folder, "--pt", "freeze", "-o", output, *options)
+
+
+def compress(folder, source, output, script):
+    dp(folder, "--jax", "compress", "-i", source, "-o", output, "-t", script)
+
+
+def join_branches(folder):
+    """DeePMD-kit makes a multi-task `.jax` folder from a `.dp` file with several models."""
+    from deepmd.dpmodel.utils.serialization import load_dp_model, save_dp_model
+
+    parts = {}
+    for branch in ("water", "ice"):
+        freeze(folder, "branches", f"{branch}.pth", "--head", branch)
+        dp(folder, "convert-backend", f"{branch}.pth", f"{branch}.dp")
+        parts[branch] = load_dp_model(str(folder / f"{branch}.dp"))
+    document = {
+        "model": {"model_dict": {name: part["model"] for name, part in parts.items()}},
+        "model_def_script": {"model_dict": {name: part["model_def_script"] for name, part in parts.items()}},
+        "@variables": {},
+    }
+    save_dp_model(str(folder / "branches.dp"), document)
+    dp(folder, "convert-backend", "branches.dp", "branches.jax")
 
 
 def reference(path, **options):
@@ -159,26 +188,44 @@ def reference(path, **options):
 
 
 def references(folder):
-    """By the names of the files; DeePMD-kit evaluates a `.jax` folder only as the `.hlo` made from it."""
-    files = {path.name: (path, {}) for path in folder.glob("*.p*") if "branches" not in path.name}
-    files |= {path.name: (path, {}) for path in folder.glob("*.hlo") if path.stem in ("v1", "v2", "table")}
-    files["no_attention.hlo"] = (folder / "no_attention.hlo", {})
-    files |= {f"{name}.jax": files[f"{name}.hlo"] for name in MODELS}
-    files |= {
-        f"{name}.jax": (folder / f"{name}_evaluated.hlo", {})
-        for name in ("compressed", "compressed_pairs", "trained_v1")
+    """By the names of the files; DeePMD-kit cannot evaluate a `.jax` folder, but the `.hlo` beside it."""
+    files = {f"{name}{ending}": f"{name}{ending}" for name in MODELS for ending in (".pt", ".pth", ".hlo")}
+    files |= {f"{name}.hlo": f"{name}.hlo" for name in ("compressed", "compressed_pairs")}
+    found = {name: reference(folder / file) for name, file in files.items()}
+    found |= {
+        name.replace(".hlo", ".jax"): numbers for name, numbers in found.items() if name.endswith(".hlo")
     }
-    files["compressed.hlo"] = (folder / "compressed.hlo", {})
-    files["trained_branches.jax:ice"] = (folder / "ice.hlo", {})
     for branch in ("water", "ice"):
-        files[f"branches.pt:{branch}"] = (folder / "branches.pt", {"head": branch})
-    return {name: reference(path, **options) for name, (path, options) in files.items()}
+        found[f"branches.pt:{branch}"] = reference(folder / "branches.pt", head=branch)
+        found[f"branches.jax:{branch}"] = found[f"branches.pt:{branch}"]
+    return found
+
+
+def trim(path):
+    """Take out what is large and not read by dpax: compiled programs, and information for debuggers."""
+    rest = path.with_suffix(".rest")
+    if path.suffix == ".hlo":
+        with h5py.File(path) as old, h5py.File(rest, "w") as new:
+            text = old.attrs["json"]
+            variables = json.loads(text)["@variables"]
+            programs = {place.strip("/") for name, place in variables.items() if name.startswith("stablehlo")}
+            for name, dataset in old.items():
+                new[name] = np.void(b"a program") if name in programs else dataset[()]
+            new.attrs["json"] = text
+    elif path.suffix == ".pth":
+        with zipfile.ZipFile(path) as old, zipfile.ZipFile(rest, "w") as new:
+            for part in old.infolist():
+                if not part.filename.endswith(".debug_pkl"):
+                    new.writestr(part, old.read(part))
+    if rest.exists():
+        rest.replace(path)
 
 
 def keep(folder, found):
     """Zip the files that have references, and write these."""
     for name in sorted({name.partition(":")[0] for name in found}):
         path = folder / name
+        trim(path)
         parts = [part for part in sorted(path.rglob("*")) if part.is_file()] if path.is_dir() else [path]
         with zipfile.ZipFile(DATA / f"{name}.zip", "w", zipfile.ZIP_LZMA) as archive:
             for part in parts:
@@ -197,5 +244,6 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as name:
         workplace = Path(name)
         write_data(workplace)
+        os.chdir(workplace)  # the checkpoint with a table names it without its folder
         make_files(workplace)
         keep(workplace, references(workplace))

@@ -72,7 +72,7 @@ def test_compressed_models_compute_with_their_tables(folder, name):
     assert descriptor.geo_compress == (name != "compressed_pairs.jax")
 
 
-@pytest.mark.parametrize("name", ["branches.pt", "trained_branches.jax"])
+@pytest.mark.parametrize("name", ["branches.pt", "branches.jax"])
 class TestBranches:
     def test_are_listed_where_none_is_chosen(self, folder, name):
         needs_torch(name)
@@ -102,8 +102,8 @@ def test_a_branch_of_a_single_model_is_a_mistake(folder):
 
 
 def test_provenance_tells_of_the_writer(folder):
-    provenance = open_model(folder / "trained_branches.jax", "H2O")[1]
-    assert provenance["deepmd_kit"] == {"file": "trained_branches.jax", "backend": "JAX", "branch": "water"}
+    provenance = open_model(folder / "branches.jax", "H2O")[1]
+    assert provenance["deepmd_kit"] == {"file": "branches.jax", "backend": "JAX", "branch": "water"}
     assert provenance["model_def_script"]["info"]["description"] == "liquid"
     assert open_model(folder / "v1.hlo")[1]["deepmd_kit"]["version"].startswith("3.2.0")
     assert 0.6 < open_model(folder / "compressed.hlo")[1]["min_nbor_dist"] < 0.9
@@ -149,7 +149,7 @@ def test_nothing_is_unpickled(tmp_path):
 
 
 def test_frozen_models_that_name_deepmds_operator_are_read(folder):
-    """DeePMD-kit with its compiled library writes them so; PyTorch reads no operator that it does not know."""
+    """DeePMD-kit with its compiled library writes them so; PyTorch wants to know every operator."""
     torch = pytest.importorskip("torch")
     from dpax.interfaces.deepmd_torch import read_torch
 

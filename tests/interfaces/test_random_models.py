@@ -96,6 +96,8 @@ def random_model(number, folder):
     if compressed:
         descriptor |= {"resnet_dt": False} | ({"tebd_input_mode": "strip"} if version == 1 else {})
         descriptor |= {"lmax": 1, "attn_layer": number // 4 % 2}
+        if descriptor["activation_function"].startswith(("silut", "custom_silu")):
+            descriptor["activation_function"] = "silu"  # DeePMD-kit does not tabulate the others
     if short_range:
         table = write_pair_table(folder / "table.txt", len(type_map))
         arguments.pop("preset_out_bias", None)

@@ -76,7 +76,8 @@ def _keys(kind: str, script: Mapping[str, Any], arrays: Arrays) -> dict:
         "type_map": list(script["type_map"]),
         "rcond": script.get("fitting_net", {}).get("rcond"),
         "preset_out_bias": script.get("preset_out_bias"),
-        "@variables": {name: arrays[name] for name in ("out_bias", "out_std")},
+        # The oldest checkpoints have their bias in the fitting net alone.
+        "@variables": {"out_bias": arrays.get("out_bias", np.zeros((1, len(script["type_map"]), 1)))},
     }
 
 
