@@ -171,8 +171,7 @@ PROOFS: dict[str, str] = {
     ),
     "training.training_data.min_pair_dist": "settings/test_run_effects.py::test_frames_with_close_pairs_go",
     "training.validation_data.systems": _DRAWN,
-    "training.validation_data.rglob_patterns": "data/test_systems.py::"
-    "test_patterns_choose_among_the_systems_below_a_folder",
+    "training.validation_data.rglob_patterns": _SYSTEMS,
     "training.validation_data.batch_size": (
         "settings/test_run_effects.py::test_several_batches_of_validation_are_shown"
     ),
