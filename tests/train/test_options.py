@@ -8,14 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from flax import nnx
+from typer.testing import CliRunner
 
 from dpax import load
+from dpax.cli.app import app
+from dpax.cli.freeze import checkpointed_model
 from dpax.data import open_systems
 from dpax.errors import InputError
 from dpax.model.derivatives import make_mesh
 from dpax.train import train
 from dpax.train.bias import adjusted_bias
-from dpax.train.checkpoints import Checkpoints
+from dpax.train.checkpoints import Checkpoints, named_arrays
 from dpax.train.error_sums import ErrorMeans, Errors, Sums
 from dpax.train.full_validation import FullValidation
 from dpax.train.run import RunFolder
@@ -23,7 +27,7 @@ from dpax.train.schedule import make_schedule
 from dpax.train.setup import data_statistics, open_data, shared_statistics, total_steps
 from dpax.train.statistics import sampled_frames
 
-from .support import settings, write_data
+from .support import content, settings, write_data
 from .test_restart import Stops, records_of, state_of, terminate, weights_of
 
 VALIDATION = {"training.validation_data": {"systems": "valid", "batch_size": 2}}
@@ -170,6 +174,31 @@ def test_averaged_weights_have_a_model_of_their_own(run):
     assert moved
     for name in moved:
         assert np.any(arrays[name] != arrays[name.replace("params", "averaged", 1)])
+
+
+def test_a_checkpoint_gives_the_averaged_model_too(run):
+    """What `dpax freeze` writes, with --ema and without."""
+    arrays = state_of(run, 15)[0]
+    for averaged, name in ((False, "params"), (True, "averaged")):
+        model, facts = checkpointed_model(RunFolder(run), 15, averaged=averaged)
+        assert facts["step"] == 15
+        found = named_arrays(nnx.state(model, nnx.Param), name)
+        assert found
+        for key, array in found.items():
+            np.testing.assert_array_equal(array, arrays[key])
+
+
+def command(*arguments):
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
+def test_neighbours_are_not_counted_where_that_is_forbidden(tmp_path):
+    path = tmp_path / "input.json"
+    path.write_text(json.dumps(content({"model.descriptor.sel": "auto:1.2"})))
+    done = command("train", path, "-o", tmp_path / "run", "--skip-neighbor-stat")
+    assert isinstance(done.exception, InputError)
+    assert '"auto:1.2" is found by counting neighbours' in str(done.exception)
+    assert not (tmp_path / "run").exists()
 
 
 def test_bias_is_fitted_after_training(base, run):
