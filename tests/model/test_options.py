@@ -309,7 +309,7 @@ def test_isolated_atoms_under_parameters():
     )
     frames = [(*frame, np.array([[p, -p]])) for frame in ALONE for p in (0.1, 2.0)]
     np.testing.assert_allclose(energies_of(model, frames, ROOM)[:4], [-7.5, -7.5, 3.0, 3.0], atol=1e-12)
-    with pytest.raises(InputError, match="any fparam and aparam"):
+    with pytest.raises(InputError, match="under any fparam and aparam"):
         model.for_deepmd()
 
 

@@ -4,10 +4,12 @@ import ase
 import numpy as np
 import pytest
 
-from dpax import load
+from dpax import Potential, load
 from dpax.errors import InputError
 from dpax.interfaces.deepmd_script import input_of
+from dpax.model.potential import EnergyModel
 from dpax.train import train
+from dpax.train.origin import Origin, started
 from dpax.train.setup import data_statistics, open_data
 from oracle.deepmd_model import make_model, write_pair_table
 from oracle.deepmd_statistics import sample_directories
@@ -187,3 +189,23 @@ def test_a_model_that_depends_on_the_order_of_atoms_is_refused():
 def test_observed_elements_are_on_record(trained):
     assert trained.provenance["observed_type"] == ["O", "H"]
     assert input_of(trained.model, trained.provenance)["info"] == {"observed_type": ["O", "H"]}
+
+
+@pytest.mark.parametrize("given", ["zeros", "isolated"])
+def test_energies_outlive_a_start_without_atom_ener(base, given):
+    """The next model is told no energies of isolated atoms: what they took off goes into its bias."""
+    asked = {"model.fitting_net.atom_ener": [-5.25, None], "training.numb_steps": 1}
+    if given == "isolated":
+        train(settings(asked), base / "asked", base=base)
+        trained = load(base / "asked" / "model.dpax").model
+    else:
+        options = {"sel": 20, "rcut": 3.5, "neuron": [4, 8], "axis_neuron": 2, "tebd_dim": 4, "attn": 8}
+        fitting = {"neuron": [8], "atom_ener": [1.0, None]}
+        reference = make_model(2, ["O", "H"], options | {"attn_layer": 1}, fitting, random_statistics=True)
+        trained = EnergyModel.deserialize(reference.serialize())
+    fresh = EnergyModel.from_settings(settings().model, seed=1)
+    model = started(fresh, Origin(trained, "init-model"), print)
+    assert not model.relative_types
+    atoms = ase.Atoms("OHH", positions=[[0, 0, 0], [0, 0, 1.0], [0.9, 0, -0.2]])
+    expected, found = (Potential(one).evaluate(atoms) for one in (trained, model))
+    np.testing.assert_allclose(found.energies, expected.energies, rtol=1e-12)

@@ -190,7 +190,7 @@ class EnergyModel(Module):
         """What the net's energies are relative to: a descriptor of zeros, or atoms without neighbours."""
         n, dtype = len(self.type_map), self.fitting.net.dtype
         if self.isolated_energies is not None:
-            asked = [energy is not None for energy in self.isolated_energies]
+            asked = [name in self.relative_types for name in self.type_map]
             alone = isolated_descriptors(self.descriptor.spec(), descriptor)
             return Vacuum(alone, jnp.array([*asked, False], dtype))
         if self.fitting.subtracts_zero_descriptor:
@@ -221,12 +221,7 @@ class EnergyModel(Module):
         elif short is not None and short.fitting_bias is not None:
             of_net = np.array(short.fitting_bias)
         if self.isolated_energies is not None:
-            if any(self.fitting.inputs):
-                raise InputError(
-                    "the energies of isolated atoms (atom_ener) are exact in dpax under any fparam and "
-                    "aparam, and DeePMD-kit cannot subtract an energy that depends on them"
-                )
-            alone = self._isolated_energies_of_net()
+            alone = np.array(self.bias) - self.absolute_bias()
             bias, of_net = bias - alone, of_net - alone
         plain = type(self).deserialize(self.serialize() | {"isolated_energies": None, "srtab_add_bias": True})
         if short is not None:
@@ -234,15 +229,36 @@ class EnergyModel(Module):
         plain.set_bias(bias)
         return plain
 
-    def _isolated_energies_of_net(self) -> np.ndarray:
-        """[ntypes], eV: what is subtracted from the net's energies of each type."""
+    @property
+    def relative_types(self) -> frozenset[str]:
+        """Elements whose energies from the net are relative to another energy of the net."""
+        if self.isolated_energies is not None:
+            pairs = zip(self.type_map, self.isolated_energies, strict=True)
+            return frozenset(name for name, energy in pairs if energy is not None)
+        return frozenset(self.type_map if self.fitting.subtracts_zero_descriptor else ())
+
+    def absolute_bias(self) -> np.ndarray:
+        """[ntypes], eV: the bias with which the net's energies as they are would give those of the model.
+
+        It differs from `bias` where energies are relative to those of isolated atoms, or to that of a
+        descriptor of zeros, and is as good as the weights of now.
+
+        Raises:
+            InputError: what they are relative to depends on `fparam` or `aparam`.
+        """
         weights = self.weights()
-        assert weights.vacuum is not None
+        if weights.vacuum is None:
+            return np.array(self.bias)
+        if any(self.fitting.inputs):
+            raise InputError(
+                "atom_ener: the energies of isolated atoms are exact under any fparam and aparam, and no "
+                "bias can stand for what depends on them"
+            )
         descriptors, applies = (array[:-1] for array in weights.vacuum)
         nothing = jnp.zeros((len(descriptors), 0))
         energies = fit(weights.fitting, self.fitting.activation_function, descriptors, nothing)
         silent = np.isin(np.arange(len(descriptors)), self.fitting.exclude_types)
-        return np.where((applies > 0) & ~silent, energies, 0.0).astype(np.float64)
+        return np.array(self.bias) - np.where((applies > 0) & ~silent, energies, 0.0)
 
     def change_type_map(
         self, type_map: Sequence[str], seed: Seed = None, statistics_from: Self | None = None

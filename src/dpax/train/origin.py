@@ -141,10 +141,19 @@ def started(fresh: EnergyModel, origin: Origin, tell: Callable[[str], None]) -> 
     taken = from_named_arrays(state, "", arrays)
     model = nnx.merge(graph, jax.tree.map(lambda old, new: jnp.asarray(new, old.dtype), state, taken))
     if not origin.random_fitting:
-        known = dict(zip(origin.model.type_map, origin.model.bias, strict=True))
+        known = dict(zip(origin.model.type_map, _own_bias(origin.model, fresh), strict=True))
         own = zip(fresh.type_map, fresh.fixed_bias, strict=True)
         model.set_bias(np.array([known.get(name, 0.0) if fixed is None else fixed for name, fixed in own]))
     return model
+
+
+def _own_bias(trained: EnergyModel, fresh: EnergyModel) -> Sequence[float]:
+    """The energy bias of a trained model in one that may not have its atom_ener."""
+    asked = fresh.relative_types if fresh.isolated_energies is not None else frozenset()
+    if trained.relative_types & set(fresh.type_map) <= asked:
+        return trained.bias
+    with jax.enable_x64(True):
+        return tuple(trained.absolute_bias())
 
 
 def check_names(model: EnergyModel) -> None:
