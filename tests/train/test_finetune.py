@@ -6,8 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from dpax.data import open_systems
+from dpax.data import Errors, open_systems
 from dpax.errors import InputError
+from dpax.infer import Potential
 from dpax.interfaces.model_files import load, open_model
 from dpax.model.derivatives import make_mesh
 from dpax.train import train
@@ -141,6 +142,62 @@ def test_a_model_of_deepmd_starts_with_its_losses(base, tmp_path):
     ]
     first = records_of(tmp_path / "run")[0]
     assert first["rmse_e_trn"] == pytest.approx(np.sqrt(np.mean(np.square(errors))), rel=1e-9)
+    forces = errors_on(Potential(model), base / "small").rmse["forces"]
+    assert first["rmse_f_trn"] == pytest.approx(forces, rel=1e-9)
     arrays, meta = state_of(tmp_path / "run", 0)
     assert meta["bias"] == list(theirs.get_out_bias().reshape(-1)[::-1])
     assert not any(np.any(array) for name, array in arrays.items() if name.startswith("optimizer"))
+
+
+def part_of(source, target, frames):
+    """Some frames of a system in DeePMD-kit's layout, as a system of their own."""
+    (target / "set.000").mkdir(parents=True)
+    for name in ("type.raw", "type_map.raw"):
+        (target / name).write_text((source / name).read_text())
+    for path in (source / "set.000").glob("*.npy"):
+        np.save(target / "set.000" / path.name, np.load(path)[frames])
+
+
+@pytest.mark.slow
+def test_fine_tuning_beats_training_from_scratch(real_data, tmp_path):
+    """On 20 frames of water, after a short training on others: by the forces, the first that is learned."""
+    water = real_data("water")
+    part_of(water / "data_3", tmp_path / "few", slice(0, 20))
+    part_of(water / "data_3", tmp_path / "unseen", slice(40, 60))
+    descriptor = {"type": "se_atten_v2", "rcut": 5.0, "sel": 80, "neuron": [8, 16, 32], "axis_neuron": 8}
+    attention = {"attn": 32, "attn_layer": 1, "precision": "float32"}
+    changes = {
+        "model.descriptor": descriptor | attention,
+        "model.fitting_net": {"neuron": [60, 60], "precision": "float32"},
+        "loss": {},
+        "training.disp_freq": 100,
+        "training.save_freq": 1000,
+    }
+
+    def trained(name, data, steps, start_lr, finetune=None):
+        rate = {"start_lr": start_lr, "stop_lr_ratio": 0.05, "decay_steps": 20}
+        section = {"systems": str(data), "batch_size": 1}
+        run = {"learning_rate": rate, "training.training_data": section, "training.numb_steps": steps}
+        chosen = settings(changes | run)
+        train(chosen, tmp_path / name, finetune=finetune)
+        return load(tmp_path / name / "model.dpax")
+
+    first = trained("first", water / "data_0", 400, 2e-3)
+    potentials = {
+        "first": first,
+        "scratch": trained("scratch", tmp_path / "few", 100, 2e-3),
+        "tuned": trained("tuned", tmp_path / "few", 100, 1e-4, first.model),
+    }
+    unseen = tmp_path / "unseen"
+    forces = {name: errors_on(potential, unseen).rmse["forces"] for name, potential in potentials.items()}
+    assert forces["tuned"] < 0.5 * forces["scratch"]
+    assert forces["tuned"] < 1.05 * forces["first"]
+
+
+def errors_on(potential, path) -> Errors:
+    errors, [system] = Errors(), open_systems([str(path)], potential.type_map)
+    frames = [system.frame(index) for index in range(len(system))]
+    for frame, found in zip(frames, potential.evaluate(frames), strict=True):
+        errors.update("energy", frame.energy, found.energy, len(frame.types))
+        errors.update("forces", frame.forces, found.forces, len(frame.types))
+    return errors
