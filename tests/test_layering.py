@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "dpax"
-LEAVES = {"errors", "settings", "geometry"}
+LEAVES = {"errors", "interrupt", "settings", "geometry"}
 # What each room may import besides itself, the leaves and the package's own version.
 BELOW = {
     "errors": set(),
+    "interrupt": set(),
     "settings": {"errors"},
     "geometry": {"errors"},
     "nn": set(),
@@ -21,8 +22,9 @@ BELOW = {
     "train": {"nn", "descriptor", "model", "data"},
     "infer": {"nn", "descriptor", "model", "data"},
     "interfaces": {"nn", "descriptor", "model", "data", "infer"},
+    "simulate": {"model", "data", "infer", "interfaces"},
     "report": {"nn", "descriptor", "model", "data", "train", "infer", "interfaces"},
-    "cli": {"nn", "descriptor", "model", "data", "train", "infer", "interfaces", "report"},
+    "cli": {"nn", "descriptor", "model", "data", "train", "infer", "interfaces", "simulate", "report"},
 }
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem in BELOW)
 

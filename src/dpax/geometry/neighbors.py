@@ -55,6 +55,17 @@ class Capacity(NamedTuple):
     slots: int
 
 
+class Pairs(NamedTuple):
+    """Ordered pairs (i, j) of one frame, sorted by i, j, shift: what an `EdgeList` is without its vectors."""
+
+    i: np.ndarray
+    """int64 [pairs], the centre."""
+    j: np.ndarray
+    """int64 [pairs], the neighbour."""
+    shifts: np.ndarray
+    """int32 [pairs, 3], the lattice vectors added to r_j."""
+
+
 def find_edges(
     positions: np.ndarray, cell: np.ndarray | None, pbc: Sequence[bool] | np.ndarray, cutoff: float
 ) -> EdgeList:
@@ -72,9 +83,8 @@ def find_edges(
         InputError: a position that is not finite, a periodic cell without volume, or two atoms at the
             same place, for which no force is defined.
     """
-    edges = _all_pairs(positions, cell, pbc, cutoff)
-    _refuse_coincident(edges.i, edges.j, edges.vectors)
-    return edges
+    pairs = find_pairs(positions, cell, pbc, cutoff)
+    return edges_within(pairs, positions, pairs.shifts @ complete_cell(cell, pbc), cutoff)
 
 
 def any_closer(
@@ -85,29 +95,68 @@ def any_closer(
     Raises:
         InputError: a position that is not finite, or a periodic cell without volume.
     """
-    edges = _all_pairs(positions, cell, pbc, distance)
-    lengths2 = np.einsum("ex,ex->e", edges.vectors, edges.vectors)
-    return bool(((edges.i != edges.j) & (lengths2 < distance * distance)).any())
+    pairs = find_pairs(positions, cell, pbc, distance)
+    vectors = _vectors(pairs, positions, pairs.shifts @ complete_cell(cell, pbc))
+    lengths2 = np.einsum("ex,ex->e", vectors, vectors)
+    return bool(((pairs.i != pairs.j) & (lengths2 < distance * distance)).any())
 
 
-def _all_pairs(
+def find_pairs(
     positions: np.ndarray, cell: np.ndarray | None, pbc: Sequence[bool] | np.ndarray, cutoff: float
-) -> EdgeList:
-    """As `find_edges`, with atoms at the same place too."""
+) -> Pairs:
+    """List all pairs within the cut-off, and perhaps a few that are beyond it by a rounding.
+
+    Args:
+        positions: as for `find_edges`.
+        cell: as for `find_edges`.
+        pbc: as for `find_edges`.
+        cutoff: Å.
+
+    Raises:
+        InputError: a position that is not finite, or a periodic cell without volume.
+    """
     positions = np.asarray(positions, dtype=np.float64).reshape(-1, 3)
     if not np.isfinite(positions).all():
         atom = int(np.flatnonzero(~np.isfinite(positions).all(axis=1))[0])
         raise InputError(f"the position of atom {atom} (counted from 0) is NaN or infinite")
     if len(positions) == 0:
         none = np.empty(0, np.int64)
-        return EdgeList(none, none, np.empty((0, 3)), np.empty((0, 3), np.int32))
+        return Pairs(none, none, np.empty((0, 3), np.int32))
     periodic = np.asarray(pbc, dtype=bool)
     box = complete_cell(cell, periodic)
     wrapped, shifts = wrap(positions, box, periodic)
     compact = _close_gaps(wrapped, box, periodic, cutoff)
-    i, j, vectors, images = _search(compact, box, periodic, cutoff)
-    images = images + (shifts[i] - shifts[j]).astype(np.int32)
-    return EdgeList(i, j, vectors, images)
+    i, j, images = _search(compact, box, periodic, cutoff * (1.0 + 1e-9))
+    return Pairs(i, j, images + (shifts[i] - shifts[j]).astype(np.int32))
+
+
+def edges_within(pairs: Pairs, positions: np.ndarray, translations: np.ndarray, cutoff: float) -> EdgeList:
+    """The pairs that are within the cut-off, with their vectors.
+
+    Args:
+        pairs: all that may be within it.
+        positions: [atoms, 3], Å.
+        translations: [pairs, 3], the shift of each pair as a vector, Å.
+        cutoff: Å.
+
+    Raises:
+        InputError: two atoms at the same place.
+    """
+    vectors = _vectors(pairs, positions, translations)
+    lengths2 = np.einsum("ex,ex->e", vectors, vectors)
+    inside = np.flatnonzero(lengths2 <= cutoff * cutoff)
+    edges = EdgeList(*(array.take(inside, axis=0) for array in (pairs.i, pairs.j, vectors, pairs.shifts)))
+    if not lengths2.all():
+        _refuse_coincident(edges)
+    return edges
+
+
+def _vectors(pairs: Pairs, positions: np.ndarray, translations: np.ndarray) -> np.ndarray:
+    positions = np.asarray(positions, dtype=np.float64).reshape(-1, 3)
+    vectors = positions.take(pairs.j, axis=0)
+    vectors += translations
+    vectors -= positions.take(pairs.i, axis=0)
+    return vectors
 
 
 def _close_gaps(positions: np.ndarray, box: np.ndarray, periodic: np.ndarray, cutoff: float) -> np.ndarray:
@@ -131,20 +180,19 @@ def _close_gaps(positions: np.ndarray, box: np.ndarray, periodic: np.ndarray, cu
 
 def _search(
     positions: np.ndarray, box: np.ndarray, periodic: np.ndarray, cutoff: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The library's search, with its boundary (< or <=) and its order made our own."""
-    reach = _library_cutoff(positions, box, periodic, cutoff * (1.0 + 1e-9))
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The library's search with its order made our own: i, j and the lattice vectors added to r_j."""
+    reach = _library_cutoff(positions, box, periodic, cutoff)
     library = vesin.NeighborList(cutoff=reach, full_list=True, sorted=False, n_threads=1)
-    i, j, vectors, images = library.compute(positions, box, periodic, "ijDS")
-    i, j = i.astype(np.int64), j.astype(np.int64)
-    inside = np.einsum("ex,ex->e", vectors, vectors) <= cutoff * cutoff
-    i, j, vectors, images = i[inside], j[inside], vectors[inside], images[inside]
+    i, j, distances, images = library.compute(positions, box, periodic, "ijdS")
+    inside = distances <= cutoff
+    i, j, images = i[inside].astype(np.int64), j[inside].astype(np.int64), images[inside]
     width = 2 * np.abs(images).max(axis=0, initial=0).astype(np.int64) + 1
     key = i * len(positions) + j
     for direction in range(3):
         key = key * width[direction] + images[:, direction] + width[direction] // 2
     order = np.argsort(key)
-    return i[order], j[order], vectors[order], images[order]
+    return i[order], j[order], images[order]
 
 
 def _library_cutoff(positions: np.ndarray, box: np.ndarray, periodic: np.ndarray, cutoff: float) -> float:
@@ -166,13 +214,12 @@ def _library_cutoff(positions: np.ndarray, box: np.ndarray, periodic: np.ndarray
     )
 
 
-def _refuse_coincident(i: np.ndarray, j: np.ndarray, vectors: np.ndarray) -> None:
-    coincident = np.flatnonzero(np.einsum("ex,ex->e", vectors, vectors) == 0.0)
-    if len(coincident):
-        first = coincident[0]
-        raise InputError(
-            f"atoms {i[first]} and {j[first]} (counted from 0) are at the same position; remove one of them"
-        )
+def _refuse_coincident(edges: EdgeList) -> None:
+    first = np.flatnonzero(np.einsum("ex,ex->e", edges.vectors, edges.vectors) == 0.0)[0]
+    raise InputError(
+        f"atoms {edges.i[first]} and {edges.j[first]} (counted from 0) are at the same position; "
+        "remove one of them"
+    )
 
 
 def neighbor_counts(i: np.ndarray, n_atoms: int) -> np.ndarray:

@@ -1,6 +1,6 @@
 """A trained model, ready to be evaluated on structures."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -17,6 +17,7 @@ from dpax.data import CapacityPlanner, Frame, ParameterWidths, frame_from_atoms
 from dpax.errors import InputError
 from dpax.geometry.cell import volume
 from dpax.geometry.neighbors import EdgeList, Neighborhoods, find_edges, neighbor_counts, pack, slots_needed
+from dpax.geometry.skin import SkinLists
 from dpax.model.derivatives import (
     Prediction,
     atomic_descriptors,
@@ -80,7 +81,8 @@ class Potential:
     """A DPA-1 potential.
 
     Programs are compiled for array sizes, not for structures: a structure that fits sizes used before is
-    evaluated without compiling anything.
+    evaluated without compiling anything. Where structures come one at a time, their neighbour lists are
+    reused as long as the atoms have hardly moved; no result depends on that.
 
     Args:
         model: the model.
@@ -135,6 +137,23 @@ class Potential:
     @cached_property
     def _planner(self) -> CapacityPlanner:
         return CapacityPlanner(atom_multiple=self._mesh.size, programs=_PROGRAMS)
+
+    @cached_property
+    def _skin_lists(self) -> SkinLists:
+        return SkinLists(self.rcut)
+
+    @property
+    def capacities(self) -> dict[str, Any]:
+        """The array sizes used so far, as integers that JSON can hold.
+
+        Sums over arrays of another size may differ in the last bit: a simulation that is to go on exactly as
+        it would have gone on sets them again.
+        """
+        return self._planner.state()
+
+    @capacities.setter
+    def capacities(self, state: dict[str, Any]) -> None:
+        self._planner.restore(state)
 
     def _weights(self, state: PyTree) -> ModelWeights:
         return nnx.merge(self._graph, state).weights()
@@ -270,13 +289,18 @@ class Potential:
         return structure
 
     def _pack(self, frames: Sequence[Frame], planner: CapacityPlanner) -> Neighborhoods:
-        edges = [_edges(frame, self.rcut) for frame in frames]
+        edges = self._edges(frames)
         slots = max(
             slots_needed(neighbor_counts(e.i, len(f.types))) for e, f in zip(edges, frames, strict=True)
         )
         capacity = planner.fit(sum(len(f.types) for f in frames), slots)
         told = [self._parameters.of(frame) for frame in frames]
         return pack(edges, [f.types for f in frames], capacity, self.model.dtype, parameters=told)
+
+    def _edges(self, frames: Sequence[Frame]) -> list[EdgeList]:
+        """A structure that comes alone is probably one of a trajectory."""
+        find = self._skin_lists.find if len(frames) == 1 else partial(find_edges, cutoff=self.rcut)
+        return [_found(find, frame) for frame in frames]
 
     def _evaluate(self, frames: Sequence[Frame], atomic_virials: bool) -> list[Evaluation]:
         results: list[Evaluation] = []
@@ -323,9 +347,9 @@ def _precision(model: EnergyModel) -> Iterator[None]:
         yield
 
 
-def _edges(frame: Frame, cutoff: float) -> EdgeList:
+def _found(find: Callable[..., EdgeList], frame: Frame) -> EdgeList:
     try:
-        return find_edges(frame.positions, frame.cell, frame.pbc, cutoff)
+        return find(frame.positions, frame.cell, frame.pbc)
     except InputError as error:
         raise InputError(f"{frame.source}: {error}") from None
 

@@ -17,8 +17,9 @@ from dpax.interfaces.model_files import load
 class Calculator(AseCalculator):
     """ASE calculator of a DPA-1 potential.
 
-    Energies in eV, forces in eV/Å, stresses in eV/Å³ (structures periodic in all directions only). Positions,
-    cell, periodicity and species may change between calls.
+    Energies in eV, forces in eV/Å, stresses in eV/Å³ (structures periodic in all directions only), Hessian in
+    eV/Å² as [3·atoms, 3·atoms]. Positions, cell, periodicity and species may change between calls.
+    Calculators that share a loaded potential (the images of a band) share its compiled programs.
 
     Args:
         model: a model file of any kind that `dpax.load` reads, or a loaded potential.
@@ -37,6 +38,7 @@ class Calculator(AseCalculator):
         "stress",
         "energies",
         "stresses",
+        "hessian",
     ]
 
     def __init__(self, model: str | os.PathLike | Potential, fparam: ArrayLike | None = None, **kwargs: Any):
@@ -79,7 +81,11 @@ class Calculator(AseCalculator):
             self.results["stress"] = evaluation.stress
             if wants_shares:
                 self.results["stresses"] = evaluation.stresses
+        if "hessian" in properties:
+            self.results["hessian"] = self.potential.hessian(self.atoms, fparam=self.fparam)
 
     def get_hessian(self, atoms: ase.Atoms) -> np.ndarray:
         """Second derivatives of the energy, [3·atoms, 3·atoms], eV/Å²."""
-        return self.potential.hessian(atoms, fparam=self.fparam)
+        hessian = self.get_property("hessian", atoms)
+        assert isinstance(hessian, np.ndarray)
+        return hessian

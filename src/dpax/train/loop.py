@@ -15,6 +15,7 @@ import jax
 
 from dpax.data import Batch
 from dpax.errors import InputError
+from dpax.interrupt import Interrupt, listening
 from dpax.model.derivatives import make_mesh
 from dpax.model.file import save_model
 from dpax.model.potential import EnergyModel
@@ -22,7 +23,6 @@ from dpax.train.bias import adjust_bias
 from dpax.train.checkpoints import Checkpoint, Checkpoints, restored_model
 from dpax.train.error_sums import ErrorMeans, Errors
 from dpax.train.full_validation import FullValidation, full_validations
-from dpax.train.interrupt import Interrupt, listening
 from dpax.train.learner import Learner
 from dpax.train.log import LearningCurve, shown_errors
 from dpax.train.origin import Origin, choose_origin, started

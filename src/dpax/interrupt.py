@@ -10,7 +10,7 @@ from types import FrameType
 
 @dataclass
 class Interrupt:
-    """Whether somebody wants the training to stop."""
+    """Whether somebody wants the work to stop."""
 
     signal: int | None = None
     """The signal that came, if any."""

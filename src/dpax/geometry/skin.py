@@ -1,0 +1,95 @@
+"""Neighbour lists that outlive the structure they were searched for.
+
+A search that reaches a skin further than the cut-off lists all pairs within the cut-off until an atom has
+moved by half the skin. Which pairs are within it, and their vectors, is computed anew for every structure: what
+comes out is what a fresh search finds, to the last bit.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from dpax.geometry.cell import complete_cell
+from dpax.geometry.neighbors import EdgeList, Pairs, edges_within, find_pairs
+
+SKIN = 1.0
+"""Å; a wider one is searched for less often, and has more pairs to look through at every step."""
+PAIRS_KEPT = 2_000_000
+"""The newest list is kept in any case, older ones while all have at most this many pairs together (100 MB)."""
+
+
+class _SkinList(NamedTuple):
+    """A search, and the structure it was made for."""
+
+    positions: np.ndarray
+    box: np.ndarray
+    periodic: np.ndarray
+    pairs: Pairs
+    translations: np.ndarray
+    """[pairs, 3], the shifts of the pairs as vectors in `box`, Å."""
+
+
+class SkinLists:
+    """Edge lists of structures that come one at a time and resemble earlier ones.
+
+    Several lists are kept, so that the images of a band or two simulations in turn each find their own.
+    Not to be shared between threads.
+
+    Args:
+        cutoff: Å.
+        skin: how much further a search reaches, Å.
+    """
+
+    def __init__(self, cutoff: float, skin: float = SKIN):
+        self.cutoff = cutoff
+        self.skin = skin
+        self.searches = 0
+        """How often a structure had to be searched."""
+        self._lists: list[_SkinList] = []
+
+    def find(
+        self, positions: np.ndarray, cell: np.ndarray | None, pbc: Sequence[bool] | np.ndarray
+    ) -> EdgeList:
+        """What `find_edges` finds, from a list that is at hand or from a new search.
+
+        Args:
+            positions: [atoms, 3], Å.
+            cell: [3, 3], rows are lattice vectors, Å.
+            pbc: periodicity along each lattice vector.
+
+        Raises:
+            InputError: as `find_edges`.
+        """
+        periodic = np.asarray(pbc, dtype=bool)
+        box = complete_cell(cell, periodic)
+        fits = (n for n, one in enumerate(self._lists) if self._holds(one, positions, box, periodic))
+        place = next(fits, None)
+        known = self._search(positions, box, periodic) if place is None else self._lists.pop(place)
+        self._lists.insert(0, known)
+        return edges_within(known.pairs, positions, _translations(known, box), self.cutoff)
+
+    def _holds(self, one: _SkinList, positions: np.ndarray, box: np.ndarray, periodic: np.ndarray) -> bool:
+        """Whether a list has all pairs that are now within the cut-off.
+
+        With box = old box · F and r = old r · F + u, a pair at the distance d ≤ cut-off was at a distance of
+        at most (d + 2 max|u|) · ‖F⁻¹‖.
+        """
+        if len(one.positions) != len(positions) or (one.periodic != periodic).any():
+            return False
+        stretch = np.linalg.solve(one.box, box)
+        moved = positions - one.positions @ stretch
+        reach = self.cutoff + 2.0 * np.sqrt(np.einsum("ax,ax->a", moved, moved).max(initial=0.0))
+        return bool(reach <= (self.cutoff + self.skin) * np.linalg.norm(stretch, -2))
+
+    def _search(self, positions: np.ndarray, box: np.ndarray, periodic: np.ndarray) -> _SkinList:
+        self.searches += 1
+        pairs = find_pairs(positions, box, periodic, self.cutoff + self.skin)
+        room = PAIRS_KEPT - len(pairs.i)
+        while self._lists and sum(len(one.pairs.i) for one in self._lists) > room:
+            self._lists.pop()
+        return _SkinList(positions.copy(), box, periodic, pairs, pairs.shifts @ box)
+
+
+def _translations(one: _SkinList, box: np.ndarray) -> np.ndarray:
+    return one.translations if np.array_equal(box, one.box) else one.pairs.shifts @ box
