@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from make_deepmd_files import DATA, NAMES, parameters
 
 from dpax import load
 from dpax.data import Frame
 from dpax.errors import InputError
 from dpax.interfaces.model_files import open_model, read_scripts
 from oracle.deepmd_model import structures
+
+from .make_deepmd_files import DATA, NAMES, parameters
 
 REFERENCES = np.load(DATA / "references.npz")
 FILES = sorted({name.split("|")[0] for name in REFERENCES.files})
