@@ -22,7 +22,7 @@ from dpax.cli.many_values import many_values
 from dpax.cli.model_devi import model_devi
 from dpax.cli.neighbor_stat import neighbor_stat
 from dpax.cli.show import show
-from dpax.cli.sources import SYSTEM
+from dpax.cli.sources import SYSTEM, TYPE_MAP
 from dpax.cli.test import compare
 from dpax.cli.train import train
 from dpax.cli.validate import validate
@@ -42,8 +42,8 @@ app.command("eval")(evaluate)
 app.command("eval-desc", cls=many_values(*SYSTEM))(eval_desc)
 app.command("model-devi", cls=many_values("--models", "-m", *SYSTEM))(model_devi)
 app.command("validate")(validate)
-app.command("convert-data", cls=many_values("-t", "--type-map"))(convert_data)
-app.command("neighbor-stat", cls=many_values("-s", "--system", "-t", "--type-map"))(neighbor_stat)
+app.command("convert-data", cls=many_values(*TYPE_MAP))(convert_data)
+app.command("neighbor-stat", cls=many_values(*SYSTEM, *TYPE_MAP))(neighbor_stat)
 app.command("inspect")(inspect)
 app.command("show")(show)
 app.command("convert")(convert)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dpax.cli.sources import TypeMapOption
 from dpax.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,10 +33,7 @@ def convert_data(
         Format | None,
         typer.Option("--format", help="By default from the suffix: .h5, .hdf5, .xyz, .extxyz; npy without."),
     ] = None,
-    type_map: Annotated[
-        list[str] | None,
-        typer.Option("--type-map", "-t", help="Element names, several values; those of the data by default."),
-    ] = None,
+    type_map: TypeMapOption = None,
     dpdata_format: Annotated[
         str | None, typer.Option(help="Read through dpdata, in this format of it: vasp/outcar, for example.")
     ] = None,

@@ -5,18 +5,13 @@ from typing import Annotated
 import typer
 
 from dpax.cli.failures import say
+from dpax.cli.sources import SystemOption, TypeMapOption
 
 
 def neighbor_stat(
     rcut: Annotated[float, typer.Option("--rcut", "-r", min=0.0, help="Cut-off radius, Å.")],
-    system: Annotated[
-        list[str] | None,
-        typer.Option("--system", "-s", help="Data, several values; '.' by default."),
-    ] = None,
-    type_map: Annotated[
-        list[str] | None,
-        typer.Option("--type-map", "-t", help="Element names, several values; those of the data by default."),
-    ] = None,
+    system: SystemOption = None,
+    type_map: TypeMapOption = None,
     mixed_type: Annotated[
         bool, typer.Option("--mixed-type", "--one-type", help="Count neighbours of all types together.")
     ] = False,

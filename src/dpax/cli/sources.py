@@ -29,6 +29,13 @@ ListOption = Annotated[
     typer.Option("--datafile", "-f", help="Instead of -s: file with the path of a system in each line."),
 ]
 """The option `-f` of commands that take a list of systems."""
+TYPE_MAP = ("--type-map", "-t")
+"""The flags of `TypeMapOption`, after which several values may stand."""
+TypeMapOption = Annotated[
+    list[str] | None,
+    typer.Option(*TYPE_MAP, help="Element names, one or more. Default: those of the data."),
+]
+"""The option `-t` of commands that count or write types."""
 SetPrefixOption = Annotated[str | None, typer.Option("--set-prefix", "-S", hidden=True)]
 """DeePMD-kit's deprecated option; it has no meaning there any more either."""
 
