@@ -206,3 +206,14 @@ def test_without_the_extra_it_says_what_to_install(data, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(InputError, match=rf"package {package}.*pip install 'dpax\[lmdb\]'"):
         open_systems("set.lmdb", ("O", "H"), data)
+
+
+def test_a_rare_label_that_comes_late_is_not_dropped(tmp_path, monkeypatch):
+    """Only some frames are asked for their labels, and these decide what batches have room for."""
+    monkeypatch.setattr("dpax.data.lmdb_file._PROBED", 2)
+    records = [record_of(random_frame(3, seed=k, rare=k == 1)) for k in range(3)]
+    write_lmdb(tmp_path / "set.lmdb", records)
+    (system,) = open_systems("set.lmdb", ("O", "H"), tmp_path)
+    assert system.frame(0).drdq is None
+    with pytest.raises(InputError, match=r"frame 1: has \w+, which none of the 2 frames"):
+        system.frame(1)

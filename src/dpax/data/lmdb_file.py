@@ -37,6 +37,8 @@ SPELLINGS = {
 _TYPES = ("atom_types", "atype")
 _PROBED = 256
 """Frames of a system, at most, that are asked which labels they have."""
+_SIZED_BY_DATA = frozenset(("atom_pref", "atom_ener_coeff", "drdq", "hessian"))
+"""Labels that take memory only where a data set is known to have them."""
 
 
 class LmdbSystem:
@@ -92,6 +94,12 @@ class LmdbSystem:
         }
         if "positions" not in shaped:
             raise InputError(f"{source}: has no coords; every frame needs the positions of its atoms")
+        unforeseen = sorted((set(shaped) & _SIZED_BY_DATA) - self.labels)
+        if unforeseen:
+            raise InputError(
+                f"{source}: has {unforeseen[0]}, which none of the {_PROBED} frames of its system has that "
+                "were looked at first; take it out, or put such frames into a data set of their own"
+            )
         cell = shaped.pop("cell", None)
         periodic = cell is not None and bool(cell.any())
         energy = shaped.pop("energy", None)
