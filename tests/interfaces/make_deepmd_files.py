@@ -151,7 +151,7 @@ def freeze(folder, name, output, *options):
 
 
 def compress(folder, source, output, script):
-    dp(folder, "--jax", "compress", "-i", source, "-o", output, "-t", script)
+    dp(folder, "--jax", "compress", "-i", source, "-o", output, "-t", script, "-s", "0.1", "-e", "2")
 
 
 def join_branches(folder):
