@@ -6,11 +6,9 @@ Appends to a trajectory and prints energies and temperature as it goes.
 """
 
 import argparse
-import os
 from pathlib import Path
 
 import ase.io
-import jax
 import numpy as np
 from ase import units
 from ase.md.langevin import Langevin
@@ -43,8 +41,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("trajectory.xyz"))
     given = parser.parse_args()
 
-    # The atoms of a structure are shared out over these; a no-op where JAX computes on GPUs.
-    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+    dpax.configure()  # all cores, and what was compiled before
     atoms = ase.io.read(given.structure, index=-1)
     atoms.calc = dpax.Calculator(given.model)
     dynamics = make_dynamics(atoms, given.temperature, given.time_step, given.seed)

@@ -1,4 +1,4 @@
-"""What all tests share: float64, two host devices, and where real data may lie."""
+"""What all tests share: float64, two host devices, compiled programs, and where real data may lie."""
 
 import os
 from collections.abc import Callable
@@ -15,6 +15,7 @@ jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_compilation_cache_dir", str(ROOT / ".pytest_cache" / "jax"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+os.environ["DPAX_CACHE"] = str(ROOT / ".pytest_cache" / "dpax")  # of the commands that tests run
 
 # Compilation makes the first example slow; no test depends on timing.
 hypothesis.settings.register_profile("dpax", deadline=None, max_examples=25, derandomize=True)

@@ -12,14 +12,16 @@ if TYPE_CHECKING:
     from dpax.infer import Potential as Potential
     from dpax.interfaces.ase import Calculator as Calculator
     from dpax.interfaces.model_files import load as load
+    from dpax.machine import configure as configure
     from dpax.train import train as train
 
 __version__ = "0.1.0"
-__all__ = ["Calculator", "InputError", "Potential", "__version__", "load", "train"]
+__all__ = ["Calculator", "InputError", "Potential", "__version__", "configure", "load", "train"]
 
 _LAZY = {
     "Calculator": "dpax.interfaces.ase",
     "Potential": "dpax.infer",
+    "configure": "dpax.machine",
     "load": "dpax.interfaces.model_files",
     "train": "dpax.train",
 }

@@ -1,12 +1,12 @@
-"""What has to be settled before JAX starts: its devices."""
+"""What the commands that compute begin with: JAX's devices, and a model."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dpax.errors import InputError
+from dpax.machine import configure
 
 if TYPE_CHECKING:
     from dpax.infer import Potential
@@ -27,29 +27,18 @@ Branch = Annotated[
 """The option `--branch` of every command that reads a model."""
 
 
-def cores() -> int:
-    """The number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def start_jax(devices: int | None) -> None:
-    """Give JAX one host device for each core; whether it computes in float64 the models say themselves.
+    """See `dpax.configure`; whether JAX computes in float64 the models say themselves.
 
     Args:
-        devices: number of devices instead; of host devices, and of GPUs where there are any.
+        devices: what the option `--devices` says.
 
     Raises:
         InputError: not a positive number of devices.
     """
     if devices is not None and devices < 1:
         raise InputError(f"--devices: should be at least 1, got {devices}")
-    import jax
-
-    jax.config.update("jax_num_cpu_devices", devices or cores())
-    if devices is not None:
-        jax.config.update("jax_cuda_visible_devices", ",".join(map(str, range(devices))))
+    configure(devices)
 
 
 def load_potential(path: Path, devices: int | None, branch: str | None = None) -> "Potential":
