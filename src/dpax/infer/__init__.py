@@ -4,3 +4,5 @@ from dpax.infer.deviation import Deviation as Deviation
 from dpax.infer.deviation import model_deviation as model_deviation
 from dpax.infer.potential import Evaluation as Evaluation
 from dpax.infer.potential import Potential as Potential
+from dpax.infer.subdomain import SubdomainPotential as SubdomainPotential
+from dpax.infer.subdomain import Surroundings as Surroundings

@@ -126,6 +126,11 @@ class Potential:
         return self.model.rcut
 
     @property
+    def n_devices(self) -> int:
+        """The number of devices that share the work."""
+        return self._mesh.size
+
+    @property
     def settings(self) -> dict[str, Any]:
         """The model's dictionary (DeePMD-kit's form) without its arrays."""
         return _without_arrays(self.model.serialize())
@@ -259,6 +264,23 @@ class Potential:
                 ends = np.cumsum([len(frame.types) for frame in group])
                 results += np.split(rows[: ends[-1]], ends[:-1])
         return results
+
+    def edge_gradients(self, neighborhoods: Neighborhoods) -> tuple[np.ndarray, np.ndarray]:
+        """What forces and virials are sums of, for atoms whose neighbours somebody else has found.
+
+        A program is compiled for every size of the arrays.
+
+        Args:
+            neighborhoods: atoms of any frames; their number is a multiple of `n_devices`.
+
+        Returns:
+            Atomic energies, float64 [atoms], eV, and dE/d(r_j - r_i), [atoms, slots, 3], eV/Å.
+        """
+        with _precision(self.model):
+            energies, gradient = self._edge_gradients(self._state, neighborhoods)
+        types = np.asarray(neighborhoods.types)
+        bias = np.where(types >= 0, self._bias[types], 0.0)
+        return np.asarray(energies, np.float64) + bias, np.asarray(gradient)
 
     def _frame(
         self,
