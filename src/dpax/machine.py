@@ -72,8 +72,16 @@ def _wanted_devices(given: int | None) -> int | None:
     return number
 
 
-def _cache_folder(given: str | os.PathLike | None, known: str | None) -> Path | None:
-    """Where programs are kept, None for nowhere."""
+def cache_folder(given: str | os.PathLike | None = None, known: str | None = None) -> Path | None:
+    """Where compiled programs are kept, None for nowhere.
+
+    Args:
+        given: a folder, or "off"; as for `configure`.
+        known: the folder where nothing is said, neither here nor by DPAX_CACHE.
+
+    Raises:
+        InputError: a folder that cannot be made.
+    """
     name, folder = ("cache", given) if given is not None else (CACHE, os.environ.get(CACHE) or known)
     if folder is None:
         return _own_folder()
