@@ -110,20 +110,26 @@ def atomic_descriptors(
     return described.reshape(neighborhoods.types.shape[0], -1)
 
 
+def block_gradients(
+    spec: ModelSpec, weights: ModelWeights, block: Block
+) -> tuple[Float[Array, " block"], Float[Array, "block slots 3"]]:
+    """The same as `edge_gradients`, of one block."""
+
+    def total(edges: Array) -> tuple[Array, Array]:
+        energies = atomic_energies(spec, weights, block._replace(edges=edges))
+        return jnp.sum(energies), energies
+
+    gradient, energies = jax.grad(total, has_aux=True)(block.edges)
+    return energies, gradient
+
+
 def edge_gradients(
     spec: ModelSpec, weights: ModelWeights, neighborhoods: Neighborhoods, mesh: Mesh, block_size: int
 ) -> tuple[AtomicEnergies, Edges]:
     """Atomic energies (eV, without bias) and dE/d(r_j - r_i) for every slot (eV/Å)."""
-
-    def one_block(weights: ModelWeights, block: Block) -> tuple[Array, Array]:
-        def total(edges: Array) -> tuple[Array, Array]:
-            energies = atomic_energies(spec, weights, block._replace(edges=edges))
-            return jnp.sum(energies), energies
-
-        gradient, energies = jax.grad(total, has_aux=True)(block.edges)
-        return energies, gradient
-
-    run = _over_blocks(mesh, lambda w, blocks: jax.lax.map(partial(one_block, w), blocks), reduce=False)
+    run = _over_blocks(
+        mesh, lambda w, blocks: jax.lax.map(partial(block_gradients, spec, w), blocks), reduce=False
+    )
     energies, gradient = run(weights, _blocks(neighborhoods, mesh.size, block_size))
     replicated = NamedSharding(mesh, PartitionSpec())
     energies, gradient = jax.lax.with_sharding_constraint((energies, gradient), replicated)
