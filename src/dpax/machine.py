@@ -43,7 +43,7 @@ def configure(devices: int | None = None, cache: str | os.PathLike | None = None
             "dpax.configure: JAX has started already, and its devices are what they are; call it before "
             "anything computes, right after the imports"
         ) from None
-    folder = _cache_folder(cache, getattr(jax.config, "jax_compilation_cache_dir", None))
+    folder = cache_folder(cache, getattr(jax.config, "jax_compilation_cache_dir", None))
     jax.config.update("jax_compilation_cache_dir", None if folder is None else str(folder))
     # By default JAX keeps only what took a second to compile; a start has dozens of smaller programs.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
