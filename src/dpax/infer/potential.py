@@ -364,8 +364,7 @@ class Potential:
 @contextmanager
 def _precision(model: EnergyModel) -> Iterator[None]:
     """Compute in the model's own precision, whatever the process's default is."""
-    wide = any(dtype == np.float64 for dtype in (model.dtype, model.fitting.net.dtype))
-    with jax.enable_x64(wide):
+    with jax.enable_x64(model.needs_x64):
         yield
 
 

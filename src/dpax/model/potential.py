@@ -147,6 +147,11 @@ class EnergyModel(Module):
         return self.descriptor.se_atten.dtype
 
     @property
+    def needs_x64(self) -> bool:
+        """Whether any part of the model computes in float64."""
+        return any(dtype == np.float64 for dtype in (self.dtype, self.fitting.net.dtype))
+
+    @property
     def parameter_widths(self) -> tuple[int, int, tuple[float, ...] | None]:
         """What the model is told beside the structure: `fparam`, `aparam`, and the default of `fparam`.
 
