@@ -173,9 +173,10 @@ PairDPAX::~PairDPAX()
   }
 }
 
+// At the end of a Python process LAMMPS may outlive the interpreter.
 void PairDPAX::close()
 {
-  if (style >= 0) dpax.close(style);
+  if (style >= 0 && symbol<int (*)()>("Py_IsInitialized")()) dpax.close(style);
   style = -1;
 }
 
