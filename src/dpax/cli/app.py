@@ -10,6 +10,7 @@ import typer
 
 import dpax
 from dpax.cli.change_bias import change_bias
+from dpax.cli.compress import compress
 from dpax.cli.convert import convert
 from dpax.cli.convert_data import convert_data
 from dpax.cli.deepmd_commands import Commands
@@ -49,6 +50,7 @@ app.command("show")(show)
 app.command("convert")(convert)
 app.command("convert-backend", help="The same as convert, by DeePMD-kit's name.")(convert)
 app.command("freeze")(freeze)
+app.command("compress")(compress)
 app.command("change-bias", cls=many_values(*SYSTEM, "--bias-value", "-b"))(change_bias)
 
 

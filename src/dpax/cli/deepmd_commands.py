@@ -8,8 +8,6 @@ from typer.core import TyperGroup
 from dpax.errors import InputError
 
 REFUSED_COMMANDS = {
-    "compress": "dpax does not tabulate its nets yet; compressed models of DeePMD-kit are read, and a model "
-    "that dpax converts to .dp is compressed by `dp compress`",
     "embed": "dpax writes descriptors (`dpax eval-desc`); the features inside the fitting net it does not",
     "doc-train-input": "every key of an input file is described in docs/settings.md, and `dpax validate` "
     "checks a file",

@@ -11,6 +11,7 @@ from dpax.errors import InputError
 
 if TYPE_CHECKING:
     from dpax.data import Frame, System
+    from dpax.train.settings import DataSettings
 
 _ATOMS_AT_ONCE = 4096
 
@@ -83,3 +84,27 @@ def frame_groups(system: "System", order: Iterable[int]) -> Iterator[list["Frame
             group = []
     if group:
         yield group
+
+
+def data_of_input(path: Path, section: str) -> "DataSettings":
+    """The systems of an input file; what else is in it does not matter here, and may be of another model.
+
+    Args:
+        path: of the input file.
+        section: training_data or validation_data.
+
+    Raises:
+        InputError: no such section, or mistakes in it.
+    """
+    from dpax.settings import read_input
+    from dpax.train.settings import TrainingDataSettings, ValidationDataSettings
+
+    training = read_input(path).get("training")
+    data = training.get(section) if isinstance(training, dict) else None
+    if not data:
+        raise InputError(f"{path}: has no training.{section}; name the data with -s")
+    kind = TrainingDataSettings if section == "training_data" else ValidationDataSettings
+    try:
+        return kind.model_validate(data)
+    except InputError as error:
+        raise InputError(f"{path}: training.{section}.{error}") from None

@@ -11,6 +11,7 @@ from dpax.cli.sources import (
     ListOption,
     SetPrefixOption,
     SystemOption,
+    data_of_input,
     frame_groups,
     listed_systems,
     no_set_prefix,
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     from dpax.data import Errors, Frame, System, SystemErrors
     from dpax.infer import Evaluation, Potential
-    from dpax.train.settings import DataSettings
 
 _KEYS = {
     "energy": ("energy", "ev"),
@@ -128,25 +128,9 @@ def _named_data(
         return listed_systems(datafile), None, ()
     for path, section in ((train_data, "training_data"), (valid_data, "validation_data")):
         if path is not None:
-            found = _data_of_input(path, section)
+            found = data_of_input(path, section)
             return list(found.systems), path.absolute().parent, found.rglob_patterns or ()
     return system or ["."], None, ()
-
-
-def _data_of_input(path: Path, section: str) -> "DataSettings":
-    """The systems of an input file; what else is in it does not matter here, and may be of another model."""
-    from dpax.settings import read_input
-    from dpax.train.settings import TrainingDataSettings, ValidationDataSettings
-
-    training = read_input(path).get("training")
-    data = training.get(section) if isinstance(training, dict) else None
-    if not data:
-        raise InputError(f"{path}: has no training.{section}; name the data with -s")
-    kind = TrainingDataSettings if section == "training_data" else ValidationDataSettings
-    try:
-        return kind.model_validate(data)
-    except InputError as error:
-        raise InputError(f"{path}: training.{section}.{error}") from None
 
 
 def _evaluated(

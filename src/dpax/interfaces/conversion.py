@@ -1,6 +1,7 @@
 """From one kind of model file to another, with a proof that nothing has changed."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,10 +13,10 @@ from dpax.infer import Evaluation, Potential
 from dpax.interfaces.model_files import load, write_model
 from dpax.model.potential import EnergyModel
 
-_LOOSE, _TIGHT = 2.2, 1.0
-"""Distances between atoms of the two structures, Å; a short-range table acts in the second."""
-_JITTER = 0.15
-"""Of the positions, in units of the distance."""
+_LOOSE_AND_TIGHT = ((2.2, True), (1.0, False))
+"""Spacing of the two structures, Å, and whether they are periodic; a short-range table acts in the second."""
+JITTER = 0.15
+"""Of the positions, in units of the spacing."""
 _FEWEST_ATOMS = 8
 
 
@@ -74,15 +75,26 @@ def tolerance(model: EnergyModel) -> float:
     return 1e-9 if wide else 1e-4
 
 
-def compare(one: Potential, other: Potential) -> Agreement:
-    """Evaluate two potentials of the same elements on random structures."""
-    frames = random_frames(one.model)
+def compare(
+    one: Potential, other: Potential, spacings: Sequence[tuple[float, bool]] = _LOOSE_AND_TIGHT
+) -> Agreement:
+    """Evaluate two potentials of the same elements on `random_frames`."""
+    frames = random_frames(one.model, spacings)
     pairs = [_differences(a, b) for a, b in zip(one.evaluate(frames), other.evaluate(frames), strict=True)]
     return Agreement(*np.max(np.array(pairs), axis=0).tolist())
 
 
-def random_frames(model: EnergyModel, seed: int = 0) -> list[Frame]:
-    """A loose periodic structure and a tight cluster of all elements, with random parameters."""
+def random_frames(
+    model: EnergyModel, spacings: Sequence[tuple[float, bool]] = _LOOSE_AND_TIGHT, seed: int = 0
+) -> list[Frame]:
+    """Structures of all elements with random parameters.
+
+    Args:
+        model: that is to be evaluated on them.
+        spacings: for each structure the spacing of the simple cubic sites from which its atoms are moved by
+            up to `JITTER` of it in each direction, Å, and whether the structure is periodic.
+        seed: of the random numbers.
+    """
     rng = np.random.default_rng(seed)
     n_types = len(model.type_map)
     fparam, aparam, _ = model.parameter_widths
@@ -90,8 +102,8 @@ def random_frames(model: EnergyModel, seed: int = 0) -> list[Frame]:
     sites = np.stack(np.meshgrid(*[np.arange(edge)] * 3), axis=-1).reshape(-1, 3).astype(float)
     types = rng.permutation(np.arange(len(sites)) % n_types)
     frames = []
-    for spacing, periodic in ((_LOOSE, True), (_TIGHT, False)):
-        positions = spacing * (sites + rng.uniform(-_JITTER, _JITTER, sites.shape))
+    for spacing, periodic in spacings:
+        positions = spacing * (sites + rng.uniform(-JITTER, JITTER, sites.shape))
         frames.append(
             Frame(
                 positions,
