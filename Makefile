@@ -5,12 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 SOURCES := src tests benchmarks examples
+# Much of a test's time is compilation on one core. The tests of a file stay together: they share models.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
 # pytest comes last, so that its closing line is the last one printed.
 .PHONY: test check lint demo bench clean
 
 test: lint
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 check: lint
 	$(BIN)/python -m pytest tests/test_layering.py
