@@ -20,8 +20,10 @@ from dpax.cli.failures import guarded, show_warning
 from dpax.cli.freeze import freeze
 from dpax.cli.inspect import inspect
 from dpax.cli.many_values import many_values
+from dpax.cli.md import md
 from dpax.cli.model_devi import model_devi
 from dpax.cli.neighbor_stat import neighbor_stat
+from dpax.cli.relax import relax
 from dpax.cli.show import show
 from dpax.cli.sources import SYSTEM, TYPE_MAP
 from dpax.cli.test import compare
@@ -42,6 +44,8 @@ app.command("test", cls=many_values(*SYSTEM))(compare)
 app.command("eval")(evaluate)
 app.command("eval-desc", cls=many_values(*SYSTEM))(eval_desc)
 app.command("model-devi", cls=many_values("--models", "-m", *SYSTEM))(model_devi)
+app.command("md")(md)
+app.command("relax")(relax)
 app.command("validate")(validate)
 app.command("convert-data", cls=many_values(*TYPE_MAP))(convert_data)
 app.command("neighbor-stat", cls=many_values(*SYSTEM, *TYPE_MAP))(neighbor_stat)

@@ -1,8 +1,8 @@
 """Neighbour lists that outlive the structure they were searched for.
 
 A search that reaches a skin further than the cut-off lists all pairs within the cut-off until an atom has
-moved by half the skin. Which pairs are within it, and their vectors, is computed anew for every structure: what
-comes out is what a fresh search finds, to the last bit.
+moved by half the skin. Which pairs are within it, and their vectors, is computed anew for every structure:
+what comes out is what a fresh search finds, to the last bit.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from dpax.geometry.neighbors import EdgeList, Pairs, edges_within, find_pairs
 SKIN = 1.0
 """Å; a wider one is searched for less often, and has more pairs to look through at every step."""
 PAIRS_KEPT = 2_000_000
-"""The newest list is kept in any case, older ones while all have at most this many pairs together (100 MB)."""
+"""The newest list is kept in any case, older ones while all together have at most this many (100 MB)."""
 
 
 class _SkinList(NamedTuple):

@@ -1,0 +1,377 @@
+"""A run of molecular dynamics: what surrounds the integrator's step."""
+
+import signal
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import ase
+import numpy as np
+from ase import units
+
+from dpax.errors import InputError
+from dpax.infer import Potential
+from dpax.interfaces.ase import Calculator
+from dpax.interrupt import Interrupt, listening
+from dpax.simulate.checkpoint import Checkpoint
+from dpax.simulate.guard import Guard
+from dpax.simulate.integrator import Integrator, draw_velocities
+from dpax.simulate.output import FORMATS, ThermoLog, open_trajectory, snapshot
+from dpax.simulate.settings import MDSettings, check_unchanged
+
+_SAME_ENERGY = 1e-4
+"""eV/atom: two models differ by more, the same model on two machines by less."""
+
+
+@dataclass(frozen=True)
+class MDFiles:
+    """The files of a simulation, all named after its trajectory."""
+
+    trajectory: Path
+
+    @property
+    def log(self) -> Path:
+        """Temperature, energies and so on, a line for each logged step."""
+        return self.trajectory.with_suffix(".log")
+
+    @property
+    def checkpoint(self) -> Path:
+        """What `--restart` goes on from."""
+        return self.trajectory.with_suffix(".checkpoint")
+
+    def check(self, overwrite: bool) -> None:
+        """See whether a simulation may be written here; nothing is changed.
+
+        Raises:
+            InputError: another ending, no such folder, or files that are there and not to be replaced.
+        """
+        if self.trajectory.suffix not in FORMATS:
+            raise InputError(f"{self.trajectory}: a trajectory's name ends in {', '.join(FORMATS)}")
+        if not self.trajectory.absolute().parent.is_dir():
+            raise InputError(f"{self.trajectory}: the folder {self.trajectory.parent} does not exist")
+        for path in (self.trajectory, self.log, self.checkpoint):
+            if path.exists() and not overwrite:
+                raise InputError(
+                    f"{path} is there already: go on with --restart, replace it with --overwrite, or give "
+                    "another --output"
+                )
+
+
+@dataclass(frozen=True)
+class Thermo:
+    """One line of the log."""
+
+    step: int
+    time: float
+    """fs."""
+    temperature: float
+    """K."""
+    potential: float
+    """eV."""
+    total: float
+    """eV."""
+    conserved: float | None
+    """eV; None where the integrator has no such quantity."""
+    pressure: float | None
+    """bar, with the part of the ideal gas; None unless periodic in all directions."""
+    volume: float | None
+    """Å³"""
+
+    def columns(self) -> dict[str, float]:
+        """The columns of the log after the step, with their units."""
+        named = {
+            "time[fs]": self.time,
+            "temperature[K]": self.temperature,
+            "potential[eV]": self.potential,
+            "total[eV]": self.total,
+            "conserved[eV]": self.conserved,
+            "pressure[bar]": self.pressure,
+            "volume[A^3]": self.volume,
+        }
+        return {name: value for name, value in named.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class MDResult:
+    """How a simulation ended."""
+
+    step: int
+    """The last one done."""
+    signal: int | None
+    """What stopped it before its end, if anything did."""
+
+
+class Reporter(Protocol):
+    """Is told of a simulation's progress."""
+
+    def start(self, settings: MDSettings, first_step: int, text: str) -> None:
+        """It begins, or goes on, after `first_step` steps; the text says of what."""
+        ...
+
+    def tick(self, step: int) -> None:
+        """A step is done."""
+        ...
+
+    def line(self, thermo: Thermo, drift: float | None, ns_per_day: float | None) -> None:
+        """A line was logged; drift of the conserved quantity since the beginning, eV/atom."""
+        ...
+
+    def finish(self, text: str = "") -> None:
+        """It is over, for whatever reason."""
+        ...
+
+
+class Silent:
+    """A reporter that says nothing."""
+
+    def start(self, settings: MDSettings, first_step: int, text: str) -> None:
+        """Nothing."""
+
+    def tick(self, step: int) -> None:
+        """Nothing."""
+
+    def line(self, thermo: Thermo, drift: float | None, ns_per_day: float | None) -> None:
+        """Nothing."""
+
+    def finish(self, text: str = "") -> None:
+        """Nothing."""
+
+
+def molecular_dynamics(
+    potential: Potential,
+    atoms: ase.Atoms,
+    settings: MDSettings,
+    output: Path,
+    *,
+    restart: bool = False,
+    overwrite: bool = False,
+    reporter: Reporter | None = None,
+) -> MDResult:
+    """Simulate, and write trajectory, log and checkpoints.
+
+    A restarted simulation goes on as it would have gone on, bit for bit on the same machine. One that was
+    killed loses the steps since its last checkpoint, and nothing of them stays in its files. SIGINT and
+    SIGTERM end it after a checkpoint.
+
+    Args:
+        potential: computes the forces.
+        atoms: the structure at the beginning; not changed. A restart takes elements, masses and constraints
+            from it.
+        settings: of the simulation.
+        output: the trajectory, `.xyz`, `.extxyz` or `.traj`; log and checkpoint have its name and end in
+            `.log` and `.checkpoint`.
+        restart: go on from the checkpoint.
+        overwrite: replace files that are there.
+        reporter: is told of the progress.
+
+    Raises:
+        InputError: a structure or settings that do not fit each other or the potential, files that are there
+            already, a checkpoint of another simulation, or a simulation that blew up.
+    """
+    files = MDFiles(output)
+    if restart:
+        checkpoint = Checkpoint.read(files.checkpoint)
+    else:
+        checkpoint = None
+        files.check(overwrite)
+    simulation = _Simulation(potential, atoms, settings, files, reporter or Silent())
+    simulation.begin() if checkpoint is None else simulation.resume(checkpoint)
+    return simulation.run()
+
+
+class _Simulation:
+    def __init__(
+        self, potential: Potential, atoms: ase.Atoms, settings: MDSettings, files: MDFiles, reporter: Reporter
+    ):
+        self.potential = potential
+        self.settings = settings
+        self.files = files
+        self.reporter = reporter
+        self.atoms = atoms.copy()
+        self.atoms.calc = Calculator(potential)
+        self.rng = np.random.default_rng(settings.seed)
+        self.done = self.saved = 0
+        self.marks: dict[str, int | None] = {"trajectory": None, "log": None}
+
+    def begin(self) -> None:
+        """At the structure that was given."""
+        if not self.settings.keep_velocities:
+            draw_velocities(self.atoms, self.settings.first_temperature, self.rng)
+        elif not self.atoms.has("momenta"):
+            raise InputError("--keep-velocities: the structure has none; leave it out to draw random ones")
+        self.integrator = Integrator(self.atoms, self.settings, self.rng)
+        self.start = self._thermo()
+        self.guard = Guard(self.settings, self.potential.provenance, self.start.temperature)
+        self._check()
+        self.files.checkpoint.unlink(missing_ok=True)
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Where the checkpoint was written."""
+        arrays, facts = dict(checkpoint.arrays), checkpoint.facts
+        if arrays.pop("numbers").tolist() != self.atoms.numbers.tolist():
+            raise InputError(
+                f"{self.files.checkpoint}: was written for other atoms than those of the structure; give the "
+                "structure (--index, --supercell) that the simulation began with"
+            )
+        check_unchanged(facts["settings"], self.settings)
+        self.potential.capacities = facts["capacities"]
+        self.atoms.set_cell(arrays.pop("cell"))
+        self.atoms.set_positions(arrays.pop("positions"), apply_constraint=False)
+        self.atoms.set_momenta(arrays.pop("momenta"), apply_constraint=False)
+        self.integrator = Integrator(self.atoms, self.settings, self.rng)
+        self.integrator.restore(arrays)
+        self.rng.bit_generator.state = facts["rng"]
+        self.done = self.saved = facts["step"]
+        self.start = Thermo(**facts["start"])
+        self.guard = Guard(self.settings, self.potential.provenance, self.start.temperature)
+        self.marks = facts["marks"]
+        change = abs(self.atoms.get_potential_energy() - facts["energy"]) / len(self.atoms)
+        if not change < _SAME_ENERGY:
+            raise InputError(
+                f"{self.files.checkpoint}: the model's energy is {change:.2g} eV/atom away from the one that "
+                "it holds; give the model that the simulation began with"
+            )
+
+    def run(self) -> MDResult:
+        """To the end, or until interrupted."""
+        settings, new = self.settings, self.marks["log"] is None
+        with ExitStack() as stack:
+            interrupt = stack.enter_context(listening())
+            self.trajectory = open_trajectory(self.files.trajectory, self.marks["trajectory"])
+            stack.callback(self.trajectory.close)
+            self.log = ThermoLog(self.files.log, self.marks["log"], ["step", *self.start.columns()])
+            stack.callback(self.log.close)
+            stack.callback(self.reporter.finish)
+            text = f"{len(self.atoms)} atoms ({self.atoms.symbols}), {settings.ensemble.upper()}"
+            self.reporter.start(settings, self.done, text)
+            if new:
+                self._write(self.start)
+                self._save()
+            self._steps(interrupt)
+            if self.saved < self.done:
+                self._save()
+            stopped = interrupt.signal if self.done < settings.steps else None
+            self.reporter.finish(self._last_words(stopped))
+            return MDResult(self.done, stopped)
+
+    def _steps(self, interrupt: Interrupt) -> None:
+        clock = _Clock(self.settings.time_step)
+        while self.done < self.settings.steps and interrupt.signal is None:
+            self._step()
+            clock.tick()
+            self.reporter.tick(self.done)
+            logged = self.done % self.settings.log_every == 0
+            thermo = self._thermo() if logged else None
+            if thermo is not None:
+                self.reporter.line(thermo, self._drift(thermo), clock.ns_per_day())
+            self._write(thermo)
+            if self.done % self.settings.checkpoint_every == 0:
+                self._save()
+
+    def _step(self) -> None:
+        try:
+            # What overflows here is what the checks below are for.
+            with np.errstate(all="ignore"):
+                self.integrator.step(self.done)
+        except (InputError, np.linalg.LinAlgError) as error:
+            raise self._blown_up(str(error)) from None
+        self.done += 1
+        self._check()
+
+    def _check(self) -> None:
+        complaint = self.guard.complaint(self.atoms, self.done)
+        if complaint is not None:
+            raise self._blown_up(complaint)
+
+    def _blown_up(self, complaint: str) -> InputError:
+        if self.done == 0:
+            return InputError(f"the structure is not one to start a simulation from: {complaint}")
+        return InputError(
+            f"the simulation blew up at step {self.done}: {complaint}. The last checkpoint is that of step "
+            f"{self.saved}. Try a smaller --time-step, a start that `dpax relax` has relaxed, or a model "
+            "trained on structures like these"
+        )
+
+    def _write(self, thermo: Thermo | None) -> None:
+        """Log and frame of this step, where they are due."""
+        if thermo is not None:
+            self.log.write(thermo.step, list(thermo.columns().values()))
+        if self.done % self.settings.every == 0:
+            self.trajectory.write(snapshot(self.atoms, self.done, self.done * self.settings.time_step))
+
+    def _save(self) -> None:
+        """Write a checkpoint; trajectory and log are brought to the disk before it speaks of them."""
+        atoms = self.atoms
+        arrays = {
+            "numbers": atoms.numbers,
+            "positions": atoms.positions,
+            "momenta": atoms.get_momenta(),
+            "cell": atoms.cell.array,
+        }
+        facts = {
+            "step": self.done,
+            "energy": float(atoms.get_potential_energy()),
+            "start": vars(self.start),
+            "settings": self.settings.physics(),
+            "rng": self.rng.bit_generator.state,
+            "capacities": self.potential.capacities,
+            "marks": {"trajectory": self.trajectory.mark(), "log": self.log.mark()},
+        }
+        Checkpoint(arrays | self.integrator.state(), facts).write(self.files.checkpoint)
+        self.saved = self.done
+
+    def _thermo(self) -> Thermo:
+        atoms, inside = self.atoms, self.atoms.pbc.all()
+        potential = float(atoms.get_potential_energy())
+        stress = atoms.get_stress(voigt=False, include_ideal_gas=True) if inside else None
+        return Thermo(
+            step=self.done,
+            time=self.done * self.settings.time_step,
+            temperature=float(atoms.get_temperature()),
+            potential=potential,
+            total=potential + float(atoms.get_kinetic_energy()),
+            conserved=self.integrator.conserved(),
+            pressure=None if stress is None else float(-np.trace(stress) / 3 / units.bar),
+            volume=float(atoms.get_volume()) if inside else None,
+        )
+
+    def _drift(self, thermo: Thermo) -> float | None:
+        if thermo.conserved is None or self.start.conserved is None:
+            return None
+        return (thermo.conserved - self.start.conserved) / len(self.atoms)
+
+    def _last_words(self, stopped: int | None) -> str:
+        if stopped is not None:
+            return (
+                f"{signal.Signals(stopped).name}: stopped at step {self.done} after a checkpoint; "
+                "go on with --restart"
+            )
+        return f"{self.done} steps done: {self.files.trajectory}, {self.files.log}"
+
+
+class _Clock:
+    """The speed of a simulation, its first step apart, which may compile a program.
+
+    Args:
+        time_step: fs.
+    """
+
+    def __init__(self, time_step: float):
+        self._time_step = time_step
+        self._steps = -1
+        self._begin = 0.0
+
+    def tick(self) -> None:
+        """A step is done."""
+        self._steps += 1
+        if self._steps == 0:
+            self._begin = time.perf_counter()
+
+    def ns_per_day(self) -> float | None:
+        """Simulated time for each day that passes; None after the first step."""
+        if self._steps < 1:
+            return None
+        days = (time.perf_counter() - self._begin) / 86400
+        return self._steps * self._time_step * 1e-6 / days

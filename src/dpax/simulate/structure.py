@@ -1,0 +1,63 @@
+"""The structure that a simulation starts from, and the name of the file that one ends in."""
+
+from pathlib import Path
+
+import ase
+import ase.io
+from ase.io.formats import UnknownFileTypeError, filetype, ioformats
+
+from dpax.errors import InputError
+
+
+def read_structure(path: Path, index: int = -1, supercell: tuple[int, int, int] = (1, 1, 1)) -> ase.Atoms:
+    """Read one structure of a file.
+
+    Args:
+        path: any file that ASE reads.
+        index: which of several structures; negative numbers count from the last one.
+        supercell: how often it is repeated along each lattice vector.
+
+    Raises:
+        InputError: no such file or structure, or a repetition along a direction that is not periodic.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        atoms = ase.io.read(path, index=index)
+    except IndexError:
+        raise InputError(f"{path}: has no structure with the index {index}") from None
+    except Exception as error:  # ASE's readers raise whatever their parsing runs into
+        reason = str(error) or type(error).__name__
+        raise InputError(f"{path}: ASE cannot read a structure from this file ({reason})") from None
+    assert isinstance(atoms, ase.Atoms)
+    if min(supercell) < 1:
+        raise InputError(
+            f"--supercell: should be three positive numbers, got {' '.join(map(str, supercell))}"
+        )
+    for direction, (times, periodic) in enumerate(zip(supercell, atoms.pbc, strict=True)):
+        if times > 1 and not periodic:
+            raise InputError(
+                f"--supercell: {path} is not periodic along lattice vector {direction + 1}, so it cannot be "
+                f"repeated {times} times along it"
+            )
+    return atoms if supercell == (1, 1, 1) else atoms.repeat(supercell)
+
+
+def output_format(path: Path, overwrite: bool) -> str:
+    """The name of the format that ASE writes into a file, by its ending.
+
+    Raises:
+        InputError: it cannot be told or ASE does not write it, the folder is missing, or the file is there and
+            not to be replaced.
+    """
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"{path}: the folder {path.parent} does not exist")
+    if path.exists() and not overwrite:
+        raise InputError(f"{path} exists already; give another name, or --overwrite to replace it")
+    try:
+        name = filetype(str(path), read=False)
+    except UnknownFileTypeError:
+        name = ""
+    if name not in ioformats or not ioformats[name].can_write:
+        raise InputError(f"{path}: ASE writes no format of this name; end it in .xyz, .cif, .traj or .vasp")
+    return name
