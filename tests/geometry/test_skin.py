@@ -1,0 +1,80 @@
+"""Lists with a skin give what a fresh search gives, to the last bit, for whatever the atoms do."""
+
+import numpy as np
+import pytest
+
+from dpax.errors import InputError
+from dpax.geometry.neighbors import EdgeList, find_edges
+from dpax.geometry.skin import SkinLists
+
+CELL = np.array([[9.0, 0.0, 0.0], [2.5, 8.5, 0.0], [-1.0, 2.0, 9.5]])
+CUTOFF = 4.0
+PERIODIC = (True, True, True)
+
+
+def atoms(seed: int = 0, count: int = 40) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(-5.0, 12.0, (count, 3))
+
+
+def assert_same(found: EdgeList, expected: EdgeList) -> None:
+    for name, one, other in zip(EdgeList._fields, found, expected, strict=True):
+        np.testing.assert_array_equal(one, other, err_msg=name)
+
+
+@pytest.mark.parametrize("pbc", [PERIODIC, (True, False, True), (False, False, False)])
+@pytest.mark.parametrize("strain", [0.0, 2e-3], ids=["fixed cell", "cell that moves"])
+def test_every_step_of_a_hot_trajectory(pbc, strain):
+    """Atoms that walk through the faces of the cell, in a cell that may change its shape."""
+    rng = np.random.default_rng(1)
+    positions, cell, lists = atoms(), CELL, SkinLists(CUTOFF, 1.0)
+    for _ in range(150):
+        assert_same(lists.find(positions, cell, pbc), find_edges(positions, cell, pbc, CUTOFF))
+        deformation = np.eye(3) + strain * rng.normal(size=(3, 3))
+        cell = cell @ deformation
+        positions = positions @ deformation + 0.04 * rng.normal(size=positions.shape)
+    assert 3 < lists.searches < 75
+
+
+def test_a_deformation_alone_uses_up_the_skin():
+    """Atoms that are pressed together with the cell come into the cut-off without having moved in it."""
+    positions, lists = atoms(), SkinLists(CUTOFF, 1.0)
+    for scale in (1.0, 0.95, 0.9, 0.85, 0.7, 1.0, 1.4):
+        found = lists.find(scale * positions, scale * CELL, PERIODIC)
+        assert_same(found, find_edges(scale * positions, scale * CELL, PERIODIC, CUTOFF))
+    assert 1 < lists.searches < 7
+
+
+def test_structures_in_turn_find_their_own_lists():
+    lists, images = SkinLists(CUTOFF), [atoms(seed) for seed in range(5)]
+    for _ in range(4):
+        for number, positions in enumerate(images):
+            positions += 0.01
+            assert_same(lists.find(positions, CELL, PERIODIC), find_edges(positions, CELL, PERIODIC, CUTOFF))
+            assert lists.searches <= len(images), number
+    assert_same(
+        lists.find(images[0], CELL, (True, True, False)), find_edges(images[0], CELL, (1, 1, 0), CUTOFF)
+    )
+    assert lists.searches == 6
+
+
+def test_lists_do_not_pile_up(monkeypatch):
+    pairs = len(find_edges(atoms(), CELL, PERIODIC, CUTOFF + 1.0).i)
+    monkeypatch.setattr("dpax.geometry.skin.PAIRS_KEPT", 3 * pairs)
+    lists = SkinLists(CUTOFF, 1.0)
+    for seed in range(6):
+        lists.find(atoms(seed), CELL, PERIODIC)
+    assert 1 <= len(lists._lists) <= 3
+
+
+def test_mistakes_are_found_in_a_list_at_hand():
+    positions, lists = atoms(), SkinLists(CUTOFF)
+    lists.find(positions, CELL, PERIODIC)
+    meeting = positions.copy()
+    meeting[:2] = [[0.0, 0.0, 0.0], [0.1, 0.0, 0.0]]
+    lists.find(meeting, CELL, PERIODIC)
+    meeting[1] = 0.0
+    with pytest.raises(InputError, match="0 and 1 .* same position"):
+        lists.find(meeting, CELL, PERIODIC)
+    positions[3] = np.nan
+    with pytest.raises(InputError, match="atom 3 .* NaN"):
+        lists.find(positions, CELL, PERIODIC)
