@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from dpax.errors import InputError
-from dpax.infer import Evaluation, Potential, SubdomainPotential, Surroundings, model_deviation
+from dpax.infer import Evaluation, SubdomainPotential, Surroundings, model_deviation
 from dpax.interfaces.model_files import load
 from dpax.machine import DEVICES, configure
 
@@ -184,9 +184,9 @@ class PairStyle:
     def _load(self, path: str) -> SubdomainPotential:
         given = self.settings
         try:
-            file = Path(path)
-            potential = _loaded(path, file.stat().st_mtime_ns, self._place, given.branch)
-            return SubdomainPotential(potential, given.fparam, given.aparam)
+            changed = Path(path).stat().st_mtime_ns
+            told = (given.branch, tuple(given.fparam), tuple(given.aparam))
+            return _loaded(path, changed, self._place, *told)
         except OSError as error:
             raise InputError(f"{path}: {error.strerror}") from None
         except InputError as error:
@@ -239,11 +239,18 @@ def _start_jax(devices: int) -> None:
 
 
 @lru_cache
-def _loaded(path: str, _changed: int, place: int, branch: str | None) -> Potential:
+def _loaded(
+    path: str,
+    _changed: int,
+    place: int,
+    branch: str | None,
+    fparam: tuple[float, ...],
+    aparam: tuple[float, ...],
+) -> SubdomainPotential:
     """A model with its compiled programs; LAMMPS makes a pair style anew after each `clear`."""
     devices = jax.local_devices()
     own = None if devices[0].platform == "cpu" else [devices[place % len(devices)]]
-    return load(path, devices=own, branch=branch)
+    return SubdomainPotential(load(path, devices=own, branch=branch), fparam, aparam)
 
 
 def _refuse_unlike(paths: Sequence[str], models: Sequence[SubdomainPotential]) -> None:
