@@ -73,8 +73,8 @@ def test_mistakes_are_found_in_a_list_at_hand():
     meeting[:2] = [[0.0, 0.0, 0.0], [0.1, 0.0, 0.0]]
     lists.find(meeting, CELL, PERIODIC)
     meeting[1] = 0.0
-    with pytest.raises(InputError, match="0 and 1 .* same position"):
+    with pytest.raises(InputError, match=r"0 and 1 .* same position"):
         lists.find(meeting, CELL, PERIODIC)
     positions[3] = np.nan
-    with pytest.raises(InputError, match="atom 3 .* NaN"):
+    with pytest.raises(InputError, match=r"atom 3 .* NaN"):
         lists.find(positions, CELL, PERIODIC)

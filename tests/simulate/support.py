@@ -14,7 +14,7 @@ from dpax.model.potential import EnergyModel
 from dpax.model.short_range import ShortRange
 
 RCUT = 4.0
-LATTICE = 3.6
+LATTICE = 3.42
 """Å, of an fcc crystal near its minimum."""
 
 
@@ -30,7 +30,14 @@ def metal(folder: Path, precision: str = "float64") -> EnergyModel:
     morse = 0.35 * (stretch**2 - 2 * stretch) * np.clip((3.9 - distance) / 1.2, 0, 1) ** 2
     table = folder / "morse.txt"
     np.savetxt(table, np.column_stack([distance] + [morse] * 3))
-    options = {"neuron": [4, 8], "axis_neuron": 2, "attn": 4, "attn_layer": 1, "seed": 1, "precision": precision}
+    options = {
+        "neuron": [4, 8],
+        "axis_neuron": 2,
+        "attn": 4,
+        "attn_layer": 1,
+        "seed": 1,
+        "precision": precision,
+    }
     descriptor = DescrptSeAttenV2(RCUT, 2.0, 30, 2, type_map=["Cu", "Ag"], **options)
     descriptor.se_atten.set_statistics(np.zeros((2, 4)), np.full((2, 4), 0.1))
     fitting = EnergyFitting(2, descriptor.get_dim_out(), [8], precision=precision, seed=1)

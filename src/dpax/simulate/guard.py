@@ -28,7 +28,7 @@ class Guard:
     """
 
     def __init__(self, settings: MDSettings, provenance: dict[str, Any], kelvin: float):
-        highest = max(kelvin, *(settings.temperature or ()))
+        highest = max([kelvin, *(settings.temperature or ())])
         self.max_temperature = settings.max_temperature or max(HOT * highest, HOT_ENOUGH)
         if settings.min_distance is not None:
             self.min_distance = settings.min_distance

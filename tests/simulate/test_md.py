@@ -1,0 +1,302 @@
+"""Molecular dynamics: what is conserved and reached, what a restart gives, and how a run that goes wrong ends."""
+
+import os
+import re
+import shutil
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pytest
+from ase.constraints import FixAtoms
+
+from dpax.errors import InputError
+from dpax.simulate.checkpoint import Checkpoint
+from dpax.simulate.md import MDFiles, Silent, molecular_dynamics
+from dpax.simulate.relax import relax
+from dpax.simulate.settings import MDSettings
+
+from .support import crystal, potential
+
+NVE = MDSettings(steps=12, temperature=(300.0, 300.0), ensemble="nve", time_step=2.0, every=3, log_every=1)
+ENSEMBLES = {
+    "nve": NVE,
+    "langevin": replace(NVE, ensemble="nvt"),
+    "ramp": replace(NVE, ensemble="nvt", temperature=(300.0, 600.0)),
+    "chains": replace(NVE, ensemble="nvt", thermostat="nose-hoover"),
+    "ramp of chains": replace(NVE, ensemble="nvt", thermostat="nose-hoover", temperature=(300.0, 600.0)),
+    "npt": replace(NVE, ensemble="npt", pressure=1e4, temperature=(300.0, 500.0), barostat_time=100.0),
+    "npt of the whole cell": replace(NVE, ensemble="npt", cell_motion="full", barostat_time=100.0),
+}
+
+
+@pytest.fixture(scope="module")
+def metal(tmp_path_factory):
+    return potential(tmp_path_factory.mktemp("metal"))
+
+
+@pytest.fixture(scope="module")
+def relaxed(metal):
+    return relax(metal, crystal(), fmax=0.05).atoms
+
+
+def run(metal, atoms, settings, output, **options):
+    """As in a process of its own, in which no array sizes have been used."""
+    if not options.get("restart"):
+        metal.capacities = {"capacities": []}
+    return molecular_dynamics(metal, atoms, settings, output, **options)
+
+
+def log_of(output: Path) -> dict[str, np.ndarray]:
+    path = MDFiles(output).log
+    names = path.read_text().splitlines()[0].strip("#").split()
+    return dict(zip(names, np.loadtxt(path, ndmin=2).T, strict=True))
+
+
+class AtStep(Silent):
+    """Does something when a step is done."""
+
+    def __init__(self, step, action):
+        self.step, self.action = step, action
+
+    def tick(self, step):
+        if step == self.step:
+            self.action()
+
+
+def crash():
+    raise RuntimeError("the machine is gone")
+
+
+def test_energy_is_conserved(metal, relaxed, tmp_path):
+    """The slope of the total energy, 0.1 ps after the start, from which Verlet's energy first swings."""
+    settings = replace(NVE, steps=1100, time_step=1.0, log_every=10, every=1100)
+    run(metal, relaxed, settings, tmp_path / "a.xyz")
+    log = log_of(tmp_path / "a.xyz")
+    assert log["temperature[K]"][0] == pytest.approx(300)
+    swing = np.ptp(log["potential[eV]"]) / len(relaxed)
+    late = log["time[fs]"] >= 100
+    slope = np.polyfit(log["time[fs]"][late] / 1000, log["total[eV]"][late] / len(relaxed), 1)[0]
+    assert swing > 5e-3
+    assert abs(slope) < 1e-5  # eV/atom/ps
+    np.testing.assert_array_equal(log["conserved[eV]"], log["total[eV]"])
+
+
+@pytest.mark.parametrize("name", ["chains", "ramp of chains", "npt", "npt of the whole cell"])
+def test_extended_energy_is_conserved(metal, relaxed, tmp_path, name):
+    """With what thermostat and barostat hold, also while the thermostat's temperature rises."""
+    settings = replace(ENSEMBLES[name], steps=200, time_step=1.0, log_every=5, every=200)
+    run(metal, relaxed, settings, tmp_path / "a.xyz")
+    log = log_of(tmp_path / "a.xyz")
+    assert np.ptp(log["total[eV]"]) > 30 * np.ptp(log["conserved[eV]"])
+    if settings.ensemble == "npt":
+        assert np.ptp(log["volume[A^3]"]) > 1.0
+    else:
+        assert np.ptp(log["volume[A^3]"]) == 0.0
+
+
+@pytest.mark.parametrize("thermostat", ["langevin", "nose-hoover"])
+def test_thermostats_reach_the_temperature(metal, relaxed, tmp_path, thermostat):
+    """From twice the temperature; the mean of 32 atoms over a picosecond is known to about 5 %."""
+    settings = replace(NVE, ensemble="nvt", thermostat=thermostat, thermostat_time=50.0, steps=700, every=700)
+    hot = relaxed.copy()
+    hot.set_momenta(np.random.default_rng(0).normal(size=(len(hot), 3)) * 2.5)
+    run(metal, hot, replace(settings, keep_velocities=True), tmp_path / "a.xyz")
+    kelvin = log_of(tmp_path / "a.xyz")["temperature[K]"]
+    assert kelvin[0] > 600
+    assert kelvin[200:].mean() == pytest.approx(300, rel=0.15)
+
+
+def test_ramp(metal, relaxed, tmp_path):
+    settings = replace(
+        ENSEMBLES["ramp"], temperature=(50.0, 900.0), thermostat_time=20.0, steps=400, every=400
+    )
+    run(metal, relaxed, settings, tmp_path / "a.xyz")
+    kelvin = log_of(tmp_path / "a.xyz")["temperature[K]"]
+    parts = kelvin[1:].reshape(4, 100).mean(axis=1)
+    expected = 50 + 850 * (np.arange(4) + 0.5) / 4
+    np.testing.assert_allclose(parts, expected, rtol=0.35, atol=60)
+    assert (np.diff(parts) > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix"), [*((name, ".xyz") for name in ENSEMBLES), ("nve", ".traj"), ("npt", ".traj")]
+)
+def test_restarted_is_uninterrupted(metal, relaxed, tmp_path, name, suffix):
+    """Once stopped by a signal, once gone with lines behind the last checkpoint: the same bit for bit."""
+    settings = replace(ENSEMBLES[name], checkpoint_every=4)
+    whole, parts = tmp_path / f"whole{suffix}", tmp_path / f"parts{suffix}"
+    assert run(metal, relaxed, settings, whole).step == 12
+    stop = AtStep(3, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    result = run(metal, relaxed, settings, parts, reporter=stop)
+    assert (result.step, result.signal) == (3, signal.SIGTERM)
+    with pytest.raises(RuntimeError, match="gone"):
+        run(metal, relaxed, settings, parts, restart=True, reporter=AtStep(11, crash))
+    assert len(log_of(parts)["step"]) == 1 + 10
+    assert run(metal, relaxed, settings, parts, restart=True).step == 12
+    assert MDFiles(parts).log.read_bytes() == MDFiles(whole).log.read_bytes()
+    if suffix == ".xyz":
+        assert parts.read_bytes() == whole.read_bytes()
+    frames = zip(ase.io.read(parts, index=":"), ase.io.read(whole, index=":"), strict=True)
+    for number, (one, other) in enumerate(frames):
+        assert one == other
+        assert one.info["step"] == 3 * number if suffix == ".xyz" else True
+        np.testing.assert_array_equal(one.get_forces(), other.get_forces())
+    one, other = (Checkpoint.read(MDFiles(path).checkpoint) for path in (parts, whole))
+    assert one.facts == other.facts
+    for key, array in other.arrays.items():
+        np.testing.assert_array_equal(one.arrays[key], array, err_msg=key)
+
+
+def test_a_restart_may_go_further_but_not_elsewhere(metal, relaxed, tmp_path):
+    output = tmp_path / "a.xyz"
+    run(metal, relaxed, ENSEMBLES["langevin"], output)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for change, words in [
+        ({"time_step": 1.0}, "--time-step was 2.0 and is now 1.0"),
+        ({"temperature": (300.0, 400.0)}, "--temperature was"),
+        ({"ensemble": "nve"}, "--ensemble was nvt and is now nve"),
+    ]:
+        with pytest.raises(InputError, match=words):
+            run(metal, relaxed, replace(ENSEMBLES["langevin"], **change), output, restart=True)
+    with pytest.raises(InputError, match="other atoms"):
+        run(metal, relaxed[:5], ENSEMBLES["langevin"], output, restart=True)
+    with pytest.raises(InputError, match="there already: go on with --restart"):
+        run(metal, relaxed, ENSEMBLES["langevin"], output)
+    with pytest.raises(InputError, match="no checkpoint to go on from"):
+        run(metal, relaxed, ENSEMBLES["langevin"], tmp_path / "b.xyz", restart=True)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert run(metal, relaxed, replace(ENSEMBLES["langevin"], steps=15), output, restart=True).step == 15
+    assert log_of(output)["step"].tolist() == list(range(16))
+
+
+def test_files_that_have_changed_are_not_gone_on_with(metal, relaxed, tmp_path):
+    for suffix in (".xyz", ".traj"):
+        output = tmp_path / f"a{suffix}"
+        run(metal, relaxed, NVE, output, overwrite=True)
+        output.unlink()
+        with pytest.raises(InputError, match=r"is shorter|cannot be read"):
+            run(metal, relaxed, replace(NVE, steps=13), output, restart=True)
+    run(metal, relaxed, NVE, tmp_path / "b.xyz")
+    MDFiles(tmp_path / "b.xyz").checkpoint.write_bytes(b"PK nonsense")
+    with pytest.raises(InputError, match="not a checkpoint of dpax md"):
+        run(metal, relaxed, NVE, tmp_path / "b.xyz", restart=True)
+
+
+def test_another_model_does_not_go_on(metal, relaxed, tmp_path):
+    run(metal, relaxed, NVE, tmp_path / "a.xyz")
+    file = MDFiles(tmp_path / "a.xyz").checkpoint
+    checkpoint = Checkpoint.read(file)
+    Checkpoint(checkpoint.arrays, checkpoint.facts | {"energy": checkpoint.facts["energy"] + 1}).write(file)
+    with pytest.raises(InputError, match=r"0\.031 eV/atom away .* give the model"):
+        run(metal, relaxed, replace(NVE, steps=13), tmp_path / "a.xyz", restart=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"time_step": 60.0, "steps": 400},
+            r"blew up at step \d+: .* The last checkpoint is that of step \d+\.",
+        ),
+        (
+            {"max_temperature": 200.0},
+            r"not one to start a simulation from: the temperature is 300 K, above .* 200 K",
+        ),
+        ({"min_distance": 2.9}, r"the atoms \d+ \(\w+\) and \d+ \(\w+\), counted from 0, are 2\.\d+ Å apart"),
+    ],
+)
+def test_what_blows_up_says_so(metal, relaxed, tmp_path, changes, message):
+    settings = replace(NVE, checkpoint_every=1, **changes)
+    with pytest.raises(InputError, match=message) as caught:
+        run(metal, relaxed, settings, tmp_path / "a.xyz")
+    saved = re.search(r"checkpoint is that of step (\d+)", str(caught.value))
+    if saved:
+        checkpoint = Checkpoint.read(MDFiles(tmp_path / "a.xyz").checkpoint)
+        assert checkpoint.facts["step"] == int(saved[1])
+        assert np.isfinite(checkpoint.arrays["positions"]).all()
+
+
+def test_the_closest_distance_of_the_training_data_is_the_measure(metal, relaxed, tmp_path, monkeypatch):
+    monkeypatch.setattr(metal, "provenance", {"min_distance": 4.0})
+    with pytest.raises(InputError, match=r"closer than the limit of 3\.2 Å"):
+        run(metal, relaxed, NVE, tmp_path / "a.xyz")
+
+
+def test_structures_that_an_ensemble_does_not_allow(metal, relaxed, tmp_path):
+    slab, fixed, strange = relaxed.copy(), relaxed.copy(), relaxed.copy()
+    slab.pbc = (True, True, False)
+    fixed.set_constraint(FixAtoms([0]))
+    strange.symbols[1] = "Au"
+    for atoms, name, words in [
+        (slab, "npt", "periodic in all three directions; the structure has pbc T T F"),
+        (fixed, "chains", "has constraints .FixAtoms."),
+        (strange, "nve", "contains Au"),
+    ]:
+        with pytest.raises(InputError, match=words):
+            run(metal, atoms, ENSEMBLES[name], tmp_path / "a.xyz")
+    with pytest.raises(InputError, match="--keep-velocities: the structure has none"):
+        run(metal, crystal(), replace(NVE, keep_velocities=True), tmp_path / "a.xyz")
+    with pytest.raises(InputError, match=r"name ends in \.xyz"):
+        run(metal, relaxed, NVE, tmp_path / "a.pdb")
+    assert not list(tmp_path.iterdir())
+
+
+def test_fixed_atoms_stay_and_a_slab_has_no_pressure(metal, relaxed, tmp_path):
+    atoms = relaxed.copy()
+    atoms.pbc = (True, True, False)
+    atoms.set_constraint(FixAtoms([0, 3]))
+    run(metal, atoms, ENSEMBLES["langevin"], tmp_path / "a.xyz")
+    last = ase.io.read(tmp_path / "a.xyz", index=-1)
+    moved = np.abs(last.positions - atoms.positions).max(axis=1)
+    np.testing.assert_allclose(moved[[0, 3]], 0.0, atol=1e-7)
+    assert np.delete(moved, [0, 3]).min() > 1e-3
+    assert list(log_of(tmp_path / "a.xyz")) == [
+        "step",
+        "time[fs]",
+        "temperature[K]",
+        "potential[eV]",
+        "total[eV]",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"steps": 5}, "--temperature is missing"),
+        ({"steps": 5, "temperature": (300, 300), "time_step": 0}, "--time-step: should be positive, got 0"),
+        ({"steps": -5, "temperature": (300, 300)}, "--steps: should not be negative, got -5"),
+        ({"steps": 5, "temperature": (300, -1)}, "--temperature: should not be negative, got -1 K"),
+        ({"steps": 5, "temperature": (300, 400), "ensemble": "nve"}, "NVE has no thermostat"),
+        ({"steps": 5, "temperature": (0, 0), "ensemble": "npt"}, "need a temperature above 0 K"),
+    ],
+)
+def test_settings_that_make_no_sense(values, words):
+    with pytest.raises(InputError, match=words):
+        MDSettings(**values)
+
+
+def test_velocities_of_the_structure(metal, relaxed, tmp_path):
+    run(metal, relaxed, replace(NVE, seed=7), tmp_path / "a.xyz")
+    last = ase.io.read(tmp_path / "a.xyz", index=-1)
+    onward = MDSettings(steps=1, ensemble="nve", keep_velocities=True)
+    run(metal, last, onward, tmp_path / "b.xyz")
+    assert log_of(tmp_path / "b.xyz")["total[eV]"][0] == pytest.approx(
+        log_of(tmp_path / "a.xyz")["total[eV]"][-1]
+    )
+    run(metal, relaxed, replace(NVE, seed=8, steps=0), tmp_path / "c.xyz")
+    first = [ase.io.read(tmp_path / f"{name}.xyz", index=0) for name in "ac"]
+    assert np.abs(first[0].get_momenta() - first[1].get_momenta()).max() > 0.1
+    assert np.abs(first[0].get_momenta().sum(axis=0)).max() < 1e-5
+
+
+def test_checkpoints_take_each_others_place_at_once(tmp_path, monkeypatch):
+    path = tmp_path / "a.checkpoint"
+    Checkpoint({"a": np.arange(3)}, {"step": 1}).write(path)
+    monkeypatch.setattr(os, "fsync", lambda _: crash())
+    with pytest.raises(RuntimeError):
+        Checkpoint({"a": np.arange(4)}, {"step": 2}).write(path)
+    assert Checkpoint.read(path).facts == {"step": 1}
+    shutil.rmtree(tmp_path)
