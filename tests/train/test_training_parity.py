@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from dpax.data import CapacityPlanner, Frame, make_batch
+from dpax.data import CapacityPlanner, Frame, make_batch, open_systems
 from dpax.model.derivatives import make_mesh
 from dpax.model.potential import EnergyModel
 from dpax.train.error_sums import ErrorMeans
@@ -19,6 +19,7 @@ from dpax.train.loss import prefactors, without_bias
 from dpax.train.optimizer import make_optimizer
 from dpax.train.schedule import make_schedule
 from dpax.train.step import make_functions
+from oracle.deepmd_model import make_model
 from oracle.deepmd_training import deepmd_training, tiny_frames, tiny_model_dict
 
 STEPS = 10
@@ -138,6 +139,60 @@ def test_weights_after_ten_steps(both):
     assert len(moved) > 20
     for name in moved:
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-6, atol=1e-9, err_msg=name)
+
+
+WATER_DESCRIPTOR = {
+    "rcut": 6.0,
+    "rcut_smth": 0.5,
+    "sel": 120,
+    "neuron": [25, 50, 100],
+    "axis_neuron": 16,
+    "attn": 128,
+    "attn_layer": 2,
+}
+
+
+def water_batches(folder):
+    """Two frames of liquid water, one a batch; virial and atomic energies are made up: the data lack them."""
+    (system,) = open_systems(str(folder), ("O", "H"))
+    rng = np.random.default_rng(0)
+    frames = [system.frame(index) for index in (3, 40)]
+    return [
+        {
+            "coord": frame.positions[None],
+            "atype": frame.types,
+            "box": frame.cell.reshape(1, 9),
+            "energy": np.array([frame.energy]),
+            "force": frame.forces[None],
+            "virial": rng.normal(scale=5.0, size=(1, 9)),
+            "atom_ener": frame.energy / len(frame.types) + rng.normal(size=(1, len(frame.types))),
+        }
+        for frame in frames
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_losses_on_water(case, real_data):
+    """A model and a liquid of the size that is used: 192 atoms, two attention layers of width 128."""
+    version, terms, labels, rate = CASES[case]
+    batches = water_batches(real_data("water/data_0"))
+    mean_energy = batches[0]["energy"][0] / len(batches[0]["atype"])
+    model = make_model(
+        version, ("O", "H"), WATER_DESCRIPTOR, {"neuron": [240] * 3}, energy_bias=(mean_energy, mean_energy)
+    )
+    sample = {key: np.concatenate([batch[key] for batch in batches]) for key in ("coord", "box")}
+    types = np.stack([batch["atype"] for batch in batches])
+    model.atomic_model.descriptor.compute_input_stats([{**sample, "atype": types, "natoms": None}])
+    if version == 1:
+        _, deviation = model.atomic_model.descriptor.get_stat_mean_and_stddev()
+        model.atomic_model.descriptor.set_stat_mean_and_stddev(0 * deviation, deviation)
+    kept = {"coord", "atype", "box", *labels}
+    batches = [{k: v for k, v in batch.items() if k in kept} for batch in batches]
+    rows, _ = deepmd_training(model.serialize(), batches, terms, rate, STEPS)
+    ours = train_with_dpax(model.serialize(), batches, terms, rate, block_size=8)
+    np.testing.assert_allclose(ours.losses, [row["loss"] for row in rows], rtol=1e-6)
+    print(case, *(f"{loss:.6g}" for loss in ours.losses))
 
 
 def leaves(model: dict):
