@@ -16,6 +16,7 @@ from dpax.cli.convert_data import convert_data
 from dpax.cli.deepmd_commands import Commands
 from dpax.cli.eval_desc import eval_desc
 from dpax.cli.evaluate import evaluate
+from dpax.cli.export import export
 from dpax.cli.failures import guarded, show_warning
 from dpax.cli.freeze import freeze
 from dpax.cli.inspect import inspect
@@ -54,6 +55,7 @@ app.command("show")(show)
 app.command("convert")(convert)
 app.command("convert-backend", help="The same as convert, by DeePMD-kit's name.")(convert)
 app.command("freeze")(freeze)
+app.command("export")(export)
 app.command("compress")(compress)
 app.command("change-bias", cls=many_values(*SYSTEM, "--bias-value", "-b"))(change_bias)
 
