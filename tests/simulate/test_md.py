@@ -1,4 +1,4 @@
-"""Molecular dynamics: what is conserved and reached, what a restart gives, and how a run that goes wrong ends."""
+"""Molecular dynamics: what is conserved and reached, what a restart gives, how a run goes wrong."""
 
 import os
 import re

@@ -1,5 +1,6 @@
 """Positions, and perhaps the cell, of least energy, by ASE's optimizers."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -73,5 +74,8 @@ def relax(
     if report is not None:
         tell = report
         driver.attach(lambda: tell(driver.nsteps, float(moved.get_potential_energy()), largest()))
-    converged = bool(driver.run(fmax=fmax, steps=steps))
+    with warnings.catch_warnings():
+        # Of SciPy, about the thirteenth digit of the cell's logarithm.
+        warnings.filterwarnings("ignore", message="logm result may be inaccurate")
+        converged = bool(driver.run(fmax=fmax, steps=steps))
     return Relaxed(moved, driver.nsteps, converged, largest())

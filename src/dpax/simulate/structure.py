@@ -47,8 +47,8 @@ def output_format(path: Path, overwrite: bool) -> str:
     """The name of the format that ASE writes into a file, by its ending.
 
     Raises:
-        InputError: it cannot be told or ASE does not write it, the folder is missing, or the file is there and
-            not to be replaced.
+        InputError: it cannot be told or ASE does not write it, the folder is missing, or the file is
+            there and not to be replaced.
     """
     if not path.absolute().parent.is_dir():
         raise InputError(f"{path}: the folder {path.parent} does not exist")
