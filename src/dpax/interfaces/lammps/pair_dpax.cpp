@@ -24,6 +24,7 @@
 #include <mpi.h>
 #include <sched.h>
 #include <string>
+#include <unistd.h>
 #include <vector>
 
 using namespace LAMMPS_NS;
@@ -193,6 +194,7 @@ void PairDPAX::fail(const std::string &reason)
       fprintf(logfile, "ERROR: %s\n", message.c_str());
       fflush(logfile);
     }
+    sleep(1);    // a launcher throws away what is still on its way when a job is aborted
     MPI_Abort(world, 1);
   }
   error->one(FLERR, message);
