@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from water import Water
+from structures import Structure
 
 _DTYPES = {"F64": np.float64, "F32": np.float32, "I64": np.int64, "I32": np.int32, "BOOL": np.bool_}
 
@@ -29,13 +29,15 @@ def model_dictionary(path: str) -> dict[str, Any]:
     return filled(json.loads(header["__metadata__"]["model"]))
 
 
-def batch_of(water: Water) -> dict[str, Any]:
-    """The water as DeePMD-kit's data system hands it out."""
-    return {
-        "coord": water.positions.reshape(1, -1),
-        "type": water.types.astype(np.int32).reshape(1, -1),
-        "box": water.cell.reshape(1, 9),
-        "energy": np.array([[water.energy]]),
-        "force": water.forces.reshape(1, -1),
-        **{f"find_{name}": np.float32(1) for name in ("box", "energy", "force")},
+def batch_of(group: list[Structure]) -> dict[str, Any]:
+    """A batch of one composition as DeePMD-kit's data system hands it out."""
+    frames = len(group)
+    arrays = {
+        "coord": np.stack([one.positions for one in group]).reshape(frames, -1),
+        "type": np.stack([one.types for one in group]).astype(np.int32),
+        "energy": np.array([[one.energy] for one in group]),
+        "force": np.stack([one.forces for one in group]).reshape(frames, -1),
     }
+    if group[0].cell is not None:
+        arrays["box"] = np.stack([one.cell for one in group]).reshape(frames, 9)
+    return {**arrays, **{f"find_{name}": np.float32(name in arrays) for name in ("box", "energy", "force")}}

@@ -12,13 +12,13 @@ from deepmd.jax.model.model import BaseModel
 from deepmd.jax.train import trainer as training
 from deepmd.utils.argcheck import learning_rate_args, loss_args
 from deepmd_input import batch_of, model_dictionary
-from water import Water, water_box
+from structures import Structure, batches
 
 
 def prepare(case: Case) -> tuple[Repetition, dict[str, Any]]:
     """The case in DeePMD-kit."""
-    made = training_step if case["task"] == "step" else evaluation
-    return made(model_dictionary(case["file"]), water_box(case["molecules"])), {}
+    made = evaluation if case["task"] == "forces" else training_step
+    return made(model_dictionary(case["file"]), batches(case)[0]), {}
 
 
 class OneBatch:
@@ -34,10 +34,10 @@ class OneBatch:
         return self._batch
 
 
-def training_step(model: dict[str, Any], water: Water) -> Repetition:
+def training_step(model: dict[str, Any], group: list[Structure]) -> Repetition:
     """A step of its trainer: neighbour list, gradient, Adam."""
     trainer = make_trainer(model)
-    key, data = training.DEFAULT_TASK_KEY, OneBatch(batch_of(water))
+    key, data = training.DEFAULT_TASK_KEY, OneBatch(batch_of(group))
     trainer._setup_training({key: data}, {key: None})
     task, done = training.TrainingTask(key, data), 0
 
@@ -66,20 +66,20 @@ def make_trainer(model: dict[str, Any]) -> Any:
         return training.DPTrainer(sections, init_model=initial)
 
 
-def evaluation(dictionary: dict[str, Any], water: Water) -> Repetition:
+def evaluation(dictionary: dict[str, Any], group: list[Structure]) -> Repetition:
     """Neighbour list, then energy, forces and virial, compiled for this very shape."""
-    model = BaseModel.deserialize(dictionary)
+    (one,), model = group, BaseModel.deserialize(dictionary)
     compiled = nnx.jit(training._evaluate_model_dict)
 
     def evaluate() -> dict[str, Any]:
         inputs = training.prepare_input(
             rcut=model.get_rcut(),
             sel=model.get_sel(),
-            coord=jnp.asarray(water.positions[None]),
-            atype=jnp.asarray(water.types[None]),
-            box=jnp.asarray(water.cell.reshape(1, 9)),
+            coord=jnp.asarray(one.positions[None]),
+            atype=jnp.asarray(one.types[None]),
+            box=jnp.asarray(one.cell.reshape(1, 9)),
         )
         found = {name: np.asarray(array) for name, array in compiled(model, *inputs).items()}
-        return {"energy": found["energy"].item(), "forces": found["force"][0].tolist()}
+        return {"energy": found["energy"].item(), "forces": found["force"][0][:192].tolist()}
 
     return evaluate

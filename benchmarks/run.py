@@ -1,11 +1,12 @@
 """dpax side by side with DeePMD-kit: the same weights, the same cores, the same run, taking turns.
 
-    python benchmarks/run.py [--short | --smoke] [--torch-python PATH] [--repetitions N] [--json FILE]
+    python benchmarks/run.py [--full | --short | --smoke] [--only NAME ...] [--torch-python PATH]
+                             [--json FILE] [--page docs/performance.md]
 
-What is timed: a training step, and energy with forces and virial, of one frame of 192 atoms of water, for
-`se_atten` (concat, smooth) and `se_atten_v2` in float32 and float64. Ratios are medians of the ratios of
-neighbouring repetitions, which a machine that grows slower or faster moves little. The fraction is that of
-the rate of one large matrix product on all cores, measured between the others.
+--short (the default, `make bench`) compares a training step, and energy with forces and virial, of 192
+atoms in float32 with DeePMD-kit's JAX backend. --full takes everything, DeePMD-kit's PyTorch backend too, for
+which it makes an environment. Ratios are medians of the ratios of neighbouring repetitions, which a machine
+that grows slower or faster moves little.
 """
 
 import argparse
@@ -14,48 +15,25 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Sequence
 from contextlib import ExitStack
-from itertools import chain, product
 from pathlib import Path
 from typing import Any, TextIO
 
-from case import Case, cores
-from roofline import flops
-from table import NAMES, Measured, table
+from case import cores
+from commands import start_up
+from comparisons import DPAX, FULL, GEMM, JAX, LARGE, PYTORCH, SHORT, TINY, Comparison, Entry
+from environments import torch_python
+from measured import Measured
+from structures import write_water
+from table import aims, details, versions
 
 WORKERS = Path(__file__).with_name("workers.py")
-DESCRIPTORS: dict[str, dict[str, Any]] = {
-    "se_atten": {"type": "se_atten", "tebd_input_mode": "concat", "smooth_type_embedding": True},
-    "se_atten_v2": {"type": "se_atten_v2"},
-}
-LARGE: dict[str, Any] = {
-    "molecules": 64,
-    "fitting": [240, 240, 240],
-    "descriptor": {
-        "rcut": 6.0,
-        "rcut_smth": 0.5,
-        "sel": 120,
-        "neuron": [25, 50, 100],
-        "axis_neuron": 16,
-        "attn": 128,
-        "attn_layer": 2,
-    },
-}
-TINY: dict[str, Any] = {
-    "molecules": 8,
-    "fitting": [8],
-    "descriptor": {
-        "rcut": 3.0,
-        "rcut_smth": 0.5,
-        "sel": 24,
-        "neuron": [4, 8],
-        "axis_neuron": 4,
-        "attn": 8,
-        "attn_layer": 1,
-    },
-}
-"""To see that every worker works; its times mean nothing."""
+PAUSE = 0.1
+"""Seconds between two turns, in which the threads of the one before fall asleep."""
+START_UP, MEMORY = "start-up", "memory"
+MARKERS = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 
 
 class Side:
@@ -80,7 +58,7 @@ class Side:
         self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
-            raise SystemExit(f"{NAMES[self.name]} has died:\n{Path(self._log.name).read_text()[-3000:]}")
+            raise SystemExit(f"{self.name} has died:\n{Path(self._log.name).read_text()[-3000:]}")
         return json.loads(line)
 
     def close(self) -> None:
@@ -90,70 +68,94 @@ class Side:
         self._process.wait()
 
 
-def cases(arguments: argparse.Namespace, folder: Path) -> Iterator[Case]:
-    """What is to be measured."""
-    sizes = TINY if arguments.smoke else LARGE
-    precisions = ("float32",) if arguments.short else ("float32", "float64")
-    descriptors = ("se_atten",) if arguments.short else DESCRIPTORS
-    for task, precision, descriptor in product(("step", "forces"), precisions, descriptors):
-        yield {
-            **sizes,
-            "task": task,
-            "precision": precision,
-            "descriptor": {**DESCRIPTORS[descriptor], **sizes["descriptor"]},
-            "file": str(folder / "model.dpax"),
-        }
+class Benchmark:
+    """A run of the benchmarks: its settings, its folder and its processes.
+
+    Args:
+        sizes: of the models.
+        pythons: of each side.
+        folder: for models and logs.
+        stack: ends the processes.
+    """
+
+    def __init__(self, sizes: dict[str, Any], pythons: dict[str, str], folder: Path, stack: ExitStack):
+        self.sizes, self.pythons, self.folder, self._stack = sizes, pythons, folder, stack
+        self._sides: dict[str, Side] = {}
+
+    def _start(self, name: str) -> Side:
+        log = self._stack.enter_context((self.folder / f"{name}.log").open("a", encoding="utf-8"))
+        return Side(name, self.pythons[name], log)
+
+    def side(self, name: str) -> Side:
+        """The process of a side, started when it is first needed."""
+        if name not in self._sides:
+            self._sides[name] = self._start(name)
+            self._stack.callback(self._sides[name].close)
+        return self._sides[name]
+
+    def measure(self, comparison: Comparison, repetitions: int) -> Measured:
+        """Time all entries of a comparison, one repetition of each in turn."""
+        entries = [entry for entry in comparison.entries if entry.side in self.pythons]
+        cases = {entry.name: entry.case(self.sizes, str(self.folder)) for entry in entries}
+        ready, unavailable = {}, {}
+        for entry in entries:
+            self.side(DPAX).ask(model=cases[entry.name])
+            answer = self.side(entry.side).ask(prepare=cases[entry.name], name=entry.name)
+            if "unavailable" in answer:
+                unavailable[entry.name] = answer["unavailable"]
+            else:
+                ready[entry.name] = answer
+        runners = [entry for entry in entries if entry.name in ready]
+        seconds: dict[str, list[float]] = {entry.name: [] for entry in runners}
+        for number in range(repetitions):
+            # There and back, so that nobody always runs behind the same neighbour.
+            for entry in runners if number % 2 == 0 else reversed(runners):
+                time.sleep(PAUSE)
+                seconds[entry.name].append(self.side(entry.side).ask(run=entry.name)["seconds"])
+        for name in {entry.side for entry in entries}:
+            self.side(name).ask(forget=True)
+        return Measured(comparison, cases, seconds, ready, unavailable)
+
+    def peak_memory(self) -> dict[str, float]:
+        """GB that a process has had at most that computes energy and forces and does nothing else."""
+        found = {}
+        for entry in (
+            Entry("dpax, 12,288 atoms", DPAX, "forces", repeats=4, warm_up=0),
+            Entry("dpax, 1,536 atoms", DPAX, "forces", repeats=2, warm_up=0),
+            Entry("deepmd-pytorch, 1,536 atoms", PYTORCH, "forces", repeats=2, warm_up=0),
+        ):
+            if entry.side in self.pythons:
+                case = entry.case(self.sizes, str(self.folder))
+                self.side(DPAX).ask(model=case)
+                side = self._start(entry.side)
+                found[entry.name] = 1e-9 * side.ask(prepare=case, name="")["peak"]
+                side.close()
+        return found
+
+    def start_up(self) -> dict[str, float | None]:
+        """Seconds from typing the training command to its first step."""
+        system = self.folder / "water"
+        write_water(system, self.sizes["molecules"])
+        return start_up(self.sizes, system, self.folder / "start-up", self.pythons)
 
 
-def measure(case: Case, sides: list[Side], repetitions: int) -> Measured:
-    """Time a case on all sides, one repetition of each in turn."""
-    ready = {side.name: side.ask(prepare=case) for side in sides}
-    descriptor = {key: case["descriptor"][key] for key in ("neuron", "axis_neuron", "attn", "attn_layer")}
-    strip = case["descriptor"]["type"] == "se_atten_v2"
-    work = flops(
-        case["task"],
-        3 * case["molecules"],
-        ready["dpax"]["slots"],
-        **descriptor,
-        fitting=case["fitting"],
-        strip=strip,
-    )
-    seconds: dict[str, list[float]] = {side.name: [] for side in sides}
-    for number in range(repetitions):
-        # There and back, so that nobody always runs behind the same neighbour.
-        for side in sides if number % 2 == 0 else reversed(sides):
-            seconds[side.name].append(side.ask(run=True)["seconds"])
-    return Measured(
-        case,
-        work,
-        ready["gemm"]["flops"],
-        seconds,
-        {name: answer["seconds"] for name, answer in ready.items()},
-        {name: disagreement(answer["result"], ready["dpax"]["result"]) for name, answer in ready.items()},
-    )
-
-
-def disagreement(result: dict[str, Any] | None, own: dict[str, Any]) -> str:
-    """How far a side is from dpax, in the largest force component or the loss."""
-    if result is None:
-        return "not compared"
-    if "loss" in own:
-        return f"loss {abs(result['loss'] / own['loss'] - 1):.1e} (relative)"
-    forces = (chain.from_iterable(found["forces"]) for found in (result, own))
-    return f"forces {max(abs(a - b) for a, b in zip(*forces, strict=True)):.1e} eV/Å"
-
-
-def start_sides(arguments: argparse.Namespace, folder: Path, stack: ExitStack) -> list[Side]:
-    """The processes, dpax first: it writes the model that the others read."""
-    pythons = dict.fromkeys(("dpax", "gemm", "deepmd-jax"), sys.executable)
-    if arguments.torch_python and not arguments.short:
-        pythons["deepmd-pytorch"] = arguments.torch_python
-    sides = []
-    for name, python in pythons.items():
-        log = stack.enter_context((folder / f"{name}.log").open("w", encoding="utf-8"))
-        sides.append(Side(name, python, log))
-        stack.callback(sides[-1].close)
-    return sides
+def rows(memory: dict[str, float], start: dict[str, float | None]) -> list[list[str]]:
+    """The rows of what is not timed in turns."""
+    found = []
+    names = list(memory)
+    if names:
+        own, peer = names[0], names[-1] if len(names) > 2 else None
+        other = f"{memory[peer]:.2f} GB ({peer})" if peer else "–"
+        what = "peak memory, 12,288 atoms, energy + forces"
+        found.append([what, f"{memory[own]:.2f} GB", other, "–", "≤ 1.5 GB", "≤ 1 GB"])
+    for kept in ("nothing", "programs"):
+        own = start.get(f"dpax, {kept} kept")
+        for peer in (JAX, PYTORCH):
+            other = start.get(peer)
+            if own is not None and other is not None:
+                what = f"training command to its first step, {kept} kept, against {peer}"
+                found.append([what, f"{own:.1f} s", f"{other:.1f} s", f"{other / own:.2f}", "–", "–"])
+    return found
 
 
 def machine() -> str:
@@ -164,46 +166,82 @@ def machine() -> str:
     return f"{names[0] if names else platform.processor() or platform.machine()}, {cores()} cores"
 
 
+def write_page(page: Path, text: str) -> None:
+    """Put a text between the two markers of a page."""
+    content = page.read_text(encoding="utf-8")
+    before, begin, rest = content.partition(MARKERS[0])
+    _, end, after = rest.partition(MARKERS[1])
+    if not (begin and end):
+        raise SystemExit(f"{page}: has no lines {MARKERS[0]} and {MARKERS[1]}")
+    page.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}", encoding="utf-8")
+
+
+def report(
+    measured: Sequence[Measured], memory: dict[str, float], start: dict[str, float | None], elapsed: float
+) -> str:
+    """Everything that was found, in Markdown."""
+    agreements = [
+        f"{one.comparison.name}: {name}: {text}" for one in measured for name, text in one.disagreements()
+    ]
+    repetitions = ", ".join(
+        f"{one.comparison.name} {len(next(iter(one.seconds.values())))}" for one in measured
+    )
+    return "\n\n".join(
+        [
+            f"{machine()}; {versions(measured)}; {time.strftime('%Y-%m-%d')}, {elapsed / 60:.1f} minutes. "
+            f"Repetitions: {repetitions}.",
+            aims(measured, rows(memory, start)),
+            details(measured),
+            "Peak memory: " + "; ".join(f"{name} {value:.2f} GB" for name, value in memory.items()),
+            "Results beside those of dpax: " + "; ".join(agreements) + ".",
+        ]
+    )
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     length = parser.add_mutually_exclusive_group()
-    length.add_argument("--short", action="store_true", help="se_atten in float32 against JAX only")
-    length.add_argument("--smoke", action="store_true", help="tiny sizes, once: does every worker work?")
-    parser.add_argument("--torch-python", help="Python of an environment with torch and deepmd-kit")
-    parser.add_argument("--repetitions", type=int, help="of each case (default: 9; with --short 5)")
+    length.add_argument("--full", action="store_true", help="everything: about 12 minutes on two cores")
+    length.add_argument("--short", action="store_true", help="float32 against JAX only (default)")
+    length.add_argument("--smoke", action="store_true", help="everything once in tiny sizes: does it work?")
+    names = [one.name for one in FULL] + [START_UP, MEMORY]
+    parser.add_argument("--only", nargs="+", choices=names, metavar="NAME", help=f"of {', '.join(names)}")
+    parser.add_argument("--torch-python", help="Python with torch and deepmd-kit, instead of the one made")
+    parser.add_argument("--repetitions", type=int, help="of each comparison, instead of its own number")
     parser.add_argument("--json", type=Path, help="write all times to this file")
+    parser.add_argument("--page", type=Path, help="write the tables between the markers of this page")
     return parser
 
 
 def main() -> None:
     """Measure and print."""
     arguments = make_parser().parse_args()
-    repetitions = arguments.repetitions or (1 if arguments.smoke else 5 if arguments.short else 9)
-    measured = []
+    everything = arguments.full or arguments.smoke
+    wanted = arguments.only or [one.name for one in FULL] + [START_UP, MEMORY]
+    comparisons = [one for one in (FULL if everything else SHORT) if one.name in wanted]
+    pythons = dict.fromkeys((DPAX, GEMM, JAX), sys.executable)
+    if everything:
+        pythons[PYTORCH] = arguments.torch_python or str(torch_python())
+    began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        sides = start_sides(arguments, Path(folder), stack)
-        for case in cases(arguments, Path(folder)):
-            measured.append(measure(case, sides, repetitions))
-            print(
-                f"measured: {case['task']} {case['descriptor']['type']} {case['precision']}", file=sys.stderr
+        benchmark = Benchmark(TINY if arguments.smoke else LARGE, pythons, Path(folder), stack)
+        measured = []
+        for one in comparisons:
+            measured.append(
+                benchmark.measure(one, arguments.repetitions or (1 if arguments.smoke else one.repetitions))
             )
-    print(f"{machine()}; {repetitions} repetition{'s' * (repetitions != 1)}\n")
-    print(table(measured))
-    print("\nResults beside those of dpax: " + "; ".join(agreements(measured)))
+            print(f"{time.perf_counter() - began:5.0f} s: {one.name}", file=sys.stderr)
+        memory = benchmark.peak_memory() if everything and MEMORY in wanted else {}
+        start = benchmark.start_up() if everything and START_UP in wanted else {}
+    text = report(measured, memory, start, time.perf_counter() - began)
+    print(text)
     if arguments.json:
-        content = {"machine": machine(), "cases": [one.summary() for one in measured]}
+        results = {one.comparison.name: one.record() for one in measured}
+        content = {"machine": machine(), "comparisons": results, "peak_gb": memory, "start_up_s": start}
         arguments.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-
-
-def agreements(measured: list[Measured]) -> list[str]:
-    """How far the sides are from each other."""
-    return [
-        f"{NAMES[name]}, {one.case['descriptor']['type']} in {one.case['precision']}: {text}"
-        for one in measured
-        for name, text in one.disagreement.items()
-        if name not in ("dpax", "gemm") and text != "not compared"
-    ]
+    if arguments.page:
+        write_page(arguments.page, text)
 
 
 if __name__ == "__main__":

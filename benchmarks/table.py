@@ -1,77 +1,94 @@
-"""Medians, ratios and fractions of what was measured, as a table in Markdown."""
+"""What was measured, as tables in Markdown."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import Any
 
-NAMES = {
-    "dpax": "dpax",
-    "deepmd-jax": "DeePMD-kit, JAX",
-    "deepmd-pytorch": "DeePMD-kit, PyTorch",
-    "gemm": "matrix product",
-}
-TASKS = {"step": "training step", "forces": "energy + forces + virial"}
+from comparisons import AIMS, GEMM, Aim
+from measured import Measured
+
+AIM_HEAD = """| what | dpax | peer | ratio | bar | goal |
+| --- | ---: | ---: | ---: | ---: | ---: |"""
+DETAIL_HEAD = """| what | program | median / s | µs / atom | time ÷ first row's | GFLOP/s | of the product |
+| --- | --- | ---: | ---: | ---: | ---: | ---: |"""
 
 
-@dataclass
-class Measured:
-    """One case: the times of all sides, in seconds, by repetition."""
+def aims(measured: Sequence[Measured], others: Sequence[Sequence[str]] = ()) -> str:
+    """One row for each number that has a bar, as far as it was measured.
 
-    case: dict[str, Any]
-    flops: float
-    """Operations of one repetition of the task."""
-    gemm_flops: float
-    """Operations of one matrix product."""
-    seconds: dict[str, list[float]]
-    preparation: dict[str, float] = field(default_factory=dict)
-    """Seconds to make ready, compile and warm up."""
-    disagreement: dict[str, str] = field(default_factory=dict)
-    """How far a side's result is from that of dpax."""
-
-    def rate(self, side: str) -> float:
-        """GFLOP/s, from the median time."""
-        work = self.gemm_flops if side == "gemm" else self.flops
-        return 1e-9 * work / median(self.seconds[side])
-
-    def ratio(self, side: str) -> float:
-        """How many times longer than dpax: the median of the ratios repetition by repetition."""
-        pairs = zip(self.seconds[side], self.seconds["dpax"], strict=True)
-        return median(other / own for other, own in pairs)
-
-    def summary(self) -> dict[str, Any]:
-        """Everything, JSON-able."""
-        sides = {
-            side: {
-                "seconds": times,
-                "median_s": median(times),
-                "ratio_to_dpax": self.ratio(side),
-                "gflop_per_s": self.rate(side),
-                "fraction_of_gemm": self.rate(side) / self.rate("gemm"),
-                "preparation_s": self.preparation.get(side),
-                "disagreement": self.disagreement.get(side),
-            }
-            for side, times in self.seconds.items()
-        }
-        case = {key: value for key, value in self.case.items() if key != "file"}
-        return {"case": case, "flop": self.flops, "sides": sides}
+    Args:
+        measured: comparisons.
+        others: cells of rows that do not come from comparisons.
+    """
+    by_name = {one.comparison.name: one for one in measured}
+    rows = [_aim(aim, by_name[aim.comparison]) for aim in AIMS if aim.comparison in by_name]
+    return "\n".join([AIM_HEAD, *(f"| {' | '.join(cells)} |" for cells in [*filter(None, rows), *others])])
 
 
-HEAD = """| what | precision | program | median / s | time ÷ dpax's | GFLOP/s | of the matrix product |
-| --- | --- | --- | ---: | ---: | ---: | ---: |"""
+def _aim(aim: Aim, one: Measured) -> list[str] | None:
+    if aim.peer in one.unavailable:
+        return [aim.what, seconds(one, aim.own), "not available", "–", aim.bar, aim.goal]
+    if aim.own not in one.seconds or aim.peer not in one.seconds:
+        return None
+    own, peer, ratio = seconds(one, aim.own), seconds(one, aim.peer), one.ratio(aim.own, aim.peer)
+    if aim.kind == "roofline":
+        rates, fraction = (one.rate(aim.own), one.rate(aim.peer)), one.fraction(aim.own)
+        if fraction is None:
+            return None
+        own, peer, ratio = (*(f"{rate or 0:.0f} GFLOP/s" for rate in rates), fraction)
+    elif aim.kind == "per atom":
+        own, peer = (f"{per_atom(one, name):.0f} µs" for name in (aim.own, aim.peer))
+        ratio = one.atoms(aim.peer) / (one.atoms(aim.own) * ratio)
+    elif "molecules" in aim.comparison:
+        own, peer = (f"{frames(one, name):.0f} frames/s" for name in (aim.own, aim.peer))
+    return [aim.what, own, peer, f"{ratio:.2f}", aim.bar, aim.goal]
 
 
-def table(measured: Sequence[Measured]) -> str:
-    """One row for each case and side."""
-    return "\n".join([HEAD, *(row for one in measured for row in _rows(one))])
+def seconds(one: Measured, name: str) -> str:
+    """The median time."""
+    return f"{median(one.seconds[name]):.3f} s"
 
 
-def _rows(one: Measured) -> list[str]:
-    case = one.case
-    what = f"{TASKS[case['task']]}, {case['descriptor']['type']}"
-    return [
-        f"| {what} | {case['precision']} | {NAMES[side]} | {median(times):.3f} | {one.ratio(side):.2f} "
-        f"| {one.rate(side):.1f} | {one.rate(side) / one.rate('gemm'):.2f} |"
-        for side, times in one.seconds.items()
-        if side != "gemm"
-    ]
+def per_atom(one: Measured, name: str) -> float:
+    """Median time of an atom, µs."""
+    return 1e6 * median(one.seconds[name]) / one.atoms(name)
+
+
+def frames(one: Measured, name: str) -> float:
+    """Frames in a second."""
+    return one.frames(name) / median(one.seconds[name])
+
+
+def details(measured: Sequence[Measured]) -> str:
+    """One row for each entry."""
+    return "\n".join([DETAIL_HEAD, *(row for one in measured for row in _entries(one))])
+
+
+def _entries(one: Measured) -> Iterator[str]:
+    reference = one.comparison.entries[0].name
+    for entry in one.comparison.entries:
+        if entry.name in one.unavailable:
+            why = one.unavailable[entry.name]
+            yield f"| {one.comparison.what} | {entry.name}: {why} | – | – | – | – | – |"
+        elif entry.side != GEMM and entry.name in one.seconds:
+            numbers = (
+                f"{median(one.seconds[entry.name]):.3f}",
+                f"{per_atom(one, entry.name):.0f}",
+                f"{one.ratio(reference, entry.name):.2f}",
+                _or_dash(one.rate(entry.name), 1),
+                _or_dash(one.fraction(entry.name), 2),
+            )
+            yield f"| {one.comparison.what} | {entry.name} | {' | '.join(numbers)} |"
+
+
+def _or_dash(number: float | None, digits: int) -> str:
+    return "–" if number is None else f"{number:.{digits}f}"
+
+
+def versions(measured: Sequence[Measured]) -> str:
+    """The packages that took part."""
+    found: dict[str, Any] = {}
+    for one in measured:
+        for entry in one.comparison.entries:
+            found |= {f"{k} {v}": None for k, v in one.ready.get(entry.name, {}).get("versions", {}).items()}
+    return ", ".join(sorted(found))

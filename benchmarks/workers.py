@@ -2,9 +2,11 @@
 
     python benchmarks/workers.py dpax|deepmd-jax|deepmd-pytorch|gemm
 
-Requests come as lines of JSON on stdin: {"prepare": CASE} makes everything ready, compiles and warms up;
-{"run": true} does one repetition. Each is answered by one line of JSON on stdout. A process waits for its
-line between repetitions, so several of them can take turns on the same cores.
+Requests come as lines of JSON on stdin: {"model": CASE} writes the model file that all sides read (dpax
+alone can); {"prepare": CASE, "name": NAME} makes everything ready, compiles and warms up; {"run": NAME} does
+one repetition; {"forget": true} lets go of all. Each is answered by one line of JSON on stdout, with the
+seconds it took and the most memory that the process has had. A process waits for its line between
+repetitions, so several of them can take turns on the same cores.
 
 Each side does what its users' programs do: a training step is that of its trainer, with Adam; energy, forces
 and virial include the neighbour search.
@@ -12,13 +14,14 @@ and virial include the neighbour search.
 
 import json
 import os
+import resource
 import sys
 import time
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any, TextIO
 
-from case import Repetition
+from case import Case, Repetition, UnavailableError
 
 SIDES = {
     "dpax": ("dpax_side", ("dpax", "jax")),
@@ -27,29 +30,50 @@ SIDES = {
     "gemm": ("gemm_side", ("jax",)),
 }
 """Module of each side, and the packages whose versions matter."""
-WARM_UP = 3
-"""DeePMD-kit's JAX trainer compiles in its first two steps."""
+WARM_UP = 2
+"""Repetitions after the first: DeePMD-kit's JAX trainer compiles twice, its PyTorch profiles twice."""
+
+
+class Worker:
+    """What a process holds: the repetitions that are ready, by name."""
+
+    def __init__(self, side: str):
+        module, self._packages = SIDES[side]
+        self._module = import_module(module)
+        self._ready: dict[str, Repetition] = {}
+
+    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Do what is asked."""
+        if "model" in request:
+            self._module.write_model(request["model"])
+        elif "prepare" in request:
+            return self._prepare(request["name"], request["prepare"])
+        elif "forget" in request:
+            self._ready.clear()
+        else:
+            self._ready[request["run"]]()
+        return {}
+
+    def _prepare(self, name: str, case: Case) -> dict[str, Any]:
+        try:
+            repetition, facts = self._module.prepare(case)
+        except UnavailableError as reason:
+            return {"unavailable": str(reason)}
+        result = repetition()
+        for _ in range(case.get("warm_up", WARM_UP)):
+            repetition()
+        self._ready[name] = repetition
+        return {**facts, "result": result, "versions": {name: version(name) for name in self._packages}}
 
 
 def serve(side: str, requests: TextIO, reply: TextIO) -> None:
     """Answer requests until there are no more."""
-    module, packages = SIDES[side]
-    prepare = import_module(module).prepare
-    repetition: Repetition | None = None
+    worker = Worker(side)
     for line in requests:
-        request = json.loads(line)
-        answer: dict[str, Any] = {}
         began = time.perf_counter()
-        if "prepare" in request:
-            repetition = None  # lets go of the case before
-            repetition, answer = prepare(request["prepare"])
-            answer["result"] = repetition()
-            for _ in range(WARM_UP - 1):
-                repetition()
-            answer["versions"] = {package: version(package) for package in packages}
-        elif repetition is not None:
-            repetition()
+        answer = worker.answer(json.loads(line))
         answer["seconds"] = time.perf_counter() - began
+        answer["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         reply.write(json.dumps(answer) + "\n")
         reply.flush()
 
