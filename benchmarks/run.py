@@ -204,7 +204,9 @@ def make_parser() -> argparse.ArgumentParser:
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--full", action="store_true", help="everything: about 12 minutes on two cores")
     length.add_argument("--short", action="store_true", help="float32 against JAX only (default)")
-    length.add_argument("--smoke", action="store_true", help="everything once in tiny sizes: does it work?")
+    length.add_argument(
+        "--smoke", action="store_true", help="everything once in tiny sizes, PyTorch if named: does it work?"
+    )
     names = [one.name for one in FULL] + [START_UP, MEMORY]
     parser.add_argument("--only", nargs="+", choices=names, metavar="NAME", help=f"of {', '.join(names)}")
     parser.add_argument("--torch-python", help="Python with torch and deepmd-kit, instead of the one made")
@@ -221,8 +223,10 @@ def main() -> None:
     wanted = arguments.only or [one.name for one in FULL] + [START_UP, MEMORY]
     comparisons = [one for one in (FULL if everything else SHORT) if one.name in wanted]
     pythons = dict.fromkeys((DPAX, GEMM, JAX), sys.executable)
-    if everything:
-        pythons[PYTORCH] = arguments.torch_python or str(torch_python())
+    if everything and arguments.torch_python:
+        pythons[PYTORCH] = arguments.torch_python
+    elif arguments.full:
+        pythons[PYTORCH] = str(torch_python())
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         benchmark = Benchmark(TINY if arguments.smoke else LARGE, pythons, Path(folder), stack)

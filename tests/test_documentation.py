@@ -206,7 +206,8 @@ def test_benchmark_workers_work():
     """All sides of the benchmark with tiny sizes; the times mean nothing, the agreement does."""
     command = [sys.executable, ROOT / "benchmarks" / "run.py", "--smoke"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=1800, encoding="utf-8")
-    assert done.stdout.count("| DeePMD-kit, JAX |") == done.stdout.count("| dpax |") == 8
-    apart = re.findall(r"in float64: forces (\S+) eV", done.stdout)
-    assert len(apart) == 2
-    assert all(float(error) < 1e-10 for error in apart)
+    for comparison in ("step", "step-v2", "forces", "forces-1536", "forces-12288", "molecules", "compressed"):
+        assert f"{comparison} 1" in done.stdout
+    assert "| training command to its first step, programs kept, against deepmd-jax |" in done.stdout
+    apart = re.search(r"forces: deepmd-jax float64: forces (\S+) eV", done.stdout)
+    assert float(apart[1]) < 1e-10
