@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dpax.data import Frame, open_systems
+from dpax.data import Frame, NeighborStatistics, open_systems
 from dpax.descriptor.block import kept_pairs
 from dpax.descriptor.environment import EnvironmentStatistics
 from dpax.errors import InputError
@@ -116,6 +116,14 @@ def test_more_neighbours_than_slots_are_reported():
     found = ours(WATER.frames(), 2, sel=3)
     assert found.max_neighbors > 3
     assert found.crowded.startswith("toy frame")
+
+
+def test_the_smallest_distance_is_that_of_the_frames():
+    frames = WATER.frames()
+    counted = NeighborStatistics(["O", "H"], 6.0)
+    for frame in frames:
+        counted.add(frame)
+    assert ours(frames, 2).min_distance == pytest.approx(counted.min_distance, rel=1e-12)
 
 
 def test_frame_is_named_where_atoms_coincide():

@@ -391,8 +391,8 @@ class Training:
         model = self.learner.functions.model(state.averaged if averaged else state.params)
         if shifted:
             self._adjust_bias(model)
-        observed = self.statistics.observed
-        save_model(path, model, provenance(self.settings, self.data, self.done, errors, observed))
+        seen = self.statistics.observed, self.statistics.min_distance
+        save_model(path, model, provenance(self.settings, self.data, self.done, errors, *seen))
 
     def _finish(self, interrupt: Interrupt) -> TrainResult:
         step, best = self.done, self.validations[0].best if self.validations else []

@@ -297,6 +297,7 @@ def provenance(
     step: int,
     errors: Mapping[str, float] | None,
     observed: Sequence[int] = (),
+    min_distance: float = math.inf,
 ) -> dict[str, Any]:
     """Where a model comes from, for its file.
 
@@ -306,6 +307,7 @@ def provenance(
         step: steps done.
         errors: on the validation data, if they were evaluated: eV/atom and eV/Å.
         observed: the types that its statistics have seen, where that is known.
+        min_distance: the smallest between two atoms that they have seen, Å, where that is known.
     """
     seen = [settings.model.type_map[number] for number in observed]
     return {
@@ -315,6 +317,7 @@ def provenance(
         "step": step,
         "trained_on": {system.name: len(system) for system in data.systems},
         **({"observed_type": seen} if seen else {}),
+        **({"min_distance": min_distance} if math.isfinite(min_distance) else {}),
         "validation_errors": dict(errors or {}),
         "input": settings.resolved(),
     }

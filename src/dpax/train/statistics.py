@@ -39,6 +39,8 @@ class Statistics:
     """[fparam + aparam]"""
     observed: list[int]
     """The types of the atoms that were looked at."""
+    min_distance: float
+    """Å, between two atoms of the frames that were looked at; infinite if none has a neighbour."""
     fingerprint: str = ""
     """Of the data and settings that they were taken from."""
 
@@ -133,11 +135,12 @@ def compute_statistics(
     told = ParameterStatistics(parameters or ParameterWidths())
     ntypes = environment.ntypes
     counts, energies, atomic = [], [], np.zeros((ntypes, 2))
-    largest, crowded = 0, ""
+    largest, crowded, closest2 = 0, "", np.inf
     for frame in frames:
         edges = frame_edges(frame, environment.rcut)
         environment.add(frame.types, edges.i, edges.j, edges.vectors)
         told.add(frame)
+        closest2 = min(closest2, np.einsum("ex,ex->e", edges.vectors, edges.vectors).min(initial=np.inf))
         most = int(neighbor_counts(edges.i, len(frame.types)).max(initial=0))
         if most > largest:
             largest, crowded = most, frame.source
@@ -156,7 +159,15 @@ def compute_statistics(
         bias = np.array([mean if e is None else e for mean, e in zip(means, given, strict=True)])
     observed = np.flatnonzero(environment.atoms).tolist()
     return Statistics(
-        mean, stddev, bias, sel, largest, crowded, *told.mean_and_deviation(protection), observed=observed
+        mean,
+        stddev,
+        bias,
+        sel,
+        largest,
+        crowded,
+        *told.mean_and_deviation(protection),
+        observed=observed,
+        min_distance=float(np.sqrt(closest2)),
     )
 
 
