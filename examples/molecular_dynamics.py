@@ -1,62 +1,76 @@
-"""Molecular dynamics with a trained model and ASE: Langevin at a temperature, or NVE without one.
+"""What a simulation tells: radial distribution functions beside those of a reference, and the energy drift.
 
-    python examples/molecular_dynamics.py run/best.dpax start.xyz --temperature 300 --steps 1000
-
-Appends to a trajectory and prints energies and temperature as it goes.
+dpax md run/best.dpax start.xyz -o nve.xyz -e nve -t 300 -n 2000
+python examples/molecular_dynamics.py nve.xyz --reference demo/test.xyz --output nve.png
 """
 
 import argparse
+from itertools import combinations_with_replacement
 from pathlib import Path
 
 import ase.io
 import numpy as np
-from ase import units
-from ase.md.langevin import Langevin
-from ase.md.verlet import VelocityVerlet
-
-import dpax
+from ase.neighborlist import neighbor_list
+from matplotlib.figure import Figure
 
 
-def make_dynamics(atoms: ase.Atoms, temperature: float | None, time_step: float, seed: int):
-    """The integrator; temperature in K, time step in fs."""
-    if temperature is None:
-        return VelocityVerlet(atoms, time_step * units.fs)
-    rng = np.random.default_rng(seed)
-    friction = 0.01 / units.fs
-    return Langevin(
-        atoms, time_step * units.fs, temperature_K=temperature, friction=friction, fixcm=False, rng=rng
-    )
+def radial_distributions(frames: list[ase.Atoms], reach: float, bins: int = 80):
+    """g(r) of each pair of elements: distances (Å), and a curve for each pair."""
+    edges = np.linspace(0.0, reach, bins + 1)
+    shells = 4 / 3 * np.pi * np.diff(edges**3)
+    elements = sorted(set(frames[0].get_chemical_symbols()))
+    curves = {}
+    for first, second in combinations_with_replacement(elements, 2):
+        counts, expected = np.zeros(bins), np.zeros(bins)
+        for atoms in frames:
+            symbols = np.array(atoms.get_chemical_symbols())
+            i, j, distance = neighbor_list("ijd", atoms, reach)
+            counts += np.histogram(distance[(symbols[i] == first) & (symbols[j] == second)], edges)[0]
+            pairs = (symbols == first).sum() * ((symbols == second).sum() - (first == second))
+            expected += pairs * shells / atoms.get_volume()
+        curves[f"{first}–{second}"] = counts / np.maximum(expected, 1e-12)
+    return (edges[1:] + edges[:-1]) / 2, curves
+
+
+def drift(log: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The columns of a log of `dpax md` by their names, without units."""
+    names = [name.split("[")[0] for name in log.read_text().splitlines()[0].strip("#").split()]
+    columns = dict(zip(names, np.loadtxt(log, ndmin=2).T, strict=True))
+    return columns["time"], columns
 
 
 def main() -> None:
-    """Read the arguments and run."""
+    """Read the arguments, analyse and draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("model", type=Path, help="model file (.dpax)")
-    parser.add_argument("structure", type=Path, help="any file that ASE reads; its last frame is taken")
-    parser.add_argument("--temperature", type=float, help="K; without it the energy is conserved")
-    parser.add_argument("--time-step", type=float, default=1.0, help="fs")
-    parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--every", type=int, default=10, help="steps between two frames of the trajectory")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, default=Path("trajectory.xyz"))
+    parser.add_argument("trajectory", type=Path, help="trajectory of `dpax md`; its log lies beside it")
+    parser.add_argument("--reference", type=Path, help="structures to compare with: the training data")
+    parser.add_argument("--skip", type=int, default=0, help="frames left out at the beginning")
+    parser.add_argument("--reach", type=float, default=6.0, help="Å")
+    parser.add_argument("--output", type=Path, default=Path("simulation.png"))
     given = parser.parse_args()
 
-    dpax.configure()  # all cores, and what was compiled before
-    atoms = ase.io.read(given.structure, index=-1)
-    atoms.calc = dpax.Calculator(given.model)
-    dynamics = make_dynamics(atoms, given.temperature, given.time_step, given.seed)
+    frames = ase.io.read(given.trajectory, index=slice(given.skip, None))
+    time, columns = drift(given.trajectory.with_suffix(".log"))
+    figure = Figure(figsize=(9.0, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
 
-    def report() -> None:
-        potential, total = atoms.get_potential_energy() / len(atoms), atoms.get_total_energy() / len(atoms)
-        print(
-            f"{dynamics.get_time() / units.fs:10.1f} fs  {atoms.get_temperature():7.1f} K  "
-            f"potential {potential:12.6f}  total {total:12.6f} eV/atom",
-            flush=True,
-        )
-        ase.io.write(given.output, atoms, format="extxyz", append=True)
+    distance, curves = radial_distributions(frames, given.reach)
+    lines = {name: left.plot(distance, curve, label=name)[0] for name, curve in curves.items()}
+    if given.reference is not None:
+        for name, curve in radial_distributions(ase.io.read(given.reference, index=":"), given.reach)[
+            1
+        ].items():
+            color = lines[name].get_color() if name in lines else "0.7"
+            left.plot(distance, curve, linestyle=":", color=color)
+    left.set(xlabel="distance / Å", ylabel="g(r)", title="simulation —, reference ···")
+    left.legend(frameon=False)
 
-    dynamics.attach(report, interval=given.every)
-    dynamics.run(given.steps)
+    energy = columns.get("conserved", columns["total"]) / len(frames[0])
+    slope = np.polyfit(time / 1000, energy, 1)[0] if len(time) > 1 else 0.0
+    print(f"mean temperature {columns['temperature'].mean():.1f} K, drift {slope:.2e} eV/atom/ps")
+    right.plot(time, 1000 * (energy - energy[0]))
+    right.set(xlabel="time / fs", ylabel="conserved energy / meV per atom", title=f"{slope:.1e} eV/atom/ps")
+    figure.savefig(given.output, dpi=150)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 import dpax
 from dpax.cli.app import app
+from dpax.simulate.md import molecular_dynamics
+from dpax.simulate.settings import MDSettings
 from dpax.train.settings import InputSettings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -181,13 +183,17 @@ def test_links_lead_somewhere(page):
     "arguments",
     [
         ["descriptor_in_a_network.py", "--steps", "2"],
-        ["molecular_dynamics.py", "run/best.dpax", "demo/test.xyz", "--temperature", "300", "--steps", "2"],
+        ["molecular_dynamics.py", "nve.xyz", "--reference", "demo/test.xyz", "--output", "nve.png"],
     ],
     ids=lambda arguments: arguments[0],
 )
 def test_examples_run(arguments, folder):
     """In processes of their own: they choose JAX's devices, which can be done once."""
     name, *rest = arguments
+    if name == "molecular_dynamics.py" and not (folder / "nve.xyz").exists():
+        atoms = ase.io.read(folder / "demo" / "test.xyz")
+        settings = MDSettings(steps=4, ensemble="nve", temperature=(300, 300), every=2, log_every=1)
+        molecular_dynamics(dpax.load(folder / "run" / "best.dpax"), atoms, settings, folder / "nve.xyz")
     command = [sys.executable, ROOT / "examples" / name, *rest]
     cache = {"JAX_COMPILATION_CACHE_DIR": str(ROOT / ".pytest_cache" / "jax")}
     done = subprocess.run(

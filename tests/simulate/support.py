@@ -14,7 +14,7 @@ from dpax.model.potential import EnergyModel
 from dpax.model.short_range import ShortRange
 
 RCUT = 4.0
-LATTICE = 3.42
+LATTICE = 3.51
 """Å, of an fcc crystal near its minimum."""
 
 
@@ -41,7 +41,8 @@ def metal(folder: Path, precision: str = "float64") -> EnergyModel:
     descriptor = DescrptSeAttenV2(RCUT, 2.0, 30, 2, type_map=["Cu", "Ag"], **options)
     descriptor.se_atten.set_statistics(np.zeros((2, 4)), np.full((2, 4), 0.1))
     fitting = EnergyFitting(2, descriptor.get_dim_out(), [8], precision=precision, seed=1)
-    short = ShortRange(read_pair_table(table, RCUT, ["Cu", "Ag"]), sw_rmin=2.0, sw_rmax=3.6)
+    fitting.net.layers[-1].w = 0.1 * fitting.net.layers[-1].w[...]
+    short = ShortRange(read_pair_table(table, RCUT, ["Cu", "Ag"]), sw_rmin=2.3, sw_rmax=3.8)
     return EnergyModel(descriptor, fitting, ["Cu", "Ag"], bias=np.array([-3.0, -2.0]), short_range=short)
 
 
