@@ -20,6 +20,7 @@ from dpax.cli.export import export
 from dpax.cli.failures import guarded, show_warning
 from dpax.cli.freeze import freeze
 from dpax.cli.inspect import inspect
+from dpax.cli.ipi import ipi
 from dpax.cli.many_values import many_values
 from dpax.cli.md import md
 from dpax.cli.model_devi import model_devi
@@ -56,6 +57,7 @@ app.command("convert")(convert)
 app.command("convert-backend", help="The same as convert, by DeePMD-kit's name.")(convert)
 app.command("freeze")(freeze)
 app.command("export")(export)
+app.command("ipi")(ipi)
 app.command("compress")(compress)
 app.command("change-bias", cls=many_values(*SYSTEM, "--bias-value", "-b"))(change_bias)
 
