@@ -6,9 +6,10 @@ border are computed by several ranks. `pair_style dpax` computes each atom once.
 """
 
 import sys
+import time
 import traceback
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -30,8 +31,7 @@ def attach(
     """Let a potential move the atoms of a LAMMPS object, which has a box and atoms but no pair style.
 
     Sets `pair_style zero`, `neighbor`, `comm_modify cutoff` and a `fix external`, whose energy and virial are
-    part of LAMMPS' own. Should an evaluation fail, the running command ends with an exception, and a job of
-    several ranks ends as a whole.
+    part of LAMMPS' own. Should an evaluation fail, the whole job ends (MPI_Abort) with the reason on stderr.
 
     Args:
         lmp: `lammps.lammps()`, for which `from mpi4py import MPI` has been imported.
@@ -85,7 +85,6 @@ class _Callback:
             self._evaluate(n_own, tags, f)
         except BaseException as error:
             self._end(step, error)
-            f[:] = np.nan
 
     def _evaluate(self, n_own: int, tags: np.ndarray, f: np.ndarray) -> None:
         lmp, name = self._lmp, self._name
@@ -121,16 +120,15 @@ class _Callback:
         own = min(zip(tags.tolist(), types.tolist(), strict=False), default=none)
         return min(self._comm.allgather(own))[1]
 
-    def _end(self, step: int, error: BaseException) -> None:
-        """LAMMPS ignores what a callback raises, and would go on."""
-        reason = f"dpax, step {step}: {error}"
+    def _end(self, step: int, error: BaseException) -> NoReturn:
+        """End the job: LAMMPS ignores what a callback raises and would go on with wrong forces."""
         if not isinstance(error, InputError):
             traceback.print_exc()
-        if self._comm.size > 1:
-            print(f"ERROR on rank {self._comm.rank}: {reason}", file=sys.stderr, flush=True)
-            self._comm.Abort(1)
-        self._lmp.lib.lammps_error(self._lmp.lmp, 1, reason.encode())
-        self._lmp.force_timeout()
+        message = f"ERROR on rank {self._comm.rank}: dpax, step {step}: {error}"
+        print(message, file=sys.stderr, flush=True)
+        time.sleep(1.0)  # a launcher throws away what is still on its way when a job is aborted
+        self._comm.Abort(1)
+        raise SystemExit(1)
 
 
 def _voigt(virial: np.ndarray) -> np.ndarray:
