@@ -20,6 +20,8 @@ from dpax.infer import Evaluation, model_deviation
 from dpax.interfaces.lammps import plugin
 from dpax.interfaces.lammps.pair import PairStyle, parse_settings
 from dpax.interfaces.model_files import write_model
+from dpax.model.potential import EnergyModel
+from dpax.model.settings import ModelSettings
 from model.support import tiny_model
 
 BIN = Path(sys.executable).parent
@@ -376,6 +378,23 @@ def test_a_mistake_ends_a_job_of_python_processes(in_python, how, ranks):
     done = in_python(how, ranks, "mistake")
     assert done.returncode != 0
     assert "is NaN or infinite" in done.stderr
+
+
+@needs_lammps
+@needs_compiler
+def test_example(folder, tmp_path):
+    """The alloy, smaller and shorter, with a model that has not been trained."""
+    descriptor = {"type": "se_atten", "rcut": 3.2, "sel": 20, "neuron": [4, 8], "attn_layer": 0}
+    content = {"type_map": ["Cu", "Ag", "Au"], "descriptor": descriptor, "fitting_net": {"neuron": [8]}}
+    model = EnergyModel.from_settings(ModelSettings.model_validate(content), seed=1)
+    write_model(tmp_path / "alloy.dpax", model, {})
+    script = Path(__file__).parents[2] / "examples" / "lammps" / "in.lammps"
+    variables = ["-var", "model", "alloy.dpax", "-var", "cells", 2, "-var", "steps", 3]
+    done = launch(tmp_path, [BIN / "lmp", "-in", script, *variables], 2)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr
+    frames = ase.io.read(tmp_path / "alloy.lammpstrj", ":", format="lammps-dump-text")
+    assert len(frames[0]) == 32
+    assert {"Cu", "Ag", "Au"} == set(frames[0].symbols)
 
 
 def test_keywords():
