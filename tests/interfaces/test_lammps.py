@@ -295,7 +295,7 @@ MISTAKES = {
         "",
         "model.dpax O H",
         "set atom 3 x 1.0 y 1.0 z 1.0\nset atom 4 x 1.0 y 1.0 z 1.0\nrun 1\n",
-        "and 4 are at the same position",
+        "are at the same position",
     ),
     "newton off": ("units metal\nnewton off", "model.dpax O H", "run 0\n", "needs newton on"),
     "units": ("units real", "model.dpax O H", "", "needs units metal, not real"),
