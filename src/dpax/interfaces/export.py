@@ -258,9 +258,10 @@ def _readme(model: EnergyModel, platforms: Sequence[str]) -> str:
 _README = """\
 # A DPA-1 potential of {types}
 
-A program that `jax` runs without dpax, and what it needs.
+A program that `jax` runs without dpax (it reads the file with the small package `flatbuffers`), and what it
+needs.
 
-    pip install jax numpy
+    pip install jax flatbuffers
     python run.py
 
 evaluates the structures of `check.json` and compares the results with those of the model that was exported.
