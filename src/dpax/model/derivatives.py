@@ -56,21 +56,50 @@ def default_block_size(slots: int, platform: str) -> int:
     return max(1, round(rows / slots))
 
 
-def _blocks(neighborhoods: Neighborhoods, n_devices: int, block_size: int) -> Block:
-    """Split the atoms as [devices · blocks, block, …]; a block has at most `block_size` atoms."""
-    atoms = neighborhoods.types.shape[0]
+class _Layout(NamedTuple):
+    """How atoms are laid out as blocks: each device has as many, the last of its blocks filled up."""
+
+    devices: int
+    share: int
+    """Atoms of a device."""
+    blocks: int
+    """Blocks of a device."""
+    size: int
+    """Atoms of a block."""
+
+    def split(self, x: Array, fill: Any = 0) -> Array:
+        """[atoms, …] as [devices · blocks, size, …]."""
+        x = x.reshape(self.devices, self.share, *x.shape[1:])
+        rest = self.blocks * self.size - self.share
+        if rest:
+            x = jnp.pad(x, ((0, 0), (0, rest), *((0, 0),) * (x.ndim - 2)), constant_values=fill)
+        return x.reshape(self.devices * self.blocks, self.size, *x.shape[2:])
+
+    def join(self, x: Array) -> Array:
+        """What `split` has split."""
+        x = x.reshape(self.devices, self.blocks * self.size, *x.shape[2:])
+        return x[:, : self.share].reshape(self.devices * self.share, *x.shape[2:])
+
+
+def _layout(atoms: int, n_devices: int, block_size: int) -> _Layout:
+    """Blocks of at most `block_size` atoms and at least half as many, with the least filling."""
     share, rest = divmod(atoms, n_devices)
     if rest:
         raise ValueError(f"{atoms} atoms cannot be shared out over {n_devices} devices")
-    size = max(n for n in range(1, min(block_size, share) + 1) if share % n == 0)
-    block = Block(
-        neighborhoods.edges,
-        neighborhoods.neighbors >= 0,
-        neighborhoods.types,
-        neighborhoods.neighbor_types,
-        neighborhoods.parameters,
+    sizes = range(min(block_size, share), max(block_size // 2, 1) - 1, -1) or [share]
+    size = min(sizes, key=lambda n: -(-share // n) * n)
+    return _Layout(n_devices, share, -(-share // size), size)
+
+
+def _blocks(neighborhoods: Neighborhoods, layout: _Layout) -> Block:
+    """The atoms in blocks; the atoms that fill them up are none."""
+    return Block(
+        layout.split(neighborhoods.edges),
+        layout.split(neighborhoods.neighbors >= 0, fill=False),
+        layout.split(neighborhoods.types, fill=-1),
+        layout.split(neighborhoods.neighbor_types),
+        layout.split(neighborhoods.parameters),
     )
-    return jax.tree.map(lambda x: x.reshape(atoms // size, size, *x.shape[1:]), block)
 
 
 def _over_blocks(mesh: Mesh, function: Callable, *, reduce: bool) -> Callable:
@@ -89,25 +118,27 @@ def _over_blocks(mesh: Mesh, function: Callable, *, reduce: bool) -> Callable:
     )
 
 
+def _map_blocks(
+    function: Callable, weights: ModelWeights, neighborhoods: Neighborhoods, mesh: Mesh, block_size: int
+) -> Any:
+    """function(weights, block) of all blocks, joined along the atoms."""
+    layout = _layout(neighborhoods.types.shape[0], mesh.size, block_size)
+    run = _over_blocks(mesh, lambda w, blocks: jax.lax.map(partial(function, w), blocks), reduce=False)
+    return jax.tree.map(layout.join, run(weights, _blocks(neighborhoods, layout)))
+
+
 def energies_only(
     spec: ModelSpec, weights: ModelWeights, neighborhoods: Neighborhoods, mesh: Mesh, block_size: int
 ) -> AtomicEnergies:
     """Atomic energies (eV, without bias) where nothing is differentiated."""
-    run = _over_blocks(
-        mesh, lambda w, blocks: jax.lax.map(partial(atomic_energies, spec, w), blocks), reduce=False
-    )
-    return run(weights, _blocks(neighborhoods, mesh.size, block_size)).reshape(-1)
+    return _map_blocks(partial(atomic_energies, spec), weights, neighborhoods, mesh, block_size)
 
 
 def atomic_descriptors(
     spec: ModelSpec, weights: ModelWeights, neighborhoods: Neighborhoods, mesh: Mesh, block_size: int
 ) -> Float[Array, "atoms width"]:
     """What the fitting net is told of every atom's surroundings."""
-    run = _over_blocks(
-        mesh, lambda w, blocks: jax.lax.map(partial(block_descriptors, spec, w), blocks), reduce=False
-    )
-    described = run(weights, _blocks(neighborhoods, mesh.size, block_size))
-    return described.reshape(neighborhoods.types.shape[0], -1)
+    return _map_blocks(partial(block_descriptors, spec), weights, neighborhoods, mesh, block_size)
 
 
 def block_gradients(
@@ -127,13 +158,8 @@ def edge_gradients(
     spec: ModelSpec, weights: ModelWeights, neighborhoods: Neighborhoods, mesh: Mesh, block_size: int
 ) -> tuple[AtomicEnergies, Edges]:
     """Atomic energies (eV, without bias) and dE/d(r_j - r_i) for every slot (eV/Å)."""
-    run = _over_blocks(
-        mesh, lambda w, blocks: jax.lax.map(partial(block_gradients, spec, w), blocks), reduce=False
-    )
-    energies, gradient = run(weights, _blocks(neighborhoods, mesh.size, block_size))
-    replicated = NamedSharding(mesh, PartitionSpec())
-    energies, gradient = jax.lax.with_sharding_constraint((energies, gradient), replicated)
-    return energies.reshape(-1), gradient.reshape(neighborhoods.edges.shape)
+    found = _map_blocks(partial(block_gradients, spec), weights, neighborhoods, mesh, block_size)
+    return jax.lax.with_sharding_constraint(found, NamedSharding(mesh, PartitionSpec()))
 
 
 def forces_from(gradient: Edges, neighborhoods: Neighborhoods) -> Forces:
@@ -242,8 +268,9 @@ def loss_gradient(
     value, (by_energy, along, by_hessian) = jax.value_and_grad(from_edges, argnums=(0, 1, 2), has_aux=True)(
         energies, gradient, second
     )
-    blocks = _blocks(neighborhoods, mesh.size, block_size)
-    cotangents = (by_energy.reshape(blocks.types.shape), along.reshape(blocks.edges.shape))
+    layout = _layout(neighborhoods.types.shape[0], mesh.size, block_size)
+    blocks = _blocks(neighborhoods, layout)
+    cotangents = layout.split(by_energy), layout.split(along)
 
     def weighted(weights: ModelWeights, block: Block, by_energy: Array, along: Array) -> Array:
         energies, derivative = jax.jvp(
@@ -277,7 +304,8 @@ def _hessian_gradient(
     block_size: int,
 ) -> ModelWeights:
     """The gradient of Σ C·H with respect to the weights, one row of the Hessian after the other."""
-    blocks = _blocks(neighborhoods, mesh.size, block_size)
+    layout = _layout(neighborhoods.types.shape[0], mesh.size, block_size)
+    blocks = _blocks(neighborhoods, layout)
 
     def second(weights: ModelWeights, block: Block, along: Array, across: Array) -> Array:
         def first(edges: Array) -> Array:
@@ -297,7 +325,7 @@ def _hessian_gradient(
     over_blocks = _over_blocks(mesh, on_device, reduce=True)
 
     def add_row(total: ModelWeights, row: tuple[Array, Array]) -> tuple[ModelWeights, None]:
-        stretches = (_stretch(d, neighborhoods).reshape(blocks.edges.shape) for d in row)
+        stretches = (layout.split(_stretch(d, neighborhoods)) for d in row)
         return jax.tree.map(jnp.add, total, over_blocks(weights, (blocks, *stretches))), None
 
     atoms = neighborhoods.types.shape[0]
