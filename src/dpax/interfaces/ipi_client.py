@@ -1,4 +1,4 @@
-"""A client of i-PI, or of another program that speaks its protocol, over a socket: ASE's, with a potential."""
+"""A client of i-PI, or of another program that speaks its protocol, over a socket: ASE's."""
 
 import time
 from collections.abc import Iterator

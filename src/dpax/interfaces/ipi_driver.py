@@ -53,7 +53,7 @@ class Driver(Dummy_driver):
             structure = self.atoms.copy()
             structure.positions = unit_to_user("length", "angstrom", x)
             # i-PI's lattice vectors are columns.
-            structure.cell[:] = unit_to_user("length", "angstrom", cell.T)
+            structure.set_cell(unit_to_user("length", "angstrom", cell.T))
             structures.append(structure)
         return [_in_atomic_units(evaluation) for evaluation in self.potential.evaluate(structures)]
 

@@ -89,7 +89,7 @@ def dpa1_neighbor_list(
     types = type_indices(symbols, potential.type_map, "symbols")
     nothing = np.zeros((len(types), 3))
     told = {"fparam": fparam, "aparam": aparam}
-    arrays = {name: np.atleast_1d(value) for name, value in told.items() if value is not None}
+    arrays: dict[str, Any] = {name: np.atleast_1d(value) for name, value in told.items() if value is not None}
     frame = Frame(nothing, types, None, (False, False, False), "symbols", **arrays)
     parameters = ParameterWidths(*potential.model.parameter_widths).of(frame)
     energy = _energy_of_edges(potential.model, types, parameters, devices)
@@ -191,7 +191,7 @@ def _padded(array: Array, fill: float, atoms: int, slots: int) -> Array:
 
 
 def _check_precision(model: EnergyModel) -> None:
-    if model.needs_x64 and not jax.config.jax_enable_x64:
+    if model.needs_x64 and not jax.config.read("jax_enable_x64"):
         raise InputError(
             "the model computes in float64, but JAX's 64-bit mode is off; call "
             "jax.config.update('jax_enable_x64', True) first"

@@ -1,4 +1,4 @@
-"""Run an exported DPA-1 potential: this file needs jax, numpy, and flatbuffers, with which jax reads programs.
+"""Run an exported DPA-1 potential: this needs jax, numpy, and flatbuffers, with which jax reads programs.
 
     python run.py
 
