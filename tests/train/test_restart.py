@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dpax.errors import InputError
 from dpax import load
+from dpax.errors import InputError
 from dpax.train import train
 from dpax.train.checkpoints import Checkpoints
 from dpax.train.reporter import Silent

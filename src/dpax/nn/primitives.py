@@ -1,5 +1,7 @@
 """Functions whose derivatives stay finite, or fast, where the textbook form's do not."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero, linear_call
@@ -38,7 +40,7 @@ def matmul(x: Float[Array, "*rows n_in"], w: Float[Array, "n_in n_out"]) -> Floa
     return x @ w
 
 
-def _matmul_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array | SymbolicZero]:
+def _matmul_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Any]:
     (x, w), (dx, dw) = primals, tangents
     y = matmul(x, w)
     parts = []
