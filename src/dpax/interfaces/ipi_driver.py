@@ -6,6 +6,7 @@ i-PI loads it from a file of the user's with three lines (examples/ipi/dpax_pes.
 import json
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,10 @@ from dpax.data.ase_io import read_atoms
 from dpax.infer import Evaluation
 from dpax.interfaces.model_files import load
 
-Answer = tuple[float, np.ndarray, np.ndarray, str]
+Answer = tuple[Any, Any, Any, str]
+"""Energy, forces and virial in atomic units, and a note; i-PI declares its conversions for single numbers."""
+_angstrom: Any = partial(unit_to_user, "length", "angstrom")
+_internal: Any = unit_to_internal
 
 
 class Driver(Dummy_driver):
@@ -51,17 +55,17 @@ class Driver(Dummy_driver):
         structures = []
         for cell, x in zip(cells, positions, strict=True):
             structure = self.atoms.copy()
-            structure.positions = unit_to_user("length", "angstrom", x)
+            structure.positions = _angstrom(x)
             # i-PI's lattice vectors are columns.
-            structure.set_cell(unit_to_user("length", "angstrom", cell.T))
+            structure.set_cell(_angstrom(cell.T))
             structures.append(structure)
         return [_in_atomic_units(evaluation) for evaluation in self.potential.evaluate(structures)]
 
 
 def _in_atomic_units(evaluation: Evaluation) -> Answer:
     return (
-        unit_to_internal("energy", "electronvolt", evaluation.energy),
-        unit_to_internal("force", "ev/ang", evaluation.forces),
-        unit_to_internal("energy", "electronvolt", evaluation.virial),
+        _internal("energy", "electronvolt", evaluation.energy),
+        _internal("force", "ev/ang", evaluation.forces),
+        _internal("energy", "electronvolt", evaluation.virial),
         json.dumps({}),
     )

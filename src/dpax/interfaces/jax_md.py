@@ -40,7 +40,7 @@ def dpa1_neighbor_list(
     aparam: ArrayLike | None = None,
     devices: list[Any] | None = None,
     **neighbor_kwargs: Any,
-) -> tuple[partition.NeighborListFns, EnergyFn]:
+) -> tuple[Any, EnergyFn]:
     """Neighbour lists and the energy of a DPA-1 potential, as JAX-MD's `energy.*_neighbor_list` give them.
 
     `energy_fn(R, neighbor, **kwargs)` is the energy in eV, energy bias included. Its gradient is computed
@@ -80,7 +80,7 @@ def dpa1_neighbor_list(
         _check_box(np.asarray(box, np.float64), reach, potential.rcut)
     neighbor_fn = partition.neighbor_list(
         _distance(displacement),
-        1.0 if box is None else box,
+        jnp.asarray(1.0 if box is None else box),
         potential.rcut,
         dr_threshold,
         fractional_coordinates=fractional_coordinates,
@@ -100,7 +100,7 @@ def dpa1_neighbor_list(
             raise InputError(
                 f"positions have the shape {list(R.shape)}; the potential was made for {len(types)} atoms"
             )
-        vectors = space.map_neighbor(lambda a, b: displacement(a, b, **kwargs))(R, R[neighbor.idx])
+        vectors: Any = space.map_neighbor(lambda a, b: displacement(a, b, **kwargs))(R, R[neighbor.idx])
         listed = partition.neighbor_list_mask(neighbor, mask_self=True)
         occupied = listed & (_square(vectors) <= potential.rcut**2)
         total = energy(vectors, jnp.where(occupied, neighbor.idx, -1)).astype(R.dtype) + bias
@@ -136,7 +136,7 @@ def _energy_of_edges(
             neighbor_types=wide(jnp.where(neighbors >= 0, jnp.asarray(types)[neighbors], types[0]), types[0]),
             types=jnp.asarray(np.pad(types, (0, atoms - len(types)), constant_values=-1)),
             frames=jnp.zeros(atoms, jnp.int32),
-            parameters=jnp.asarray(np.pad(parameters, ((0, atoms - len(types)), (0, 0)))),
+            parameters=jnp.pad(jnp.asarray(parameters), ((0, atoms - len(types)), (0, 0))),
         )
         return jax.tree.map(jnp.asarray, constants), neighborhoods, size
 
