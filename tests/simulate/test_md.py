@@ -87,7 +87,7 @@ def test_energy_is_conserved(metal, relaxed, tmp_path):
 @pytest.mark.parametrize("name", ["chains", "ramp of chains", "npt", "npt of the whole cell"])
 def test_extended_energy_is_conserved(metal, relaxed, tmp_path, name):
     """With what thermostat and barostat hold, also while the thermostat's temperature rises."""
-    settings = replace(ENSEMBLES[name], steps=200, time_step=1.0, log_every=5, every=200)
+    settings = replace(ENSEMBLES[name], steps=400, time_step=0.5, log_every=10, every=400)
     run(metal, relaxed, settings, tmp_path / "a.xyz")
     log = log_of(tmp_path / "a.xyz")
     assert np.ptp(log["total[eV]"]) > 30 * np.ptp(log["conserved[eV]"])
