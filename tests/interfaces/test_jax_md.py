@@ -224,7 +224,7 @@ def output_of_example(name, folder, *options):
 def test_examples_run(potential, tmp_path):
     write_model(tmp_path / "model.dpax", potential.model, {})
     ase.io.write(tmp_path / "start.xyz", solid(4, 2.0))
-    said = output_of_example("jax_md_nve.py", tmp_path, "--steps", "40", "--time-step", "0.05")
+    said = output_of_example("jax_md_nve.py", tmp_path, "--steps", "40", "--time-step", "0.01")
     assert said.startswith("64 atoms, 40 steps")
     assert abs(float(re.search(r"drift (\S+) eV", said)[1])) < 1e-2
     assert (tmp_path / "drift.png").is_file()

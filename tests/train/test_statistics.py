@@ -205,7 +205,7 @@ def test_statistics_are_read_again_and_not_when_anything_changed(tmp_path, count
 
     def statistics(chosen=chosen):
         data = open_data(chosen.training.training_data, ("O", "H"), tmp_path)
-        found = data_statistics(chosen, data, cache)
+        found = data_statistics(chosen, data, [cache])
         write_statistics(cache, found)
         return found
 
