@@ -152,7 +152,6 @@ FULL = (
             Entry("dpax", DPAX, "forces", "strip", repeats=2),
             Entry("deepmd-pytorch", PYTORCH, "forces", "strip", repeats=2),
             Entry("deepmd-pytorch compressed", PYTORCH, "forces", "strip", repeats=2, compressed=True),
-            Entry("deepmd-jax compressed", JAX, "forces", "strip", repeats=2, compressed=True),
         ],
         7,
     ),

@@ -3,6 +3,7 @@
 import ase.build
 import numpy as np
 import pytest
+from ase import units
 from ase.mep import NEB
 from ase.optimize import BFGS
 from ase.phonons import Phonons
@@ -11,6 +12,10 @@ from ase.vibrations import Vibrations
 from dpax.infer import Potential
 from dpax.interfaces.ase import Calculator
 from simulate.support import LATTICE, crystal, metal
+
+SUPERCELL = (3, 3, 3)
+DISPLACEMENT = 0.01
+"""Å, of the atoms in finite differences for phonons."""
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +80,7 @@ def test_phonons(potential, tmp_path):
     """Acoustic branches start at zero, and directions that are alike in the crystal have the same bands."""
     atoms = ase.build.bulk("Cu", "fcc", a=LATTICE)
     before = programs(potential)
-    phonons = Phonons(atoms, Calculator(potential), supercell=(3, 3, 3), delta=0.01, name=str(tmp_path / "p"))
+    phonons = Phonons(atoms, Calculator(potential), SUPERCELL, delta=DISPLACEMENT, name=str(tmp_path / "p"))
     phonons.run()
     phonons.read(acoustic=True)
     along = np.array([[1, 0, 1], [0, 1, 1], [1, 1, 0], [-1, 0, -1]]) / 3
@@ -84,3 +89,34 @@ def test_phonons(potential, tmp_path):
     np.testing.assert_allclose(alike, [alike[0]] * 4, atol=1e-4)
     assert np.abs(alike[0]).min() > 1e-3
     assert programs(potential) <= before + 1
+
+
+def test_phonopy_finds_the_phonons_of_ase(potential, tmp_path):
+    """Forces of displaced supercells go into phonopy as arrays, and its frequencies are those of ASE."""
+    phonopy = pytest.importorskip("phonopy", reason="phonopy is not installed")
+    from phonopy.structure.atoms import PhonopyAtoms
+
+    atoms, before = ase.build.bulk("Cu", "fcc", a=LATTICE), programs(potential)
+    unit = PhonopyAtoms(
+        symbols=list(atoms.symbols), cell=atoms.cell[:], scaled_positions=atoms.get_scaled_positions()
+    )
+    found = phonopy.Phonopy(unit, np.diag(SUPERCELL), primitive_matrix=np.eye(3))
+    found.generate_displacements(distance=DISPLACEMENT)
+    displaced = [
+        ase.Atoms(cell.symbols, cell.positions, cell=cell.cell, pbc=True)
+        for cell in found.supercells_with_displacements
+    ]
+    found.forces = [result.forces for result in potential.evaluate(displaced)]
+    found.produce_force_constants()
+    assert programs(potential) <= before + 1
+
+    expected = Phonons(atoms, Calculator(potential), SUPERCELL, delta=DISPLACEMENT, name=str(tmp_path / "p"))
+    expected.run()
+    expected.read(acoustic=True)
+    q = np.array([[1, 0, 1], [1, 0, 0], [1, 1, 2]]) / 3
+    found.run_qpoints(q)
+    in_ev = np.asarray(found.qpoints.frequencies) * 1e12 * units._hplanck / units._e
+    # Eigenvalues, not their roots: that of a soft mode would magnify what finite differences leave.
+    eigenvalues = [np.sign(omega) * omega**2 for omega in (in_ev, expected.band_structure(q))]
+    np.testing.assert_allclose(*eigenvalues, atol=1e-3 * np.abs(eigenvalues[1]).max())
+    assert np.abs(in_ev).min() > 5e-4

@@ -1,11 +1,12 @@
-"""What a training shows: a live line on a terminal, plain lines in a log file."""
+"""What a training shows."""
 
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from dpax.cli.live import LiveLine
 
 if TYPE_CHECKING:
     from dpax.train.settings import InputSettings
@@ -22,11 +23,10 @@ class TrainReporter:
     """
 
     def __init__(self, console: Console | None = None):
-        self._console = console or Console(highlight=False)
-        self._progress: Progress | None = None
-        self._task = TaskID(0)
+        self._line = LiveLine(console)
         self._total = 0
         self._shows_errors = self._shows_speed = True
+        self.tick, self.message, self.finish = self._line.tick, self._line.message, self._line.finish
 
     def start(self, settings: "InputSettings", total_steps: int, first_step: int) -> None:
         """A training begins, or goes on, after `first_step` steps of `total_steps`."""
@@ -35,25 +35,7 @@ class TrainReporter:
         self._shows_speed = settings.training.time_training
         verb = f"training goes on from step {first_step}" if first_step else "training begins"
         self.message(f"{verb}; {total_steps} steps in all")
-        if self._console.is_terminal:
-            left = [TimeRemainingColumn(compact=True)] if self._shows_speed else []
-            self._progress = Progress(
-                TextColumn("step"),
-                MofNCompleteColumn(),
-                BarColumn(bar_width=None),
-                TextColumn("{task.fields[errors]}"),
-                *left,
-                console=self._console,
-            )
-            self._task = self._progress.add_task(
-                "training", total=total_steps, completed=first_step, errors=""
-            )
-            self._progress.start()
-
-    def tick(self, step: int) -> None:
-        """A step is done."""
-        if self._progress is not None:
-            self._progress.update(self._task, completed=step)
+        self._line.start(total_steps, first_step, shows_time=self._shows_speed)
 
     def step(self, step: int, record: Mapping[str, Any]) -> None:
         """A step whose errors are known.
@@ -68,24 +50,10 @@ class TrainReporter:
             return
         if not self._shows_speed:
             record = {key: value for key, value in record.items() if key != "steps_per_second"}
-        if self._progress is not None:
-            self._progress.update(self._task, completed=step, errors=summary(record))
-            return
-        speed = record.get("steps_per_second")
-        left = f", {duration((self._total - step) / speed)} left" if speed else ""
-        self._console.print(f"step {step}/{self._total}: {summary(record)}{left}", soft_wrap=True)
-
-    def message(self, text: str) -> None:
-        """Anything worth a line: a checkpoint, a best model, a warning."""
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    def finish(self, text: str = "") -> None:
-        """The training is over, for whatever reason."""
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress = None
-        if text:
-            self.message(text)
+        text, speed = summary(record), record.get("steps_per_second")
+        if speed and not self._line.is_live:
+            text += f", {duration((self._total - step) / speed)} left"
+        self._line.show(step, text)
 
 
 def summary(record: Mapping[str, Any]) -> str:

@@ -128,7 +128,7 @@ def _energy_of_edges(
     def prepared(vectors: Array, neighbors: Array) -> tuple[ModelWeights, Neighborhoods, int]:
         atoms, slots = neighbors.shape
         slots = -(-(slots + 1) // SLOT_MULTIPLE) * SLOT_MULTIPLE
-        size, atoms = _block_size(atoms, slots, mesh)
+        atoms = -(-atoms // mesh.size) * mesh.size
         wide = functools.partial(_padded, atoms=atoms, slots=slots)
         neighborhoods = Neighborhoods(
             edges=wide(jnp.where((neighbors >= 0)[..., None], vectors, 0.0).astype(model.dtype), 0.0),
@@ -138,6 +138,7 @@ def _energy_of_edges(
             frames=jnp.zeros(atoms, jnp.int32),
             parameters=jnp.pad(jnp.asarray(parameters), ((0, atoms - len(types)), (0, 0))),
         )
+        size = default_block_size(slots, mesh.devices.flat[0].platform)
         return jax.tree.map(jnp.asarray, constants), neighborhoods, size
 
     @jax.custom_jvp
@@ -175,14 +176,6 @@ def _square(vectors: Array) -> Array:
     """
     x, y, z = jnp.moveaxis(vectors, -1, 0)
     return x * x + y * y + z * z
-
-
-def _block_size(atoms: int, slots: int, mesh: jax.sharding.Mesh) -> tuple[int, int]:
-    """Atoms of a block, and how many there are with those that fill up equal blocks on all devices."""
-    share = -(-atoms // mesh.size)
-    blocks = -(-share // default_block_size(slots, mesh.devices.flat[0].platform))
-    size = -(-share // blocks)
-    return size, size * blocks * mesh.size
 
 
 def _padded(array: Array, fill: float, atoms: int, slots: int) -> Array:

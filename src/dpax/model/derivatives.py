@@ -9,6 +9,9 @@ and virials needs two passes over the blocks, not a reverse pass through a rever
 2. for each block the parameter gradient of Σ_i λ_i E_i + Σ_ij v_ij·g_ij, where the second sum is the
    derivative of the energy along v.
 
+Neighbours are unevenly spread, and arithmetic for empty slots is lost. So atoms with as many neighbours come
+into the same blocks, and a block whose atoms all have few is computed on fewer slots (`_Blocks`).
+
 A loss of the Hessian adds Σ_k C_k·H_k over its rows, with the cotangents C = dL/dH. A row is the second
 derivative along a displacement d_k of one coordinate, so each needs the parameter gradient of one second
 derivative along (d_k, C_k): 3N times the work of pass 2, and again the memory of one block.
@@ -22,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from dpax.geometry.arrays import AtomicEnergies, Edges, Forces, Virials
 from dpax.geometry.neighbors import Neighborhoods
@@ -33,6 +36,8 @@ AXIS = "atoms"
 _ROWS_ON_CPU = 832
 """Atoms times slots of a block whose temporaries stay in a core's cache: 8 atoms of liquid water."""
 _ROWS_ON_ACCELERATOR = 2**18
+_WORTH_CUTTING = 8
+"""Slots; for fewer a second program does not pay for its compilation."""
 
 
 class Prediction(NamedTuple):
@@ -91,54 +96,122 @@ def _layout(atoms: int, n_devices: int, block_size: int) -> _Layout:
     return _Layout(n_devices, share, -(-share // size), size)
 
 
-def _blocks(neighborhoods: Neighborhoods, layout: _Layout) -> Block:
-    """The atoms in blocks; the atoms that fill them up are none."""
-    return Block(
-        layout.split(neighborhoods.edges),
-        layout.split(neighborhoods.neighbors >= 0, fill=False),
-        layout.split(neighborhoods.types, fill=-1),
-        layout.split(neighborhoods.neighbor_types),
-        layout.split(neighborhoods.parameters),
-    )
+def _widths(slots: int, blocks: int) -> tuple[int, ...]:
+    """Numbers of slots that blocks are computed on."""
+    few = -(-7 * slots // 64) * 8
+    return (few, slots) if blocks > 2 and slots - few >= _WORTH_CUTTING else (slots,)
 
 
-def _over_blocks(mesh: Mesh, function: Callable, *, reduce: bool) -> Callable:
-    """Share blocks out over devices; the function gets the weights and this device's blocks.
+class _Blocks:
+    """The atoms of a batch in blocks, and how a function is applied to all of them.
 
-    Results are joined along the blocks, or with `reduce` added up.
+    Where blocks are computed on several numbers of slots, the atoms are ordered by how many they need and
+    dealt out to the devices in turn. For 192 atoms of water, which have 75 to 103 neighbours, that saves a
+    tenth of the time.
+
+    Args:
+        neighborhoods: the atoms; those that fill up their blocks are none.
+        mesh: devices over which the blocks are shared out.
+        block_size: most atoms of a block.
     """
-    split, whole = PartitionSpec(AXIS), PartitionSpec()
 
-    def on_device(weights: PyTree, blocks: PyTree) -> PyTree:
-        result = function(weights, blocks)
-        return jax.lax.psum(result, AXIS) if reduce else result
+    def __init__(self, neighborhoods: Neighborhoods, mesh: Mesh, block_size: int):
+        atoms, self._slots = neighborhoods.neighbors.shape
+        self._mesh = mesh
+        self._layout = _layout(atoms, mesh.size, block_size)
+        self._widths = _widths(self._slots, self._layout.blocks)
+        occupied = neighborhoods.neighbors >= 0
+        self._order = None
+        if len(self._widths) > 1:
+            order = jnp.argsort(_filled(occupied, axis=-1))
+            self._order = order.reshape(-1, mesh.size).T.reshape(-1)
+        self._blocks = Block(
+            self.split(neighborhoods.edges),
+            self.split(occupied, fill=False),
+            self.split(neighborhoods.types, fill=-1),
+            self.split(neighborhoods.neighbor_types),
+            self.split(neighborhoods.parameters),
+        )
 
-    return jax.shard_map(
-        on_device, mesh=mesh, in_specs=(whole, split), out_specs=whole if reduce else split, check_vma=False
-    )
+    def split(self, x: Array, fill: Any = 0) -> Array:
+        """What is known of each atom, as of each atom of the blocks."""
+        return self._layout.split(x if self._order is None else x[self._order], fill)
+
+    def _join(self, x: Array) -> Array:
+        x = self._layout.join(x)
+        return x if self._order is None else jnp.zeros_like(x).at[self._order].set(x, unique_indices=True)
+
+    def map(self, function: Callable, weights: PyTree, *along: Array) -> PyTree:
+        """function(weights, block, …) of all blocks, joined along the atoms.
+
+        Args:
+            function: its results have three axes if the second is that of slots.
+            weights: the same for all blocks.
+            *along: what else the function gets of each block: `split` arrays, alike.
+        """
+
+        def widen(x: Array) -> Array:
+            return jnp.pad(x, ((0, 0), (0, self._slots - x.shape[1]), (0, 0))) if x.ndim == 3 else x
+
+        def whole(*work: Any) -> PyTree:
+            return jax.tree.map(widen, function(*work))
+
+        def on_device(weights: PyTree, work: PyTree) -> PyTree:
+            return jax.lax.map(lambda item: self._on_few_slots(whole, weights, *item), work)
+
+        found = self._shared_out(on_device, PartitionSpec(AXIS))(weights, (self._blocks, *along))
+        return jax.tree.map(self._join, found)
+
+    def sum(self, function: Callable, weights: PyTree, *along: Array) -> PyTree:
+        """The sum of function(weights, block, …), which is like the weights, over all blocks."""
+
+        def on_device(weights: PyTree, work: PyTree) -> PyTree:
+            def add(total: PyTree, item: PyTree) -> tuple[PyTree, None]:
+                part = self._on_few_slots(function, weights, *item)
+                return jax.tree.map(jnp.add, total, part), None
+
+            total = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, weights), work)[0]
+            return jax.lax.psum(total, AXIS)
+
+        return self._shared_out(on_device, PartitionSpec())(weights, (self._blocks, *along))
+
+    def _shared_out(self, on_device: Callable, out: PartitionSpec) -> Callable:
+        specs = (PartitionSpec(), PartitionSpec(AXIS))
+        return jax.shard_map(on_device, mesh=self._mesh, in_specs=specs, out_specs=out, check_vma=False)
+
+    def _on_few_slots(self, function: Callable, weights: PyTree, block: Block, *along: Array) -> PyTree:
+        """The function of a block without slots that none of its atoms needs."""
+
+        def on_width(width: int) -> Callable:
+            def run(weights: PyTree, block: Block, *along: Array) -> PyTree:
+                cut = (x[:, :width] if x.ndim == 3 else x for x in along)
+                return function(weights, block.cut(width), *cut)
+
+            return run
+
+        # The last slot must stay empty.
+        narrowest = jnp.searchsorted(jnp.asarray(self._widths) - 1, _filled(block.occupied))
+        branches = [on_width(width) for width in self._widths]
+        return jax.lax.switch(narrowest, branches, weights, block, *along)
 
 
-def _map_blocks(
-    function: Callable, weights: ModelWeights, neighborhoods: Neighborhoods, mesh: Mesh, block_size: int
-) -> Any:
-    """function(weights, block) of all blocks, joined along the atoms."""
-    layout = _layout(neighborhoods.types.shape[0], mesh.size, block_size)
-    run = _over_blocks(mesh, lambda w, blocks: jax.lax.map(partial(function, w), blocks), reduce=False)
-    return jax.tree.map(layout.join, run(weights, _blocks(neighborhoods, layout)))
+def _filled(occupied: Bool[Array, "block slots"], axis: int | None = None) -> Int[Array, "*block"]:
+    """Slots up to the last one that holds a neighbour."""
+    return jnp.max(jnp.where(occupied, jnp.arange(1, occupied.shape[1] + 1), 0), axis=axis)
 
 
 def energies_only(
     spec: ModelSpec, weights: ModelWeights, neighborhoods: Neighborhoods, mesh: Mesh, block_size: int
 ) -> AtomicEnergies:
     """Atomic energies (eV, without bias) where nothing is differentiated."""
-    return _map_blocks(partial(atomic_energies, spec), weights, neighborhoods, mesh, block_size)
+    return _Blocks(neighborhoods, mesh, block_size).map(partial(atomic_energies, spec), weights)
 
 
 def atomic_descriptors(
     spec: ModelSpec, weights: ModelWeights, neighborhoods: Neighborhoods, mesh: Mesh, block_size: int
 ) -> Float[Array, "atoms width"]:
     """What the fitting net is told of every atom's surroundings."""
-    return _map_blocks(partial(block_descriptors, spec), weights, neighborhoods, mesh, block_size)
+    return _Blocks(neighborhoods, mesh, block_size).map(partial(block_descriptors, spec), weights)
 
 
 def block_gradients(
@@ -158,7 +231,7 @@ def edge_gradients(
     spec: ModelSpec, weights: ModelWeights, neighborhoods: Neighborhoods, mesh: Mesh, block_size: int
 ) -> tuple[AtomicEnergies, Edges]:
     """Atomic energies (eV, without bias) and dE/d(r_j - r_i) for every slot (eV/Å)."""
-    found = _map_blocks(partial(block_gradients, spec), weights, neighborhoods, mesh, block_size)
+    found = _Blocks(neighborhoods, mesh, block_size).map(partial(block_gradients, spec), weights)
     return jax.lax.with_sharding_constraint(found, NamedSharding(mesh, PartitionSpec()))
 
 
@@ -268,9 +341,6 @@ def loss_gradient(
     value, (by_energy, along, by_hessian) = jax.value_and_grad(from_edges, argnums=(0, 1, 2), has_aux=True)(
         energies, gradient, second
     )
-    layout = _layout(neighborhoods.types.shape[0], mesh.size, block_size)
-    blocks = _blocks(neighborhoods, layout)
-    cotangents = layout.split(by_energy), layout.split(along)
 
     def weighted(weights: ModelWeights, block: Block, by_energy: Array, along: Array) -> Array:
         energies, derivative = jax.jvp(
@@ -280,15 +350,8 @@ def loss_gradient(
         )
         return jnp.sum(by_energy * energies) + jnp.sum(derivative)
 
-    def on_device(weights: ModelWeights, work: PyTree) -> ModelWeights:
-        def add(total: ModelWeights, item: PyTree) -> tuple[ModelWeights, None]:
-            block, (by_energy, along) = item
-            part = jax.grad(weighted)(weights, block, by_energy, along)
-            return jax.tree.map(jnp.add, total, part), None
-
-        return jax.lax.scan(add, jax.tree.map(jnp.zeros_like, weights), work)[0]
-
-    by_weights = _over_blocks(mesh, on_device, reduce=True)(weights, (blocks, cotangents))
+    blocks = _Blocks(neighborhoods, mesh, block_size)
+    by_weights = blocks.sum(jax.grad(weighted), weights, blocks.split(by_energy), blocks.split(along))
     if with_hessian:
         more = _hessian_gradient(spec, weights, neighborhoods, by_hessian, mesh, block_size)
         by_weights = jax.tree.map(jnp.add, by_weights, more)
@@ -304,8 +367,7 @@ def _hessian_gradient(
     block_size: int,
 ) -> ModelWeights:
     """The gradient of Σ C·H with respect to the weights, one row of the Hessian after the other."""
-    layout = _layout(neighborhoods.types.shape[0], mesh.size, block_size)
-    blocks = _blocks(neighborhoods, layout)
+    blocks = _Blocks(neighborhoods, mesh, block_size)
 
     def second(weights: ModelWeights, block: Block, along: Array, across: Array) -> Array:
         def first(edges: Array) -> Array:
@@ -316,17 +378,9 @@ def _hessian_gradient(
 
         return jax.jvp(first, (block.edges,), (across,))[1]
 
-    def on_device(weights: ModelWeights, work: PyTree) -> ModelWeights:
-        def add(total: ModelWeights, item: PyTree) -> tuple[ModelWeights, None]:
-            return jax.tree.map(jnp.add, total, jax.grad(second)(weights, *item)), None
-
-        return jax.lax.scan(add, jax.tree.map(jnp.zeros_like, weights), work)[0]
-
-    over_blocks = _over_blocks(mesh, on_device, reduce=True)
-
     def add_row(total: ModelWeights, row: tuple[Array, Array]) -> tuple[ModelWeights, None]:
-        stretches = (layout.split(_stretch(d, neighborhoods)) for d in row)
-        return jax.tree.map(jnp.add, total, over_blocks(weights, (blocks, *stretches))), None
+        stretches = (blocks.split(_stretch(d, neighborhoods)) for d in row)
+        return jax.tree.map(jnp.add, total, blocks.sum(jax.grad(second), weights, *stretches)), None
 
     atoms = neighborhoods.types.shape[0]
     directions = _directions(jnp.zeros((atoms, 3), neighborhoods.edges.dtype))

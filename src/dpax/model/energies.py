@@ -25,6 +25,14 @@ class Block(NamedTuple):
     parameters: Float[Array, "block inputs"]
     """What the fitting net is told beside the surroundings; of zero width where it is told nothing."""
 
+    def cut(self, slots: int) -> "Block":
+        """The block with its first slots only; the others must be empty, and the last of these."""
+        return self._replace(
+            edges=self.edges[:, :slots],
+            occupied=self.occupied[:, :slots],
+            neighbor_types=self.neighbor_types[:, :slots],
+        )
+
 
 @dataclass(frozen=True)
 class ModelSpec:
