@@ -10,26 +10,21 @@ from case import LEARNING_RATE, LOSS, STEPS, Case, Repetition
 from structures import BOND, Structure, batches
 
 import dpax
+from dpax.data import BatchLoader, BatchOrder, CapacityPlanner, Frame
+from dpax.geometry.neighbors import find_edges, neighbor_counts, slots_needed
+from dpax.infer import Potential
+from dpax.interfaces.model_files import load, open_model
+from dpax.model.derivatives import make_mesh
+from dpax.model.file import save_model
+from dpax.model.potential import EnergyModel
+from dpax.model.settings import ModelSettings
+from dpax.train.learning_settings import LearningRateSettings, LossSettings, OptimizerSettings
+from dpax.train.loss import prefactors, without_bias
+from dpax.train.optimizer import make_optimizer
+from dpax.train.schedule import make_schedule
+from dpax.train.step import make_functions
 
 dpax.configure(cache="off")  # all cores, as on the command line; what is compiled is timed apart
-
-from dpax.data import BatchLoader, BatchOrder, CapacityPlanner, Frame  # noqa: E402
-from dpax.geometry.neighbors import find_edges, neighbor_counts, slots_needed  # noqa: E402
-from dpax.infer import Potential  # noqa: E402
-from dpax.interfaces.model_files import load, open_model  # noqa: E402
-from dpax.model.derivatives import make_mesh  # noqa: E402
-from dpax.model.file import save_model  # noqa: E402
-from dpax.model.potential import EnergyModel  # noqa: E402
-from dpax.model.settings import ModelSettings  # noqa: E402
-from dpax.train.learning_settings import (  # noqa: E402
-    LearningRateSettings,
-    LossSettings,
-    OptimizerSettings,
-)
-from dpax.train.loss import prefactors, without_bias  # noqa: E402
-from dpax.train.optimizer import make_optimizer  # noqa: E402
-from dpax.train.schedule import make_schedule  # noqa: E402
-from dpax.train.step import make_functions  # noqa: E402
 
 
 def write_model(case: Case) -> None:

@@ -184,6 +184,7 @@ def test_links_lead_somewhere(page):
     [
         ["descriptor_in_a_network.py", "--steps", "2"],
         ["molecular_dynamics.py", "nve.xyz", "--reference", "demo/test.xyz", "--output", "nve.png"],
+        ["phonons.py", "run/best.dpax", "Cu", "--supercell", "2", "--output", "phonons.png"],
     ],
     ids=lambda arguments: arguments[0],
 )
@@ -207,6 +208,7 @@ def test_examples_are_all_run():
     assert {name for name in scripts if not name.startswith("jax_md")} == {
         "descriptor_in_a_network.py",
         "molecular_dynamics.py",
+        "phonons.py",
     }, "those of JAX-MD are run by tests/interfaces/test_jax_md.py"
 
 

@@ -220,7 +220,7 @@ def test_what_blows_up_says_so(metal, relaxed, tmp_path, changes, message):
 
 
 def test_the_closest_distance_of_the_training_data_is_the_measure(metal, relaxed, tmp_path, monkeypatch):
-    monkeypatch.setattr(metal, "provenance", {"min_distance": 4.0})
+    monkeypatch.setattr(metal, "provenance", {"min_nbor_dist": 4.0})
     with pytest.raises(InputError, match=r"closer than the limit of 3\.2 Å"):
         run(metal, relaxed, NVE, tmp_path / "a.xyz")
 

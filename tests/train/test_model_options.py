@@ -188,7 +188,7 @@ def test_a_model_that_depends_on_the_order_of_atoms_is_refused():
 
 def test_observed_elements_are_on_record(trained):
     assert trained.provenance["observed_type"] == ["O", "H"]
-    assert 0.1 < trained.provenance["min_distance"] < 3.0
+    assert 0.1 < trained.provenance["min_nbor_dist"] < 3.0
     assert input_of(trained.model, trained.provenance)["info"] == {"observed_type": ["O", "H"]}
 
 

@@ -1,7 +1,8 @@
 """The same losses as DeePMD-kit's own trainer, step by step, from the same weights and batches.
 
-DeePMD-kit compiles for the better part of a minute per case, so there are four, and each has another learning
-rate. That rates agree at every step of every schedule is shown in test_schedule.py without a trainer.
+DeePMD-kit compiles for the better part of a minute per case, so there are four, two of them among the slow
+tests, and each has another learning rate. That rates agree at every step of every schedule is shown in
+test_schedule.py without a trainer.
 """
 
 from typing import NamedTuple
@@ -104,7 +105,13 @@ def train_with_dpax(model_dict, batches, loss_settings, rate_settings, block_siz
     return Outcome(losses, errors, float(after.loss), functions.model(state.params).serialize())
 
 
-@pytest.fixture(scope="module", params=list(CASES))
+SLOW = ("concat, energies and forces, wsd", "strip, all terms, smooth")
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in CASES],
+)
 def both(request):
     """DeePMD-kit's rows and final model, and what dpax made of the same."""
     version, terms, labels, rate = CASES[request.param]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 
 from dpax.cli.sources import SetPrefixOption, SystemOption, frame_groups, no_set_prefix
-from dpax.cli.start import Devices, start_jax
+from dpax.cli.start import Branch, Devices, start_jax
 from dpax.errors import InputError
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def model_devi(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
     set_prefix: SetPrefixOption = None,
+    branch: Branch = None,
     devices: Devices = None,
 ) -> None:
     """Model deviation: the disagreement of several models about the structures of systems.
@@ -65,7 +66,7 @@ def model_devi(
         raise InputError(f"{output} exists already; give another name, or --overwrite to replace it")
     if not output.absolute().parent.is_dir():
         raise InputError(f"{output}: the folder {output.parent} does not exist")
-    potentials = _load_alike(models, devices)
+    potentials = _load_alike(models, devices, branch)
     systems = open_systems(system or ["."], potentials[0].type_map)
     partial = output.with_name(f"{output.name}.part")
     try:
@@ -83,12 +84,12 @@ def model_devi(
     typer.echo(f"{frames} frame{'s' * (frames != 1)} compared: {output}")
 
 
-def _load_alike(paths: "Sequence[Path]", devices: int | None) -> "list[Potential]":
+def _load_alike(paths: "Sequence[Path]", devices: int | None, branch: str | None) -> "list[Potential]":
     """Several models that know the same elements in the same order."""
     start_jax(devices)
     from dpax.interfaces.model_files import load
 
-    potentials = [load(path) for path in paths]
+    potentials = [load(path, branch=branch) for path in paths]
     for path, potential in zip(paths, potentials, strict=True):
         if potential.type_map != potentials[0].type_map:
             raise InputError(

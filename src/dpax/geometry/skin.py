@@ -77,10 +77,13 @@ class SkinLists:
         """
         if len(one.positions) != len(positions) or (one.periodic != periodic).any():
             return False
-        stretch = np.linalg.solve(one.box, box)
-        moved = positions - one.positions @ stretch
+        before, shrinkage = one.positions, 1.0
+        if not np.array_equal(one.box, box):
+            stretch = np.linalg.solve(one.box, box)
+            before, shrinkage = before @ stretch, np.linalg.norm(stretch, -2)
+        moved = positions - before
         reach = self.cutoff + 2.0 * np.sqrt(np.einsum("ax,ax->a", moved, moved).max(initial=0.0))
-        return bool(reach <= (self.cutoff + self.skin) * np.linalg.norm(stretch, -2))
+        return bool(reach <= (self.cutoff + self.skin) * shrinkage)
 
     def _search(self, positions: np.ndarray, box: np.ndarray, periodic: np.ndarray) -> _SkinList:
         self.searches += 1

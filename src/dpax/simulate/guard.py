@@ -23,7 +23,7 @@ class Guard:
 
     Args:
         settings: of the simulation; what they leave open is chosen here.
-        provenance: of the model; its `min_distance` is the smallest in the training data, Å.
+        provenance: of the model; its `min_nbor_dist` is the smallest distance in the training data, Å.
         kelvin: temperature at the beginning.
     """
 
@@ -33,7 +33,7 @@ class Guard:
         if settings.min_distance is not None:
             self.min_distance = settings.min_distance
         else:
-            seen = provenance.get("min_distance")
+            seen = provenance.get("min_nbor_dist")
             self.min_distance = CLOSE * seen if seen else MIN_DISTANCE
 
     def complaint(self, atoms: ase.Atoms, step: int) -> str | None:

@@ -317,7 +317,7 @@ def provenance(
         "step": step,
         "trained_on": {system.name: len(system) for system in data.systems},
         **({"observed_type": seen} if seen else {}),
-        **({"min_distance": min_distance} if math.isfinite(min_distance) else {}),
+        **({"min_nbor_dist": min_distance} if math.isfinite(min_distance) else {}),
         "validation_errors": dict(errors or {}),
         "input": settings.resolved(),
     }
