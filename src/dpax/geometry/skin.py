@@ -2,7 +2,8 @@
 
 A search that reaches a skin further than the cut-off lists all pairs within the cut-off until an atom has
 moved by half the skin. Which pairs are within it, and their vectors, is computed anew for every structure:
-what comes out is what a fresh search finds, to the last bit.
+what comes out is what a fresh search finds, to the last bit. The longer search costs several times the
+shorter one, so it is made for structures that resemble an earlier one: from a trajectory's second step on.
 """
 
 from collections.abc import Sequence
@@ -15,8 +16,8 @@ from dpax.geometry.neighbors import EdgeList, Pairs, edges_within, find_pairs
 
 SKIN = 1.0
 """Å; a wider one is searched for less often, and has more pairs to look through at every step."""
-PAIRS_KEPT = 2_000_000
-"""The newest list is kept in any case, older ones while all together have at most this many (100 MB)."""
+PAIRS_KEPT = 1_000_000
+"""The newest list is kept in any case, older ones while all together have at most this many (50 MB)."""
 
 
 class _SkinList(NamedTuple):
@@ -28,6 +29,8 @@ class _SkinList(NamedTuple):
     pairs: Pairs
     translations: np.ndarray
     """[pairs, 3], the shifts of the pairs as vectors in `box`, Å."""
+    skin: float
+    """How much further than the cut-off the search reached, Å."""
 
 
 class SkinLists:
@@ -63,35 +66,44 @@ class SkinLists:
         """
         periodic = np.asarray(pbc, dtype=bool)
         box = complete_cell(cell, periodic)
-        fits = (n for n, one in enumerate(self._lists) if self._holds(one, positions, box, periodic))
-        place = next(fits, None)
-        known = self._search(positions, box, periodic) if place is None else self._lists.pop(place)
+        nearest, least = None, np.inf
+        for place, one in enumerate(self._lists):
+            needed = self._needed(one, positions, box, periodic)
+            if needed <= one.skin:
+                known = self._lists.pop(place)
+                break
+            nearest, least = (one, needed) if needed < least else (nearest, least)
+        else:
+            resembles = least <= self.skin
+            if nearest is not None and resembles and nearest.skin < self.skin:
+                self._lists = [one for one in self._lists if one is not nearest]
+            known = self._search(positions, box, periodic, self.skin if resembles else 0.0)
         self._lists.insert(0, known)
         return edges_within(known.pairs, positions, _translations(known, box), self.cutoff)
 
-    def _holds(self, one: _SkinList, positions: np.ndarray, box: np.ndarray, periodic: np.ndarray) -> bool:
-        """Whether a list has all pairs that are now within the cut-off.
+    def _needed(self, one: _SkinList, positions: np.ndarray, box: np.ndarray, periodic: np.ndarray) -> float:
+        """The skin, Å, with which a list has all pairs that are now within the cut-off.
 
         With box = old box · F and r = old r · F + u, a pair at the distance d ≤ cut-off was at a distance of
         at most (d + 2 max|u|) · ‖F⁻¹‖.
         """
         if len(one.positions) != len(positions) or (one.periodic != periodic).any():
-            return False
+            return np.inf
         before, shrinkage = one.positions, 1.0
         if not np.array_equal(one.box, box):
             stretch = np.linalg.solve(one.box, box)
             before, shrinkage = before @ stretch, np.linalg.norm(stretch, -2)
         moved = positions - before
         reach = self.cutoff + 2.0 * np.sqrt(np.einsum("ax,ax->a", moved, moved).max(initial=0.0))
-        return bool(reach <= (self.cutoff + self.skin) * shrinkage)
+        return float(reach / shrinkage - self.cutoff)
 
-    def _search(self, positions: np.ndarray, box: np.ndarray, periodic: np.ndarray) -> _SkinList:
+    def _search(self, positions: np.ndarray, box: np.ndarray, periodic: np.ndarray, skin: float) -> _SkinList:
         self.searches += 1
-        pairs = find_pairs(positions, box, periodic, self.cutoff + self.skin)
+        pairs = find_pairs(positions, box, periodic, self.cutoff + skin)
         room = PAIRS_KEPT - len(pairs.i)
         while self._lists and sum(len(one.pairs.i) for one in self._lists) > room:
             self._lists.pop()
-        return _SkinList(positions.copy(), box, periodic, pairs, pairs.shifts @ box)
+        return _SkinList(positions.copy(), box, periodic, pairs, pairs.shifts @ box, skin)
 
 
 def _translations(one: _SkinList, box: np.ndarray) -> np.ndarray:
