@@ -13,7 +13,7 @@ from dpax.descriptor.environment import EnvironmentStatistics
 from dpax.errors import InputError
 from dpax.train import setup
 from dpax.train.setup import data_statistics, open_data
-from dpax.train.statistics import compute_statistics, energy_bias, write_statistics
+from dpax.train.statistics import compute_statistics, energy_bias, sampled_frames, write_statistics
 from oracle.deepmd_statistics import deepmd_statistics, sample_directories, sample_frames
 
 from .support import settings, write_toy
@@ -236,3 +236,13 @@ def test_statistics_are_read_again_and_not_when_anything_changed(tmp_path, count
         cache.write_text(damage)
         assert statistics().fingerprint
     assert len(counted) == 7
+
+
+def test_frames_count_as_often_as_they_are_taken(tmp_path):
+    """numb_copy.npy: a frame that is taken three times counts three times, and one that never is does not."""
+    write_toy(tmp_path / "system", frames=4)
+    np.save(tmp_path / "system" / "set.000" / "numb_copy.npy", [1, 3, 0, 1])
+    (system,) = open_systems(str(tmp_path / "system"), ["O", "H"])
+    energies = [system.frame(n).energy for n in range(4)]
+    found = [frame.energy for frame in sampled_frames([system], [1], 10)]
+    assert found == [energies[n] for n in (0, 1, 1, 1, 3)]

@@ -57,11 +57,16 @@ def largest_neighbor_count(systems: Sequence[System], rcut: float) -> int:
 
 
 def sampled_frames(systems: Sequence[System], batch_sizes: Sequence[int], n_batches: int) -> Iterator[Frame]:
-    """Frames for the statistics: the size of `n_batches` batches of every system, spread evenly over it."""
+    """Frames for the statistics: the size of `n_batches` batches of every system, spread evenly over it.
+
+    A frame that a pass over the system takes several times (`numb_copy`) counts as often, as in DeePMD-kit.
+    """
     for system, batch_size in zip(systems, batch_sizes, strict=True):
-        count = min(len(system), n_batches * batch_size)
-        for index in np.linspace(0, len(system) - 1, count).round().astype(int):
-            yield system.frame(int(index))
+        once = np.arange(len(system))
+        taken = once if system.copies is None else np.repeat(once, system.copies)
+        count = min(len(taken), n_batches * batch_size)
+        for place in np.linspace(0, len(taken) - 1, count).round().astype(int):
+            yield system.frame(int(taken[place]))
 
 
 @dataclass
