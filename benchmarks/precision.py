@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 import dpax
@@ -36,7 +37,8 @@ def main() -> None:
     given = parser.parse_args()
     dpax.configure()
     single = dpax.load(given.model)
-    double = Potential(EnergyModel.deserialize(in_float64(single.model.serialize())))
+    with jax.enable_x64(True):
+        double = Potential(EnergyModel.deserialize(in_float64(single.model.serialize())))
     if single.model.needs_x64 or not double.model.needs_x64:
         raise SystemExit(f"{given.model}: not a model in float32")
     energy, forces, frames = 0.0, 0.0, 0

@@ -16,18 +16,18 @@ this number, and 1e48 would be infinite, which makes NaN of the zeros in empty s
 def normalize_rows(x: Float[Array, "*rows width"]) -> Float[Array, "*rows width"]:
     """Rows divided by their length; a zero row stays zero, with finite derivatives."""
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    square = jnp.sum(wide * wide, axis=-1, keepdims=True)
+    square = jnp.sum(wide * wide, axis=-1)
     smallest = jnp.asarray(_SMALLEST_SQUARE[wide.dtype.itemsize], wide.dtype)
-    return (wide * jax.lax.rsqrt(jnp.maximum(square, smallest))).astype(x.dtype)
+    return (wide * jax.lax.rsqrt(jnp.maximum(square, smallest))[..., None]).astype(x.dtype)
 
 
 def layer_norm(
     x: Float[Array, "*rows width"], w: Float[Array, " width"], b: Float[Array, " width"], eps: float
 ) -> Float[Array, "*rows width"]:
     """Layer normalisation over the last axis (Ba, Kiros, Hinton, arXiv:1607.06450)."""
-    centred = x - jnp.mean(x, axis=-1, keepdims=True)
-    variance = jnp.mean(centred * centred, axis=-1, keepdims=True)
-    return centred * jax.lax.rsqrt(variance + jnp.asarray(eps, x.dtype)) * w + b
+    centred = x - jnp.mean(x, axis=-1)[..., None]
+    variance = jnp.mean(centred * centred, axis=-1)
+    return centred * jax.lax.rsqrt(variance + jnp.asarray(eps, x.dtype))[..., None] * w + b
 
 
 @jax.custom_jvp
