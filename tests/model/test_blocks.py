@@ -49,6 +49,7 @@ def test_blocks_on_few_slots_say_the_same(monkeypatch, holes):
     model = tiny_model(rcut=4.0, neuron=[4, 8], attn_layer=1)
     batch = batch_of(model, [droplet()], Capacity(96, 88))
     counts = np.sum(np.asarray(batch.neighbors) >= 0, axis=1)
+    monkeypatch.setattr(derivatives, "_MANY_SLOTS", 88)
     assert _widths(88, 12) == (80, 88)
     assert counts.max() > 79 > 40 > counts[counts > 0].min()
     if holes:
@@ -72,7 +73,7 @@ def test_blocks_on_few_slots_say_the_same(monkeypatch, holes):
 
     # Two functions, or the second would take the program of the first.
     few = jax.jit(lambda batch: everything(batch))(batch)
-    monkeypatch.setattr(derivatives, "_WORTH_CUTTING", 1000)
+    monkeypatch.setattr(derivatives, "_MANY_SLOTS", 1000)
     all_of_them = jax.jit(lambda batch: everything(batch))(batch)
     for found, expected in zip(jax.tree.leaves(few), jax.tree.leaves(all_of_them), strict=True):
         scale = np.abs(np.asarray(expected)).max(initial=1e-12)

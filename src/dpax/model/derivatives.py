@@ -36,8 +36,8 @@ AXIS = "atoms"
 _ROWS_ON_CPU = 832
 """Atoms times slots of a block whose temporaries stay in a core's cache: 8 atoms of liquid water."""
 _ROWS_ON_ACCELERATOR = 2**18
-_WORTH_CUTTING = 8
-"""Slots; for fewer a second program does not pay for its compilation."""
+_MANY_SLOTS = 96
+"""With fewer a second program does not pay for its compilation."""
 
 
 class Prediction(NamedTuple):
@@ -99,7 +99,7 @@ def _layout(atoms: int, n_devices: int, block_size: int) -> _Layout:
 def _widths(slots: int, blocks: int) -> tuple[int, ...]:
     """Numbers of slots that blocks are computed on."""
     few = -(-7 * slots // 64) * 8
-    return (few, slots) if blocks > 2 and slots - few >= _WORTH_CUTTING else (slots,)
+    return (few, slots) if blocks > 2 and slots >= _MANY_SLOTS else (slots,)
 
 
 class _Blocks:
