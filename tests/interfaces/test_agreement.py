@@ -141,7 +141,7 @@ def test_ipi_direct_driver(folder, expected):
     assert_totals(results(), expected)
 
 
-@pytest.mark.parametrize("chosen", [slice(4), pytest.param(slice(4, None), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("chosen", [slice(2), pytest.param(slice(2, None), marks=pytest.mark.slow)])
 def test_jax_md(potential, expected, chosen):
     """JAX-MD sees one image of each atom, so a small cell is repeated; its copies have the same forces."""
     pytest.importorskip("jax_md", reason="the extra jaxmd is not installed")
@@ -183,7 +183,7 @@ def test_jax_md(potential, expected, chosen):
 
 @needs_lammps
 @needs_compiler
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("ranks", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_lammps(folder, expected, ranks):
     """The shares of the atoms too, from dpax's file and once from DeePMD-kit's."""
     script = ""

@@ -122,6 +122,7 @@ def test_what_it_needs_is_beside_it(exported):
     assert all(f"| `{array['name']}` |" in readme for array in facts["inputs"] + facts["outputs"])
 
 
+@pytest.mark.slow
 def test_a_model_with_every_kind_of_option(tmp_path):
     """Concatenated type embeddings, parameters, atoms without energy, unseen pairs; float32 descriptor."""
     plain = tiny_model(version=1, rcut=CUTOFF, precision="float32", lmax=2)

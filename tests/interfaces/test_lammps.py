@@ -131,7 +131,7 @@ run 60
 
 @needs_lammps
 @needs_compiler
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("ranks", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_in_company(folder, ranks):
     """With another pair style for all pairs, and as the style of one element among others'."""
     atoms = jittered(24, np.diag([6.5] * 3), (True,) * 3, 11)

@@ -165,6 +165,6 @@ def test_progress():
         "step 50/100: 301 K, E -10.5000 eV, drift +0.0025 meV/atom, 1.23 ns/day",
         "done",
     ]
-    assert "41/100" in reported(terminal=True)
+    assert "50/100" in reported(terminal=True)
     assert "drift +0.0025 meV/atom" in reported(terminal=True)
     assert summary(Thermo(1, 1.0, 5.0, -1.0, -1.0, None, None, None), None, None) == "5 K, E -1.0000 eV"

@@ -1,6 +1,6 @@
 """The same losses as DeePMD-kit's own trainer, step by step, from the same weights and batches.
 
-DeePMD-kit compiles for the better part of a minute per case, so there are four, two of them among the slow
+DeePMD-kit compiles for the better part of a minute per case, so there are four, three of them among the slow
 tests, and each has another learning rate. That rates agree at every step of every schedule is shown in
 test_schedule.py without a trainer.
 """
@@ -105,7 +105,7 @@ def train_with_dpax(model_dict, batches, loss_settings, rate_settings, block_siz
     return Outcome(losses, errors, float(after.loss), functions.model(state.params).serialize())
 
 
-SLOW = ("concat, energies and forces, wsd", "strip, all terms, smooth")
+SLOW = ("concat, energies and forces, wsd", "strip, all terms, smooth", "strip, energies and forces, cosine")
 
 
 @pytest.fixture(

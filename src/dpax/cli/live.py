@@ -15,7 +15,7 @@ class LiveLine:
         self._console = console or Console(highlight=False)
         self._progress: Progress | None = None
         self._task = TaskID(0)
-        self._total = 0
+        self._total = self._done = 0
 
     @property
     def is_live(self) -> bool:
@@ -24,7 +24,7 @@ class LiveLine:
 
     def start(self, total: int, done: int, *, shows_time: bool = True) -> None:
         """A job of `total` steps begins, or goes on after `done` of them."""
-        self._total = total
+        self._total, self._done = total, done
         if self._console.is_terminal:
             self._progress = Progress(
                 TextColumn("step"),
@@ -39,13 +39,15 @@ class LiveLine:
 
     def tick(self, step: int) -> None:
         """A step is done."""
+        self._done = max(self._done, step)
         if self._progress is not None:
-            self._progress.update(self._task, completed=step)
+            self._progress.update(self._task, completed=self._done)
 
     def show(self, step: int, text: str) -> None:
         """A step that there is something to say of."""
+        self.tick(step)
         if self._progress is not None:
-            self._progress.update(self._task, completed=step, text=text)
+            self._progress.update(self._task, text=text)
         else:
             self.message(f"step {step}/{self._total}: {text}")
 
