@@ -50,8 +50,8 @@ def test_blocks_on_few_slots_say_the_same(monkeypatch, holes):
     batch = batch_of(model, [droplet()], Capacity(96, 88))
     counts = np.sum(np.asarray(batch.neighbors) >= 0, axis=1)
     monkeypatch.setattr(derivatives, "_MANY_SLOTS", 88)
-    assert _widths(88, 12) == (80, 88)
-    assert counts.max() > 79 > 40 > counts[counts > 0].min()
+    assert _widths(88, 12, (13 / 16, 7 / 8)) == (72, 80, 88)
+    assert counts.max() > 79 > 71 > 40 > counts[counts > 0].min()
     if holes:
         neighbors, types = np.array(batch.neighbors), np.asarray(batch.types)
         neighbors[::2, 3:9] = -1

@@ -10,7 +10,7 @@ from dpax.descriptor.dpa1 import (
     NeighborGatedAttention,
     NeighborGatedAttentionLayer,
 )
-from dpax.nn.attention import AttentionSpec, Slots, gated_attention
+from dpax.nn.attention import AttentionSpec, Slots, gated_attention, narrowed
 
 NNEI, WIDTH, HIDDEN = 7, 6, 8
 FACES = {
@@ -151,6 +151,40 @@ def test_empty_slots_that_the_array_lacks_count(normalize):
         other = other[0] if isinstance(other, tuple) else other
         n = min(columns, NNEI)
         np.testing.assert_allclose(other[:, :n], full[:, :n], rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("face", FACES)
+@pytest.mark.parametrize("bias", ["none", "zero", "any"])
+def test_narrowed_says_the_same(face, bias):
+    """Outputs and their derivatives; what 24 components of a query say of a row of 6 features, 8 can say."""
+    layer = GatedAttentionLayer(NNEI, WIDTH, 24, bias=bias != "none", seed=1, **FACES[face])
+    if bias == "any":
+        layer.in_proj.b = np.random.default_rng(1).normal(size=3 * 24)
+    g, present, r, sw = dense_inputs()
+    none, spec = jnp.zeros(WIDTH), layer.spec()
+    weights = layer.weights(none, none)
+    narrow = narrowed(weights, spec)
+    assert (narrow.q.w.shape[1], narrow.v.w.shape[1]) == (8, 8)
+    assert narrow.k.w.shape[1] == (24 if layer.normalize else 8)
+
+    def output(weights, g):
+        return gated_attention(g, weights, Slots(present, sw, r, jnp.zeros(len(g))), spec)
+
+    def slope(weights):
+        return jax.grad(lambda g: jnp.sum(jnp.sin(output(weights, g))))(jnp.asarray(g))
+
+    np.testing.assert_allclose(output(narrow, g), output(weights, g), rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(slope(narrow), slope(weights), rtol=1e-11, atol=1e-12)
+
+
+def test_nothing_to_narrow():
+    """Heads, narrow queries and half precision stay as they are."""
+    none = jnp.zeros(WIDTH)
+    for given in ({"num_heads": 2}, {"precision": "bfloat16"}):
+        layer = GatedAttentionLayer(NNEI, WIDTH, 24, seed=1, **given)
+        assert narrowed(weights := layer.weights(none, none), layer.spec()) is weights
+    layer = GatedAttentionLayer(NNEI, WIDTH, HIDDEN, seed=1)
+    assert narrowed(weights := layer.weights(none, none), layer.spec()) is weights
 
 
 def test_assigned_projection_is_used_by_the_next_call():

@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from dpax.descriptor.compression import Table, interpolate
 from dpax.descriptor.environment import Environment, angular_basis, environment, general_directions
-from dpax.nn.attention import AttentionSpec, AttentionWeights, Slots, attention_layer
+from dpax.nn.attention import AttentionSpec, AttentionWeights, Slots, attention_layer, narrowed
 from dpax.nn.layers import Affine, apply_layers
 
 
@@ -65,6 +65,13 @@ class Weights(NamedTuple):
     attention: tuple[AttentionWeights, ...]
     table: Table | None = None
     """A compressed descriptor's table, in the place of `embedding`."""
+
+
+def for_evaluation(spec: Spec, weights: Weights) -> Weights:
+    """The same weights in a form that is cheaper to evaluate, and no good for gradients of the weights."""
+    if spec.attention is None:
+        return weights
+    return weights._replace(attention=tuple(narrowed(one, spec.attention) for one in weights.attention))
 
 
 class Described(NamedTuple):

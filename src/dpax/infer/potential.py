@@ -9,8 +9,7 @@ from typing import Any, overload
 import ase
 import jax
 import numpy as np
-from flax import nnx
-from jaxtyping import PyTree
+from jax.sharding import NamedSharding, PartitionSpec
 from numpy.typing import ArrayLike
 
 from dpax.data import CapacityPlanner, Frame, ParameterWidths, frame_from_atoms
@@ -104,7 +103,6 @@ class Potential:
         self._block_size = block_size
         self._bias = np.array(model.bias)
         self._parameters = ParameterWidths(*model.parameter_widths)
-        self._graph, self._state = nnx.split(model)
         self._spec = model.spec()
         self._edge_gradients = jax.jit(self._compute)
         self._derived = jax.jit(_derive, static_argnames=("n_frames", "atomic_virials"))
@@ -160,13 +158,17 @@ class Potential:
     def capacities(self, state: dict[str, Any]) -> None:
         self._planner.restore(state)
 
-    def _weights(self, state: PyTree) -> ModelWeights:
-        return nnx.merge(self._graph, state).weights()
+    @cached_property
+    def _weights(self) -> ModelWeights:
+        """On all devices, where every call needs them."""
+        return jax.device_put(self.model.evaluation_weights(), NamedSharding(self._mesh, PartitionSpec()))
 
-    def _compute(self, state: PyTree, neighborhoods: Neighborhoods, function: Any = edge_gradients) -> Any:
+    def _compute(
+        self, weights: ModelWeights, neighborhoods: Neighborhoods, function: Any = edge_gradients
+    ) -> Any:
         platform = self._mesh.devices.flat[0].platform
         size = self._block_size or default_block_size(neighborhoods.edges.shape[1], platform)
-        return function(self._spec, self._weights(state), neighborhoods, self._mesh, size)
+        return function(self._spec, weights, neighborhoods, self._mesh, size)
 
     @overload
     def evaluate(
@@ -241,7 +243,7 @@ class Potential:
         n = len(frame.types)
         planner = CapacityPlanner(atom_multiple=self._mesh.size)
         with _precision(self.model):
-            rows = self._hessian(self._state, self._pack([frame], planner))
+            rows = self._hessian(self._weights, self._pack([frame], planner))
         return np.asarray(rows, np.float64)[:n, :, :n].reshape(3 * n, 3 * n)
 
     def descriptors(self, structures: Sequence[ase.Atoms | Frame]) -> list[np.ndarray]:
@@ -260,7 +262,7 @@ class Potential:
         results: list[np.ndarray] = []
         with _precision(self.model):
             for group in _groups(frames):
-                rows = np.asarray(self._descriptors(self._state, self._pack(group, self._planner)))
+                rows = np.asarray(self._descriptors(self._weights, self._pack(group, self._planner)))
                 ends = np.cumsum([len(frame.types) for frame in group])
                 results += np.split(rows[: ends[-1]], ends[:-1])
         return results
@@ -277,7 +279,7 @@ class Potential:
             Atomic energies, float64 [atoms], eV, and dE/d(r_j - r_i), [atoms, slots, 3], eV/Å.
         """
         with _precision(self.model):
-            energies, gradient = self._edge_gradients(self._state, neighborhoods)
+            energies, gradient = self._edge_gradients(self._weights, neighborhoods)
         types = np.asarray(neighborhoods.types)
         bias = np.where(types >= 0, self._bias[types], 0.0)
         return np.asarray(energies, np.float64) + bias, np.asarray(gradient)
@@ -333,7 +335,7 @@ class Potential:
 
     def _evaluate_group(self, frames: Sequence[Frame], atomic_virials: bool) -> list[Evaluation]:
         neighborhoods = self._pack(frames, self._planner)
-        energies, gradient = self._edge_gradients(self._state, neighborhoods)
+        energies, gradient = self._edge_gradients(self._weights, neighborhoods)
         # Frames come in groups of any number: rounding it up keeps the programs few.
         n_frames = 1 << (len(frames) - 1).bit_length()
         prediction, virials = self._derived(

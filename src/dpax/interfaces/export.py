@@ -91,8 +91,7 @@ def _program(model: EnergyModel, platforms: Sequence[str]) -> bytes:
     """The serialised program, with all sizes left open."""
     blocks, block, slots = jax.export.symbolic_shape("blocks, block, slots")
     inputs = sum(model.parameter_widths[:2])
-    with jax.enable_x64(model.needs_x64):
-        spec, weights = model.spec(), model.weights()
+    spec, weights = model.spec(), model.evaluation_weights()
     with jax.enable_x64(True):
         shapes = [
             jax.ShapeDtypeStruct((blocks, block, slots, 3), jnp.float64),

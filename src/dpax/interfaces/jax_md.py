@@ -121,9 +121,8 @@ def _energy_of_edges(
     A slot of a neighbour beyond the cut-off must be an empty one, as it is elsewhere in dpax.
     """
     spec, mesh = model.spec(), make_mesh(devices)
-    with jax.enable_x64(model.needs_x64):
-        # As NumPy's, they are constants of whatever program the caller makes, on its devices.
-        constants = jax.tree.map(np.asarray, model.weights())
+    # As NumPy's, they are constants of whatever program the caller makes, on its devices.
+    constants = jax.tree.map(np.asarray, model.evaluation_weights())
 
     def prepared(vectors: Array, neighbors: Array) -> tuple[ModelWeights, Neighborhoods, int]:
         atoms, slots = neighbors.shape

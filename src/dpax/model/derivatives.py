@@ -17,6 +17,7 @@ derivative along a displacement d_k of one coordinate, so each needs the paramet
 derivative along (d_k, C_k): 3N times the work of pass 2, and again the memory of one block.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -38,6 +39,10 @@ _ROWS_ON_CPU = 832
 _ROWS_ON_ACCELERATOR = 2**18
 _MANY_SLOTS = 96
 """With fewer a second program does not pay for its compilation."""
+_NARROWER = (13 / 16, 7 / 8)
+"""Shares of the slots that blocks with few neighbours are computed on."""
+_NARROWER_IN_TRAINING = (7 / 8,)
+"""The program of a training step takes longer to compile, and one share has most of the gain."""
 
 
 class Prediction(NamedTuple):
@@ -96,10 +101,11 @@ def _layout(atoms: int, n_devices: int, block_size: int) -> _Layout:
     return _Layout(n_devices, share, -(-share // size), size)
 
 
-def _widths(slots: int, blocks: int) -> tuple[int, ...]:
-    """Numbers of slots that blocks are computed on."""
-    few = -(-7 * slots // 64) * 8
-    return (few, slots) if blocks > 2 and slots >= _MANY_SLOTS else (slots,)
+def _widths(slots: int, blocks: int, narrower: tuple[float, ...]) -> tuple[int, ...]:
+    """Numbers of slots that blocks are computed on: multiples of eight, and all."""
+    if blocks <= 2 or slots < _MANY_SLOTS:
+        return (slots,)
+    return (*(math.ceil(share * slots / 8) * 8 for share in narrower), slots)
 
 
 class _Blocks:
@@ -107,19 +113,22 @@ class _Blocks:
 
     Where blocks are computed on several numbers of slots, the atoms are ordered by how many they need and
     dealt out to the devices in turn. For 192 atoms of water, which have 75 to 103 neighbours, that saves a
-    tenth of the time.
+    tenth of the time with one number of slots more, and again a twentieth with two.
 
     Args:
         neighborhoods: the atoms; those that fill up their blocks are none.
         mesh: devices over which the blocks are shared out.
         block_size: most atoms of a block.
+        narrower: shares of the slots to compute blocks on where there are many slots.
     """
 
-    def __init__(self, neighborhoods: Neighborhoods, mesh: Mesh, block_size: int):
+    def __init__(
+        self, neighborhoods: Neighborhoods, mesh: Mesh, block_size: int, narrower: tuple[float, ...]
+    ):
         atoms, self._slots = neighborhoods.neighbors.shape
         self._mesh = mesh
         self._layout = _layout(atoms, mesh.size, block_size)
-        self._widths = _widths(self._slots, self._layout.blocks)
+        self._widths = _widths(self._slots, self._layout.blocks, narrower)
         occupied = neighborhoods.neighbors >= 0
         self._order = None
         if len(self._widths) > 1:
@@ -204,14 +213,14 @@ def energies_only(
     spec: ModelSpec, weights: ModelWeights, neighborhoods: Neighborhoods, mesh: Mesh, block_size: int
 ) -> AtomicEnergies:
     """Atomic energies (eV, without bias) where nothing is differentiated."""
-    return _Blocks(neighborhoods, mesh, block_size).map(partial(atomic_energies, spec), weights)
+    return _Blocks(neighborhoods, mesh, block_size, _NARROWER).map(partial(atomic_energies, spec), weights)
 
 
 def atomic_descriptors(
     spec: ModelSpec, weights: ModelWeights, neighborhoods: Neighborhoods, mesh: Mesh, block_size: int
 ) -> Float[Array, "atoms width"]:
     """What the fitting net is told of every atom's surroundings."""
-    return _Blocks(neighborhoods, mesh, block_size).map(partial(block_descriptors, spec), weights)
+    return _Blocks(neighborhoods, mesh, block_size, _NARROWER).map(partial(block_descriptors, spec), weights)
 
 
 def block_gradients(
@@ -228,10 +237,16 @@ def block_gradients(
 
 
 def edge_gradients(
-    spec: ModelSpec, weights: ModelWeights, neighborhoods: Neighborhoods, mesh: Mesh, block_size: int
+    spec: ModelSpec,
+    weights: ModelWeights,
+    neighborhoods: Neighborhoods,
+    mesh: Mesh,
+    block_size: int,
+    narrower: tuple[float, ...] = _NARROWER,
 ) -> tuple[AtomicEnergies, Edges]:
     """Atomic energies (eV, without bias) and dE/d(r_j - r_i) for every slot (eV/Å)."""
-    found = _Blocks(neighborhoods, mesh, block_size).map(partial(block_gradients, spec), weights)
+    blocks = _Blocks(neighborhoods, mesh, block_size, narrower)
+    found = blocks.map(partial(block_gradients, spec), weights)
     return jax.lax.with_sharding_constraint(found, NamedSharding(mesh, PartitionSpec()))
 
 
@@ -284,7 +299,8 @@ def hessian(
 
     def forces(displacement: Array) -> Array:
         moved = neighborhoods._replace(edges=neighborhoods.edges + _stretch(displacement, neighborhoods))
-        return forces_from(edge_gradients(spec, weights, moved, mesh, block_size)[1], moved)
+        gradient = edge_gradients(spec, weights, moved, mesh, block_size, _NARROWER_IN_TRAINING)[1]
+        return forces_from(gradient, moved)
 
     still = jnp.zeros((atoms, 3), neighborhoods.edges.dtype)
     rows = jax.lax.map(lambda d: -jax.jvp(forces, (still,), (d,))[1], _directions(still))
@@ -331,7 +347,7 @@ def loss_gradient(
         ((loss, anything else), gradient), the gradient as `params`.
     """
     weights, to_params = jax.vjp(prepare, params)
-    energies, gradient = edge_gradients(spec, weights, neighborhoods, mesh, block_size)
+    energies, gradient = edge_gradients(spec, weights, neighborhoods, mesh, block_size, _NARROWER_IN_TRAINING)
     second = hessian(spec, weights, neighborhoods, mesh, block_size) if with_hessian else None
 
     def from_edges(energies: Array, gradient: Array, second: Array | None) -> tuple[Array, PyTree]:
@@ -350,7 +366,7 @@ def loss_gradient(
         )
         return jnp.sum(by_energy * energies) + jnp.sum(derivative)
 
-    blocks = _Blocks(neighborhoods, mesh, block_size)
+    blocks = _Blocks(neighborhoods, mesh, block_size, _NARROWER_IN_TRAINING)
     by_weights = blocks.sum(jax.grad(weighted), weights, blocks.split(by_energy), blocks.split(along))
     if with_hessian:
         more = _hessian_gradient(spec, weights, neighborhoods, by_hessian, mesh, block_size)
@@ -367,7 +383,7 @@ def _hessian_gradient(
     block_size: int,
 ) -> ModelWeights:
     """The gradient of Σ C·H with respect to the weights, one row of the Hessian after the other."""
-    blocks = _Blocks(neighborhoods, mesh, block_size)
+    blocks = _Blocks(neighborhoods, mesh, block_size, _NARROWER_IN_TRAINING)
 
     def second(weights: ModelWeights, block: Block, along: Array, across: Array) -> Array:
         def first(edges: Array) -> Array:
