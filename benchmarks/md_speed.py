@@ -32,7 +32,7 @@ def bare(potential: Potential, atoms: ase.Atoms) -> Callable[[], object]:
 
     def evaluate() -> object:
         with jax.enable_x64(potential.model.needs_x64):
-            energies, gradient = potential._edge_gradients(potential._state, arrays)
+            energies, gradient = potential._edge_gradients(potential._weights, arrays)
             found = potential._derived(energies, gradient, arrays, n_frames=1, atomic_virials=False)
             return jax.block_until_ready(found)
 

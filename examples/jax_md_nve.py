@@ -1,8 +1,8 @@
 """Constant-energy molecular dynamics that never leaves the accelerator: JAX-MD's NVE inside `lax.fori_loop`.
 
-    python examples/jax_md_nve.py water.dpax water.xyz --steps 1000
+    python examples/jax_md_nve.py water.dpax water.xyz --steps 1000 --skin 0.2
 
-Prints the energy and its drift, and draws them into drift.png.
+JAX-MD sees one image of each neighbour: the box must be at least twice the cut-off and the skin across. Prints the energy and its drift, and draws them into drift.png.
 """
 
 import argparse
@@ -32,6 +32,8 @@ def main() -> None:
     parser.add_argument("--temperature", type=float, default=300.0, help="of the first velocities, K")
     parser.add_argument("--time-step", type=float, default=0.5, help="fs")
     parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--every", type=int, default=10, help="steps from one energy to the next")
+    parser.add_argument("--skin", type=float, default=0.5, help="reach of the lists beyond the cut-off, Å")
     parser.add_argument("--figure", type=Path, default=Path("drift.png"))
     given = parser.parse_args()
 
@@ -41,23 +43,33 @@ def main() -> None:
     box = jnp.array(atoms.cell.standard_form()[0].T)
     displacement, shift = space.periodic_general(box)
     neighbor_fn, energy_fn = dpa1_neighbor_list(
-        displacement, box, given.model, atoms.get_chemical_symbols(), fractional_coordinates=True
+        displacement,
+        box,
+        given.model,
+        atoms.get_chemical_symbols(),
+        dr_threshold=given.skin,
+        fractional_coordinates=True,
     )
     init, apply = simulate.nve(energy_fn, shift, dt=given.time_step * units.fs)
     positions, masses = jnp.array(atoms.get_scaled_positions()), jnp.array(atoms.get_masses())
 
+    records = given.steps // given.every
+
     @jax.jit
     def run(state, neighbors):
-        def step(n, carry):
-            state, neighbors, energies = carry
+        def step(_, carry):
+            state, neighbors = carry
             neighbors = neighbors.update(state.position)
-            state = apply(state, neighbor=neighbors)
+            return apply(state, neighbor=neighbors), neighbors
+
+        def record(n, carry):
+            state, neighbors, energies = carry
+            state, neighbors = jax.lax.fori_loop(0, given.every, step, (state, neighbors))
             kinetic = quantity.kinetic_energy(momentum=state.momentum, mass=state.mass)
-            total = energy_fn(state.position, neighbors) + kinetic
+            total = energy_fn(state.position, neighbors.update(state.position)) + kinetic
             return state, neighbors, energies.at[n].set(total)
 
-        energies = jnp.zeros(given.steps)
-        return jax.lax.fori_loop(0, given.steps, step, (state, neighbors, energies))
+        return jax.lax.fori_loop(0, records, record, (state, neighbors, jnp.zeros(records)))
 
     extra = 0
     while True:
@@ -69,7 +81,7 @@ def main() -> None:
             break
         extra += 4  # the lists were too short for this trajectory: once more, with longer ones
 
-    time = given.time_step * 1e-3 * np.arange(1, given.steps + 1)
+    time = given.time_step * given.every * 1e-3 * np.arange(1, records + 1)
     per_atom = np.asarray(energies) / len(atoms)
     slope = np.polyfit(time, per_atom, 1)[0]
     print(

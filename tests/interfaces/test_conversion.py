@@ -82,7 +82,7 @@ def test_kinds_that_only_deepmd_writes(own, tmp_path, ending):
     assert "dpax writes .dp, .yaml, .yml for DeePMD-kit, from which its dp convert-backend makes" in error
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_deepmd_makes_its_other_files_of_ours(tmp_path, version):
     """Its own command, and its own reading of what comes out."""
     pytest.importorskip("flatbuffers")

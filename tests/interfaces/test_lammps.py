@@ -251,7 +251,10 @@ def test_in_python(in_python, folder):
 
 @needs_lammps
 @needs_compiler
-@pytest.mark.parametrize(("how", "ranks"), [("external", 1), ("external", 2), ("plugin", 2)])
+@pytest.mark.parametrize(
+    ("how", "ranks"),
+    [pytest.param("external", 1, marks=pytest.mark.slow), ("external", 2), ("plugin", 2)],
+)
 def test_a_mistake_ends_a_job_of_python_processes(in_python, how, ranks):
     """LAMMPS alone would go on where a callback fails, or wait for the rank that has ended."""
     done = in_python(how, ranks, "mistake")

@@ -14,6 +14,8 @@ from deepmd.dpmodel.model.base_model import BaseModel  # isort: skip (the oracle
 from deepmd.dpmodel.utils.serialization import load_dp_model, save_dp_model  # isort: skip
 
 MODELS = 44
+OFTEN = 22
+"""Of them belong to every test run, the others to the slow one."""
 ROOM = Capacity(atoms=56, slots=64)
 STRUCTURES = structures()
 ACTIVATIONS = (
@@ -146,7 +148,9 @@ def arrays_of(model):
     return {jax.tree_util.keystr(path): np.asarray(leaf).tobytes() for path, leaf in leaves}
 
 
-@pytest.mark.parametrize("number", range(MODELS))
+@pytest.mark.parametrize(
+    "number", [n if n < OFTEN else pytest.param(n, marks=pytest.mark.slow) for n in range(MODELS)]
+)
 def test_there_and_back(number, tmp_path):
     theirs = random_model(number, tmp_path)
     frames = frames_of(theirs, number)

@@ -146,6 +146,7 @@ def second_order():
     return Problem(1, SMALL | {"attn_layer": 0}, settings=WITH_HESSIAN)
 
 
+@pytest.mark.slow
 def test_gradient_of_a_hessian_is_reverse_over_the_whole(second_order):
     """Row by row and block by block, against one reverse pass through everything."""
     expected = second_order.through_predict()

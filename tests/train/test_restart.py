@@ -106,7 +106,7 @@ def uninterrupted(base):
     return get
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", [pytest.param("float32", marks=pytest.mark.slow), "float64"])
 def test_stopped_by_a_signal(base, uninterrupted, tmp_path, precision):
     chosen, run = settings(BASIC | PRECISIONS[precision]), tmp_path / "run"
     reporter = Stops(5, terminate)
