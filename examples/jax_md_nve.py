@@ -2,7 +2,8 @@
 
     python examples/jax_md_nve.py water.dpax water.xyz --steps 1000 --skin 0.2
 
-JAX-MD sees one image of each neighbour: the box must be at least twice the cut-off and the skin across. Prints the energy and its drift, and draws them into drift.png.
+JAX-MD sees one image of each neighbour: the box must be at least twice the cut-off and the skin across.
+Prints the energy and its drift, and draws them into drift.png.
 """
 
 import argparse
