@@ -37,6 +37,11 @@ def main() -> None:
     parser.add_argument("--skin", type=float, default=0.5, help="reach of the lists beyond the cut-off, Å")
     parser.add_argument("--figure", type=Path, default=Path("drift.png"))
     given = parser.parse_args()
+    records = given.steps // given.every
+    if given.steps % given.every or records < 2:
+        parser.error(
+            f"--steps {given.steps} should be a multiple of --every {given.every}, at least twice it"
+        )
 
     jax.config.update("jax_enable_x64", True)
     atoms = ase.io.read(given.structure, index=-1).repeat(given.repeat)
@@ -54,8 +59,6 @@ def main() -> None:
     init, apply = simulate.nve(energy_fn, shift, dt=given.time_step * units.fs)
     positions, masses = jnp.array(atoms.get_scaled_positions()), jnp.array(atoms.get_masses())
 
-    records = given.steps // given.every
-
     @jax.jit
     def run(state, neighbors):
         def step(_, carry):
@@ -67,7 +70,8 @@ def main() -> None:
             state, neighbors, energies = carry
             state, neighbors = jax.lax.fori_loop(0, given.every, step, (state, neighbors))
             kinetic = quantity.kinetic_energy(momentum=state.momentum, mass=state.mass)
-            total = energy_fn(state.position, neighbors.update(state.position)) + kinetic
+            neighbors = neighbors.update(state.position)
+            total = energy_fn(state.position, neighbors) + kinetic
             return state, neighbors, energies.at[n].set(total)
 
         return jax.lax.fori_loop(0, records, record, (state, neighbors, jnp.zeros(records)))
