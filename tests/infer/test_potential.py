@@ -18,7 +18,8 @@ from dpax.infer.potential import Evaluation
 from dpax.model.file import save_model
 from dpax.model.fitting import EnergyFitting
 from dpax.model.potential import EnergyModel
-from model.support import evaluate, tiny_model
+from dpax.nn.attention import AttentionWeights
+from model.support import tiny_model
 from oracle.deepmd_model import TYPE_MAP, Structure, make_model, structures
 from oracle.deepmd_model import evaluate as deepmd_evaluate
 
@@ -192,21 +193,20 @@ def test_large_energy_bias_does_not_spoil_float32():
 
 
 @pytest.mark.parametrize("version", [1, 2])
-def test_narrower_queries_say_the_same(version):
-    """The weights of evaluation, where attention is wider than the features, beside the model's own."""
+def test_attention_multiplied_out_says_the_same(version, monkeypatch):
+    """A whole model beside itself with queries, keys and values as they are."""
     model = tiny_model(version=version, neuron=[4, 8], attn=32)
     for layer in model.descriptor.se_atten.dpa1_attention.attention_layers:
         layer.attention_layer.in_proj.b = np.random.default_rng(1).normal(size=96)
-    narrow = model.evaluation_weights().descriptor.attention
-    assert [layer.q.w.shape for layer in narrow] == [(8, 16)] * 2
     atoms = water()
-    types = np.array(atoms.numbers == 1, int)
-    expected = evaluate(model, [(atoms.positions, types, np.array(atoms.cell), atoms.pbc)])
     found = Potential(model).evaluate(atoms)
-    np.testing.assert_allclose(found.forces, expected.forces[:24], rtol=0, atol=1e-12)
-    np.testing.assert_allclose(found.virial, expected.virials[0], rtol=0, atol=1e-11)
-    bias = np.array(model.bias)[types]
-    np.testing.assert_allclose(found.energies - bias, expected.energies[:24], rtol=0, atol=1e-12)
+    monkeypatch.setattr("dpax.descriptor.attention.folded", lambda weights, spec: weights)
+    plain = Potential(model)
+    assert all(isinstance(layer, AttentionWeights) for layer in plain._weights.descriptor.attention)
+    expected = plain.evaluate(atoms)
+    np.testing.assert_allclose(found.energies, expected.energies, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(found.forces, expected.forces, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(found.virial, expected.virial, rtol=0, atol=1e-11)
 
 
 def test_nothing_is_compiled_again_while_shapes_stay_in_their_bucket(potential):

@@ -1,5 +1,7 @@
 """Gated attention: DeePMD-kit's numbers for one head, the textbook's for several."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,15 @@ from dpax.descriptor.dpa1 import (
     NeighborGatedAttention,
     NeighborGatedAttentionLayer,
 )
-from dpax.nn.attention import AttentionSpec, Slots, gated_attention, narrowed
+from dpax.nn.attention import (
+    AttentionSpec,
+    AttentionWeights,
+    FoldedWeights,
+    Slots,
+    folded,
+    gated_attention,
+    split_projection,
+)
 
 NNEI, WIDTH, HIDDEN = 7, 6, 8
 FACES = {
@@ -153,38 +163,55 @@ def test_empty_slots_that_the_array_lacks_count(normalize):
         np.testing.assert_allclose(other[:, :n], full[:, :n], rtol=1e-12, atol=1e-14)
 
 
+def plain_weights(layer, bias="any"):
+    """The arrays of a layer as they are, nothing multiplied out."""
+    hidden = layer.hidden_dim
+    if bias == "any":
+        layer.in_proj.b = np.random.default_rng(1).normal(size=3 * hidden)
+        layer.out_proj.b = np.random.default_rng(2).normal(size=WIDTH)
+    projections = split_projection(layer.in_proj.weights())
+    return AttentionWeights(*projections, layer.out_proj.weights(), jnp.ones(WIDTH), jnp.zeros(WIDTH))
+
+
 @pytest.mark.parametrize("face", FACES)
 @pytest.mark.parametrize("bias", ["none", "zero", "any"])
-def test_narrowed_says_the_same(face, bias):
-    """Outputs and their derivatives; what 24 components of a query say of a row of 6 features, 8 can say."""
+def test_folded_says_the_same(face, bias):
+    """Outputs, and the derivatives that forces and the training on them take."""
     layer = GatedAttentionLayer(NNEI, WIDTH, 24, bias=bias != "none", seed=1, **FACES[face])
-    if bias == "any":
-        layer.in_proj.b = np.random.default_rng(1).normal(size=3 * 24)
+    weights, spec = plain_weights(layer, bias), layer.spec()
+    assert isinstance(folded(weights, spec), FoldedWeights)
     g, present, r, sw = dense_inputs()
-    none, spec = jnp.zeros(WIDTH), layer.spec()
-    weights = layer.weights(none, none)
-    narrow = narrowed(weights, spec)
-    assert (narrow.q.w.shape[1], narrow.v.w.shape[1]) == (8, 8)
-    assert narrow.k.w.shape[1] == (24 if layer.normalize else 8)
+    direction = np.random.default_rng(3).normal(size=g.shape)
 
     def output(weights, g):
         return gated_attention(g, weights, Slots(present, sw, r, jnp.zeros(len(g))), spec)
 
-    def slope(weights):
-        return jax.grad(lambda g: jnp.sum(jnp.sin(output(weights, g))))(jnp.asarray(g))
+    def slope(weights, g):
+        return jax.grad(lambda g: jnp.sum(jnp.sin(output(weights, g))))(g)
 
-    np.testing.assert_allclose(output(narrow, g), output(weights, g), rtol=1e-12, atol=1e-13)
-    np.testing.assert_allclose(slope(narrow), slope(weights), rtol=1e-11, atol=1e-12)
+    def of_weights(weights, prepare):
+        def changes(weights):
+            value, change = jax.jvp(partial(output, prepare(weights)), (g,), (direction,))
+            return jnp.sum(jnp.sin(value)) + jnp.sum(jnp.cos(change))
+
+        return jax.grad(changes)(weights)
+
+    fold = partial(folded, spec=spec)
+    np.testing.assert_allclose(output(fold(weights), g), output(weights, g), rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(slope(fold(weights), g), slope(weights, g), rtol=1e-11, atol=1e-12)
+    for found, expected in zip(
+        jax.tree.leaves(of_weights(weights, fold)),
+        jax.tree.leaves(of_weights(weights, lambda weights: weights)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-11)
 
 
-def test_nothing_to_narrow():
+def test_nothing_to_fold():
     """Heads, narrow queries and half precision stay as they are."""
-    none = jnp.zeros(WIDTH)
-    for given in ({"num_heads": 2}, {"precision": "bfloat16"}):
-        layer = GatedAttentionLayer(NNEI, WIDTH, 24, seed=1, **given)
-        assert narrowed(weights := layer.weights(none, none), layer.spec()) is weights
-    layer = GatedAttentionLayer(NNEI, WIDTH, HIDDEN, seed=1)
-    assert narrowed(weights := layer.weights(none, none), layer.spec()) is weights
+    for hidden, given in ((24, {"num_heads": 2}), (24, {"precision": "bfloat16"}), (WIDTH - 1, {})):
+        layer = GatedAttentionLayer(NNEI, WIDTH, hidden, seed=1, **given)
+        assert folded(weights := plain_weights(layer, "zero"), layer.spec()) is weights
 
 
 def test_assigned_projection_is_used_by_the_next_call():

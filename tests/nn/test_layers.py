@@ -1,5 +1,7 @@
 """Layers and networks: the residual rule, layer normalisation, dictionaries, assignment, initial weights."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +14,7 @@ from dpax.nn.initial import draw
 from dpax.nn.layers import EmbeddingNet, FittingNet, Layer, LayerNorm
 from dpax.nn.module import Fixed
 from dpax.nn.precision import PRECISIONS, jax_dtype, numpy_dtype
-from dpax.nn.primitives import normalize_rows
+from dpax.nn.primitives import normalize_rows, quadratic_form, squared_length
 
 X = np.random.default_rng(0).normal(size=(3, 5, 6))
 
@@ -82,6 +84,33 @@ def test_rows_of_zeros_are_normalised_with_finite_derivatives(precision):
     np.testing.assert_allclose(unit[0], [0.6, 0.8], rtol=1e-6)
     np.testing.assert_array_equal(unit[1], 0)
     assert np.isfinite(jax.jacobian(normalize_rows)(rows)).all()
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_squared_length_by_its_definition(bias):
+    """Value and derivatives, up to those that training on forces takes of it."""
+    rng = np.random.default_rng(0)
+    w, g, along = rng.normal(size=(6, 9)), rng.normal(size=(5, 6)), rng.normal(size=(5, 6))
+    b = rng.normal(size=9) if bias else None
+
+    def by_form(w, b, g):
+        return squared_length(g, quadratic_form(w, b))
+
+    def by_definition(w, b, g):
+        return jnp.sum((g @ w + (0.0 if b is None else b)) ** 2, axis=-1)
+
+    def changes(length, w, b, g):
+        value, change = jax.jvp(partial(length, w, b), (g,), (along,))
+        return jnp.sum(jnp.sin(value)) + jnp.sum(jnp.cos(change))
+
+    def everything(length):
+        hessian = jax.hessian(lambda g: jnp.sum(jnp.sin(length(w, b, g))))(g)
+        return length(w, b, g), hessian, jax.grad(partial(changes, length), argnums=(0, 1, 2))(w, b, g)
+
+    for found, expected in zip(
+        jax.tree.leaves(everything(by_form)), jax.tree.leaves(everything(by_definition)), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-11)
 
 
 def test_assigned_array_is_stored_and_used():

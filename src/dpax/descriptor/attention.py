@@ -13,8 +13,10 @@ from dpax.errors import InputError
 from dpax.nn.attention import (
     AttentionSpec,
     AttentionWeights,
+    FoldedWeights,
     Slots,
     attention_layer,
+    folded,
     gated_attention,
     split_projection,
 )
@@ -111,10 +113,11 @@ class GatedAttentionLayer(Module):
             self.num_heads, self.scaling, self.normalize, self.smooth, self.dotr, ln_eps, attn_norm
         )
 
-    def weights(self, ln_w: Array, ln_b: Array) -> AttentionWeights:
+    def weights(self, ln_w: Array, ln_b: Array) -> AttentionWeights | FoldedWeights:
         """The arrays of this layer and of the normalisation that follows it."""
         projections = split_projection(self.in_proj.weights())
-        return AttentionWeights(*projections, self.out_proj.weights(), ln_w, ln_b)
+        weights = AttentionWeights(*projections, self.out_proj.weights(), ln_w, ln_b)
+        return folded(weights, self.spec())
 
     def __call__(
         self,
@@ -232,7 +235,7 @@ class NeighborGatedAttentionLayer(Module):
         """What is constant about this layer."""
         return self.attention_layer.spec(self.attn_layer_norm.eps, self.attn_norm)
 
-    def weights(self) -> AttentionWeights:
+    def weights(self) -> AttentionWeights | FoldedWeights:
         """The arrays of this layer."""
         return self.attention_layer.weights(value(self.attn_layer_norm.w), value(self.attn_layer_norm.b))
 

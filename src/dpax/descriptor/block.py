@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from dpax.descriptor.compression import Table, interpolate
 from dpax.descriptor.environment import Environment, angular_basis, environment, general_directions
-from dpax.nn.attention import AttentionSpec, AttentionWeights, Slots, attention_layer, narrowed
+from dpax.nn.attention import AttentionSpec, AttentionWeights, FoldedWeights, Slots, attention_layer
 from dpax.nn.layers import Affine, apply_layers
 
 
@@ -62,16 +62,9 @@ class Weights(NamedTuple):
     stddev: Float[Array, "types _ 4"]
     gains: Float[Array, " degrees"] | None
     """lmax > 1: the trainable gain of each degree from 2 on."""
-    attention: tuple[AttentionWeights, ...]
+    attention: tuple[AttentionWeights | FoldedWeights, ...]
     table: Table | None = None
     """A compressed descriptor's table, in the place of `embedding`."""
-
-
-def for_evaluation(spec: Spec, weights: Weights) -> Weights:
-    """The same weights in a form that is cheaper to evaluate, and no good for gradients of the weights."""
-    if spec.attention is None:
-        return weights
-    return weights._replace(attention=tuple(narrowed(one, spec.attention) for one in weights.attention))
 
 
 class Described(NamedTuple):

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from dpax.descriptor.block import for_evaluation
 from dpax.descriptor.dpa1 import DescrptDPA1
 from dpax.descriptor.se_atten_v2 import DescrptSeAttenV2
 from dpax.errors import InputError
@@ -197,9 +196,7 @@ class EnergyModel(Module):
         """The arrays for `atomic_energies` where no gradient of the weights is taken: less arithmetic."""
         graph, state = nnx.split(self)
         with jax.enable_x64(self.needs_x64):
-            weights = jax.jit(lambda state: nnx.merge(graph, state).weights())(state)
-            descriptor = for_evaluation(self.descriptor.spec(), weights.descriptor)
-        return weights._replace(descriptor=descriptor)
+            return jax.jit(lambda state: nnx.merge(graph, state).weights())(state)
 
     def _vacuum(self, descriptor: Any) -> Vacuum | None:
         """What the net's energies are relative to: a descriptor of zeros, or atoms without neighbours."""

@@ -1,6 +1,6 @@
 """Functions whose derivatives stay finite, or fast, where the textbook form's do not."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +16,59 @@ this number, and 1e48 would be infinite, which makes NaN of the zeros in empty s
 def normalize_rows(x: Float[Array, "*rows width"]) -> Float[Array, "*rows width"]:
     """Rows divided by their length; a zero row stays zero, with finite derivatives."""
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    square = jnp.sum(wide * wide, axis=-1)
-    smallest = jnp.asarray(_SMALLEST_SQUARE[wide.dtype.itemsize], wide.dtype)
-    return (wide * jax.lax.rsqrt(jnp.maximum(square, smallest))[..., None]).astype(x.dtype)
+    return (wide * inverse_root(jnp.sum(wide * wide, axis=-1))[..., None]).astype(x.dtype)
+
+
+def inverse_root(square: Float[Array, "*rows"]) -> Float[Array, "*rows"]:
+    """1/√x of squared lengths, bounded where they vanish."""
+    smallest = jnp.asarray(_SMALLEST_SQUARE[square.dtype.itemsize], square.dtype)
+    return jax.lax.rsqrt(jnp.maximum(square, smallest))
+
+
+class QuadraticForm(NamedTuple):
+    """|g w + b|² as a function of g: g·(square g + 2 linear) + constant."""
+
+    square: Float[Array, "n_in n_in"]
+    linear: Float[Array, " n_in"]
+    constant: Float[Array, ""]
+
+
+def quadratic_form(w: Float[Array, "n_in n_out"], b: Float[Array, " n_out"] | None) -> QuadraticForm:
+    """The squared length of `g w + b`."""
+    b = jnp.zeros(w.shape[1], w.dtype) if b is None else b
+    return QuadraticForm(w @ w.T, w @ b, jnp.sum(b * b))
+
+
+@jax.custom_jvp
+def squared_length(g: Float[Array, "*rows n_in"], form: QuadraticForm) -> Float[Array, " *rows"]:
+    """A quadratic form of rows, whose derivative along g costs no product of matrices.
+
+    Half the gradient, `square g + linear`, is a part of the value.
+    """
+    return _length_and_slope(g, form)[0]
+
+
+def _length_and_slope(g: Array, form: QuadraticForm) -> tuple[Array, Array]:
+    slope = matmul(g, form.square) + form.linear
+    return jnp.sum(g * (slope + form.linear), axis=-1) + form.constant, slope
+
+
+def _squared_length_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    (g, form), (dg, dform) = primals, tangents
+    value, slope = _length_and_slope(g, form)
+    change = jnp.zeros_like(value)
+    if not isinstance(dg, SymbolicZero):
+        change += 2.0 * jnp.sum(slope * dg, axis=-1)
+    if not isinstance(dform.square, SymbolicZero):
+        change += jnp.sum(g * linear_call(_by_weights, _by_weights_transposed, g, dform.square), axis=-1)
+    if not isinstance(dform.linear, SymbolicZero):
+        change += 2.0 * jnp.sum(g * dform.linear, axis=-1)
+    if not isinstance(dform.constant, SymbolicZero):
+        change += dform.constant
+    return value, change
+
+
+squared_length.defjvp(_squared_length_jvp, symbolic_zeros=True)
 
 
 def layer_norm(

@@ -23,7 +23,8 @@ def make_optimizer(
     adam = optax.scale_by_adam(b1=settings.adam_beta1, b2=settings.adam_beta2)
     parts = (decay, adam) if settings.type == "Adam" else (adam, decay)
     clip = optax.clip_by_global_norm(max_norm) if max_norm else optax.identity()
-    chain = optax.chain(clip, *parts)
+    # On one vector of all parameters: one loop to compile where there would be one for each array.
+    chain = optax.flatten(optax.chain(clip, *parts))
     if acc_freq == 1:
         return chain
     return optax.MultiSteps(chain, every_k_schedule=acc_freq).gradient_transformation()
