@@ -46,6 +46,9 @@ class Problem:
         return energy_loss(prediction, self.labels, self.neighborhoods.frames, WEIGHTS, self.settings)
 
     def by_two_passes(self, devices, block_size):
+        return self.two_passes(devices, block_size)(self.params)
+
+    def two_passes(self, devices, block_size):
         mesh = make_mesh(jax.devices()[:devices])
         return jax.jit(
             lambda params: loss_gradient(
@@ -59,7 +62,7 @@ class Problem:
                 block_size,
                 with_hessian=self.with_hessian,
             )
-        )(self.params)
+        )
 
     def through_predict(self):
         mesh = make_mesh(jax.devices()[:1])
@@ -123,6 +126,16 @@ def test_two_passes_are_reverse_over_reverse(problem, expected, layout):
     assert float(errors.loss) == float(value)
     assert len(jax.tree.leaves(gradient)) > 15
     assert worst_difference(gradient, expected[1]) < 1e-10
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_no_product_is_less_precise_than_its_arrays(model):
+    """By default JAX multiplies float32 as TF32 on GPUs and as bfloat16 on TPUs."""
+    problem = Problem(*MODELS[model], precision="float32")
+    program = problem.two_passes(1, 64).lower(problem.params).as_text()
+    products = [line for line in program.splitlines() if "dot_general" in line]
+    assert len(products) > 50
+    assert [line for line in products if "precision = [HIGHEST, HIGHEST]" not in line] == []
 
 
 @pytest.mark.parametrize("problem", ["concat"], indirect=True)

@@ -23,6 +23,7 @@ from dpax.descriptor.compression import Table, interpolate
 from dpax.descriptor.environment import Environment, angular_basis, environment, general_directions
 from dpax.nn.attention import AttentionSpec, AttentionWeights, FoldedWeights, Slots, attention_layer
 from dpax.nn.layers import Affine, apply_layers
+from dpax.nn.primitives import einsum
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def describe(
         g = attention_layer(g, layer, slots, spec.attention)
 
     moments = _moments(spec, rows, env, stddev, inside, counted)
-    m = jnp.einsum("bkg,bkm->bgm", g, moments) / spec.sel
+    m = einsum("bkg,bkm->bgm", g, moments) / spec.sel
     descriptor = _gram(spec, weights, m)
     if spec.concat_output_tebd:
         descriptor = jnp.concatenate([descriptor, weights.tebd[types]], axis=-1)
@@ -205,4 +206,4 @@ def _gram(
         repeats = np.array([2 * degree + 1 for degree in range(2, spec.lmax + 1)])
         gains = jnp.repeat(weights.gains**2, repeats, total_repeat_length=int(repeats.sum()))
         axis = axis * jnp.concatenate([jnp.ones(4, m.dtype), gains])
-    return jnp.einsum("bgm,bam->bga", m, axis).reshape(m.shape[0], -1)
+    return einsum("bgm,bam->bga", m, axis).reshape(m.shape[0], -1)

@@ -24,6 +24,7 @@ from dpax.infer import Potential
 from dpax.interfaces.model_files import load
 from dpax.model.derivatives import default_block_size, edge_gradients, energies_only, make_mesh
 from dpax.model.potential import EnergyModel, ModelWeights
+from dpax.nn.primitives import EXACT
 
 EnergyFn = Callable[..., Array]
 
@@ -151,7 +152,7 @@ def _energy_of_edges(
         weights, neighborhoods, size = prepared(*primals)
         energies, gradient = edge_gradients(spec, weights, neighborhoods, mesh, size)
         rows, columns = primals[1].shape
-        along = jnp.vdot(gradient[:rows, :columns].astype(tangents[0].dtype), tangents[0])
+        along = jnp.vdot(gradient[:rows, :columns].astype(tangents[0].dtype), tangents[0], precision=EXACT)
         return jnp.sum(energies), along.astype(energies.dtype)
 
     return energy

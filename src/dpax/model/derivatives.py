@@ -31,6 +31,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from dpax.geometry.arrays import AtomicEnergies, Edges, Forces, Virials
 from dpax.geometry.neighbors import Neighborhoods
 from dpax.model.energies import Block, ModelSpec, ModelWeights, atomic_energies, block_descriptors
+from dpax.nn.primitives import einsum
 
 AXIS = "atoms"
 """The mesh axis over which blocks of atoms are shared out."""
@@ -259,7 +260,7 @@ def forces_from(gradient: Edges, neighborhoods: Neighborhoods) -> Forces:
 
 def virials_from(gradient: Edges, neighborhoods: Neighborhoods, n_frames: int) -> Virials:
     """W = -Σ (r_j - r_i) ⊗ g_ij of each frame; symmetric for an energy that no rotation changes."""
-    atomic = -jnp.einsum("akx,aky->axy", neighborhoods.edges, gradient)
+    atomic = -einsum("akx,aky->axy", neighborhoods.edges, gradient)
     return jax.ops.segment_sum(atomic, neighborhoods.frames, num_segments=n_frames + 1)[:n_frames]
 
 

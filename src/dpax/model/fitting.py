@@ -11,6 +11,7 @@ from dpax.errors import InputError
 from dpax.nn.initial import Seed
 from dpax.nn.layers import Affine, FittingNet, apply_layers, take
 from dpax.nn.module import Fixed, Module, to_numpy, value
+from dpax.nn.primitives import matmul
 
 _UNUSED = {"tot_ener_zero": False, "layer_name": None, "spin": None}
 """Settings of DeePMD-kit's fitting nets that no model of its Python backends has."""
@@ -46,7 +47,7 @@ def fit(
         case = jnp.broadcast_to(weights.case, (x.shape[0], weights.case.shape[0]))
         x = jnp.concatenate([x, case], axis=-1)
     x = apply_layers(x, hidden, activation_function)
-    energies = (x @ last.w)[:, 0]
+    energies = matmul(x, last.w)[:, 0]
     return energies if last.b is None else energies + last.b[0]
 
 

@@ -193,7 +193,7 @@ class EnergyModel(Module):
         return ModelWeights(descriptor, self.fitting.weights(), self._vacuum(descriptor))
 
     def evaluation_weights(self) -> ModelWeights:
-        """The arrays for `atomic_energies` where no gradient of the weights is taken: less arithmetic."""
+        """The same arrays, computed at once: for many evaluations with these weights."""
         graph, state = nnx.split(self)
         with jax.enable_x64(self.needs_x64):
             return jax.jit(lambda state: nnx.merge(graph, state).weights())(state)

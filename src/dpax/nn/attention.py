@@ -16,7 +16,9 @@ from jaxtyping import Array, Bool, Float
 
 from dpax.nn.layers import Affine
 from dpax.nn.primitives import (
+    EXACT,
     QuadraticForm,
+    einsum,
     inverse_root,
     layer_norm,
     matmul,
@@ -111,7 +113,7 @@ def folded(weights: AttentionWeights, spec: AttentionSpec) -> AttentionWeights |
 
 
 def _after(layer: Affine, w: Float[Array, "hidden n_out"]) -> Affine:
-    return Affine(layer.w @ w, None if layer.b is None else layer.b @ w, None)
+    return Affine(matmul(layer.w, w), None if layer.b is None else matmul(layer.b, w), None)
 
 
 class _Rows(NamedTuple):
@@ -207,13 +209,13 @@ def _logits(rows: _Rows, spec: AttentionSpec, gate: Float[Array, "*b slots"]) ->
     """The logits times the gates of both slots."""
     q = rows.q * (rows.scale_q * gate * spec.scaling).astype(rows.q.dtype)[..., None]
     k = rows.k * (rows.scale_k * gate).astype(rows.k.dtype)[..., None]
-    return jnp.einsum("...nd,...md->...nm", q, k).astype(rows.scale_q.dtype)
+    return einsum("...nd,...md->...nm", q, k).astype(rows.scale_q.dtype)
 
 
 def _gates(x: Float[Array, "block slots dim"], rows: _Rows) -> Float[Array, "*b n m"]:
     """Scalar products of all pairs of slots, times the scale of the value that the weight is for."""
     x = _per_head(x, rows.q)
-    return jnp.einsum("...nx,...mx->...nm", x, x * rows.scale_v[..., None]).astype(rows.scale_v.dtype)
+    return einsum("...nx,...mx->...nm", x, x * rows.scale_v[..., None]).astype(rows.scale_v.dtype)
 
 
 def _wide(x: Array) -> np.dtype:
@@ -241,7 +243,7 @@ def gated_attention(
     scale = 1.0 / total[..., None]
     if a.dtype != g.dtype:  # half precisions hold quotients, but not what is divided
         a, scale = (a * scale).astype(g.dtype), 1.0
-    o = (a @ rows.v) * scale
+    o = jnp.matmul(a, rows.v, precision=EXACT) * scale
     if isinstance(weights, AttentionWeights) and spec.num_heads > 1:
         o = matmul(o.transpose(0, 2, 1, 3).reshape(*g.shape[:2], -1), weights.out.w)
     return o if out_b is None else o + out_b

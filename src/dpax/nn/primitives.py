@@ -13,6 +13,15 @@ no division by zero. In float32 the bound is 1e-6: the parameter gradient of for
 this number, and 1e48 would be infinite, which makes NaN of the zeros in empty slots."""
 
 
+EXACT = jax.lax.Precision.HIGHEST
+"""Of products of matrices. JAX's default is TF32 on GPUs and bfloat16 on TPUs: float32 stays what it says."""
+
+
+def einsum(formula: str, *factors: Array) -> Array:
+    """Sums of products in the precision of the arrays, on any device."""
+    return jnp.einsum(formula, *factors, precision=EXACT)
+
+
 def normalize_rows(x: Float[Array, "*rows width"]) -> Float[Array, "*rows width"]:
     """Rows divided by their length; a zero row stays zero, with finite derivatives."""
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
@@ -36,7 +45,7 @@ class QuadraticForm(NamedTuple):
 def quadratic_form(w: Float[Array, "n_in n_out"], b: Float[Array, " n_out"] | None) -> QuadraticForm:
     """The squared length of `g w + b`."""
     b = jnp.zeros(w.shape[1], w.dtype) if b is None else b
-    return QuadraticForm(w @ w.T, w @ b, jnp.sum(b * b))
+    return QuadraticForm(matmul(w, w.T), jnp.sum(w * b, axis=-1), jnp.sum(b * b))
 
 
 @jax.custom_jvp
@@ -87,7 +96,7 @@ def matmul(x: Float[Array, "*rows n_in"], w: Float[Array, "n_in n_out"]) -> Floa
     JAX transposes `x @ w` to `(y^T x)^T`, for which XLA copies y into another layout on CPUs; `x^T y` needs
     no copy. A training step of DPA-1 on water is a tenth faster for it.
     """
-    return x @ w
+    return jnp.matmul(x, w, precision=EXACT)
 
 
 def _matmul_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Any]:
@@ -102,11 +111,12 @@ def _matmul_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Any]:
 
 
 def _by_weights(x: Array, dw: Array) -> Array:
-    return x @ dw
+    return jnp.matmul(x, dw, precision=EXACT)
 
 
 def _by_weights_transposed(x: Array, dy: Array) -> Array:
-    return x.reshape(-1, x.shape[-1]).T @ dy.reshape(-1, dy.shape[-1])
+    rows = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
+    return jnp.matmul(rows[0].T, rows[1], precision=EXACT)
 
 
 matmul.defjvp(_matmul_jvp, symbolic_zeros=True)
