@@ -35,6 +35,7 @@ def cluster(seed: int = 0) -> Frame:
     return Frame(sites + rng.uniform(-0.2, 0.2, sites.shape), np.arange(8) % 2, None, (False,) * 3, "cluster")
 
 
+@pytest.mark.slow
 def test_compressed_by_the_distances_of_an_input(folder):
     output = dpax(
         "compress", folder / "model.dpax", "-o", folder / "small.dpax", "-t", folder / "input.json"

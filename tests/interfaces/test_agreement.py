@@ -111,6 +111,7 @@ def test_ase(folder, expected):
     assert_totals(results(), expected)
 
 
+@pytest.mark.slow
 def test_exported_program(potential, folder, expected):
     export_potential(potential, folder / "program")
     program = ExportedPotential(folder / "program")

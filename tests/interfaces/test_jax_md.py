@@ -221,13 +221,22 @@ def output_of_example(name, folder, *options):
     return done.stdout
 
 
-def test_examples_run(potential, tmp_path):
+@pytest.fixture
+def inputs(potential, tmp_path):
     write_model(tmp_path / "model.dpax", potential.model, {})
     ase.io.write(tmp_path / "start.xyz", solid(4, 2.0))
-    said = output_of_example("jax_md_nve.py", tmp_path, "--steps", "40", "--time-step", "0.01")
+    return tmp_path
+
+
+def test_example_of_dynamics_runs(inputs):
+    said = output_of_example("jax_md_nve.py", inputs, "--steps", "40", "--time-step", "0.01")
     assert said.startswith("64 atoms, 40 steps")
     assert abs(float(re.search(r"drift (\S+) eV", said)[1])) < 1e-2
-    assert (tmp_path / "drift.png").is_file()
-    said = output_of_example("jax_md_gradient.py", tmp_path, "--steps", "4")
+    assert (inputs / "drift.png").is_file()
+
+
+@pytest.mark.slow
+def test_example_of_a_gradient_runs(inputs):
+    said = output_of_example("jax_md_gradient.py", inputs, "--steps", "4")
     derivative, difference = (float(line.split()[-1]) for line in said.splitlines()[1:])
     assert derivative == pytest.approx(difference, rel=1e-6)

@@ -74,6 +74,7 @@ def thermo(printed: str) -> list[np.ndarray]:
 
 @needs_lammps
 @needs_compiler
+@pytest.mark.slow
 def test_simulations(folder):
     """Dynamics, relaxation of atoms and box, and a barostat: one rank or two, it is the same."""
     nve = """

@@ -43,7 +43,7 @@ def droplet(n: int = 90) -> tuple:
     return inside + rng.uniform(-0.2, 0.2, inside.shape), rng.integers(2, size=n), None, (False,) * 3
 
 
-@pytest.mark.parametrize("holes", [False, True])
+@pytest.mark.parametrize("holes", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_blocks_on_few_slots_say_the_same(monkeypatch, holes):
     """Energies, edge gradients and the parameter gradient, to rounding; with empty slots in between too."""
     model = tiny_model(rcut=4.0, neuron=[4, 8], attn_layer=1)

@@ -160,7 +160,9 @@ def test_scan_through_the_cutoff_sees_a_jump(name):
     assert largest_change_of_curvature(model, 1e-3) > 0.9 * largest_change_of_curvature(model, 2e-3)
 
 
-@pytest.mark.parametrize("options", [{"version": 1}, {"version": 2}, SHARP])
+@pytest.mark.parametrize(
+    "options", [{"version": 1}, pytest.param({"version": 2}, marks=pytest.mark.slow), SHARP]
+)
 def test_float32_is_safe_at_the_cutoff(options):
     """One neighbour moved through the cut-off in 4,000 steps: forces within 1e-4 eV/Å of float64."""
     wide = tiny_model(**options)
