@@ -209,9 +209,36 @@ def test_folded_says_the_same(face, bias):
 
 def test_nothing_to_fold():
     """Heads, narrow queries and half precision stay as they are."""
-    for hidden, given in ((24, {"num_heads": 2}), (24, {"precision": "bfloat16"}), (WIDTH - 1, {})):
+    for hidden, given in ((24, {"num_heads": 2}), (24, {"precision": "bfloat16"}), (WIDTH + 1, {})):
         layer = GatedAttentionLayer(NNEI, WIDTH, hidden, seed=1, **given)
         assert folded(weights := plain_weights(layer, "zero"), layer.spec()) is weights
+
+
+def test_folded_is_as_exact_in_float32():
+    """DeePMD-kit's widths, features that are nearly alike: within 1e-5 of float64, like the plain form."""
+    layer = GatedAttentionLayer(60, 100, 128, dotr=True, seed=1)
+    layer.in_proj.b = np.random.default_rng(1).normal(size=3 * 128)
+    projections = split_projection(layer.in_proj.weights())
+    weights = AttentionWeights(*projections, layer.out_proj.weights(), jnp.ones(100), jnp.zeros(100))
+    rng = np.random.default_rng(2)
+    g = rng.normal(size=(4, 1, 100)) + 0.05 * rng.normal(size=(4, 60, 100))
+    r = rng.normal(size=(4, 60, 3))
+    r /= np.linalg.norm(r, axis=-1, keepdims=True)
+    slots = Slots(np.ones((4, 60), bool), rng.uniform(0.1, 1.0, (4, 60)), r, np.zeros(4))
+
+    def slope(weights, dtype):
+        cast = partial(jax.tree.map, lambda x: jnp.asarray(x, dtype if x.dtype.kind == "f" else x.dtype))
+
+        def total(g):
+            return jnp.sum(jnp.sin(gated_attention(g, weights, cast(slots), layer.spec())))
+
+        return np.asarray(jax.grad(total)(jnp.asarray(g, dtype)), np.float64)
+
+    single = jax.tree.map(lambda x: jnp.asarray(x, "float32"), weights)
+    exact = slope(weights, "float64")
+    scale = np.abs(exact).max()
+    for form in (single, folded(single, layer.spec())):
+        assert np.abs(slope(form, "float32") - exact).max() < 1e-5 * scale
 
 
 def test_assigned_projection_is_used_by_the_next_call():

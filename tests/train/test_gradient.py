@@ -19,7 +19,7 @@ WEIGHTS = Prefactors(0.7, 1.3, 0.4, 0.9, 0.0, 0.0, 0.6)
 SETTINGS = LossSettings(start_pref_v=1.0, start_pref_ae=1.0)
 WITH_HESSIAN = LossSettings(start_pref_v=1.0, start_pref_ae=1.0, start_pref_h=1.0)
 SMALL = {"neuron": [4, 8], "axis_neuron": 2, "attn": 8, "attn_layer": 1}
-MODELS = {"concat": (1, SMALL), "strip": (2, SMALL | {"lmax": 2})}
+MODELS = {"concat": (1, SMALL), "strip, multiplied out": (2, SMALL | {"lmax": 2, "attn": 12})}
 LAYOUTS = {"one device, one block": (1, 64), "two devices, several blocks": (2, 3)}
 
 

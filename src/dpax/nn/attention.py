@@ -28,6 +28,9 @@ from dpax.nn.primitives import (
 
 SHIFT = 20.0
 """DeePMD-kit's constant: an empty slot's logit is -SHIFT."""
+_WIDE_ENOUGH = 1.25
+"""Components for each feature from which weights are multiplied out. With fewer little is saved, and in some
+directions q may nearly vanish: |q|² from Wq Wqᵀ would be a small and inexact difference of large numbers."""
 _LARGEST_EXPONENT = 60.0
 """Logits bounded below this need no running maximum: exp(60) and sums of it are safe in float32."""
 
@@ -101,7 +104,7 @@ def folded(weights: AttentionWeights, spec: AttentionSpec) -> AttentionWeights |
     operations, and so does a training step.
     """
     n_in, hidden = weights.q.w.shape
-    if spec.num_heads > 1 or hidden < n_in or weights.q.w.dtype.itemsize < 4:
+    if spec.num_heads > 1 or hidden < _WIDE_ENOUGH * n_in or weights.q.w.dtype.itemsize < 4:
         return weights  # heads have few components each; half precisions would round the new numbers
     q, k, v, out = weights.q, weights.k, weights.v, weights.out
     to_logits = k.w.T

@@ -133,8 +133,9 @@ class Learner:
         arrays, (params, optimizer, averaged) = checkpoint.arrays, self.state
         if not named_arrays(optimizer, "optimizer").keys() <= arrays.keys():
             raise InputError(
-                "the run was started with another optimizer. A restart must keep optimizer.type and "
-                "training.acc_freq: undo the change, or start anew in another folder"
+                "the run was started with another optimizer, or with an earlier version of dpax. A restart "
+                "must keep optimizer.type and training.acc_freq: undo the change, or start anew in another "
+                "folder"
             )
         optimizer = from_named_arrays(optimizer, "optimizer", arrays)
         # An average that is wanted from now on begins with the weights as they are.
