@@ -104,8 +104,11 @@ def test_squared_length_by_its_definition(bias):
         return jnp.sum(jnp.sin(value)) + jnp.sum(jnp.cos(change))
 
     def everything(length):
-        hessian = jax.hessian(lambda g: jnp.sum(jnp.sin(length(w, b, g))))(g)
-        return length(w, b, g), hessian, jax.grad(partial(changes, length), argnums=(0, 1, 2))(w, b, g)
+        def total(w, b, g):
+            return jnp.sum(jnp.sin(length(w, b, g)))
+
+        first, second = (jax.grad(f, argnums=(0, 1, 2))(w, b, g) for f in (total, partial(changes, length)))
+        return length(w, b, g), first, second, jax.hessian(total, argnums=2)(w, b, g)
 
     for found, expected in zip(
         jax.tree.leaves(everything(by_form)), jax.tree.leaves(everything(by_definition)), strict=True
