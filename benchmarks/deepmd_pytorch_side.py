@@ -12,6 +12,7 @@ from deepmd.pt.entrypoints.compress import enable_compression
 from deepmd.pt.loss.ener import EnergyStdLoss
 from deepmd.pt.model.model.model import BaseModel
 from deepmd.pt.train.wrapper import ModelWrapper
+from deepmd.pt.utils.env import DEVICE
 from deepmd.pt.utils.serialization import deserialize_to_file
 from deepmd_input import batch_of, model_dictionary
 from structures import BOND, Structure, batches
@@ -31,7 +32,7 @@ def training_step(model: dict[str, Any], groups: list[list[Structure]]) -> Repet
     """For each batch: neighbour list, model with its loss, gradient, Adam."""
     start = LEARNING_RATE["start_lr"]
     loss_of = EnergyStdLoss(starter_learning_rate=start, **LOSS)
-    wrapper = ModelWrapper(BaseModel.deserialize(model), loss_of)
+    wrapper = ModelWrapper(BaseModel.deserialize(model), loss_of).to(DEVICE)
     wrapper.train()
     optimizer = torch.optim.Adam(wrapper.parameters(), lr=start)
     arguments = [arguments_of(group) for group in groups]
@@ -51,7 +52,7 @@ def training_step(model: dict[str, Any], groups: list[list[Structure]]) -> Repet
 def arguments_of(group: list[Structure]) -> tuple[dict[str, Any], dict[str, Any]]:
     """A batch as its trainer hands it to the model, and its labels."""
     batch, frames = batch_of(group), len(group)
-    tensors = {name: torch.as_tensor(array) for name, array in batch.items() if name.find("find_")}
+    tensors = {name: torch.as_tensor(array).to(DEVICE) for name, array in batch.items() if name.find("find_")}
     inputs = {"coord": tensors["coord"].reshape(frames, -1, 3), "atype": tensors["type"].long()}
     inputs["box"] = tensors.get("box")
     label: dict[str, Any] = {"energy": tensors["energy"], "force": tensors["force"].reshape(frames, -1, 3)}
@@ -60,10 +61,14 @@ def arguments_of(group: list[Structure]) -> tuple[dict[str, Any], dict[str, Any]
 
 def evaluation(model: dict[str, Any], one: Structure, case: Case) -> Repetition:
     """A frozen model (.pth), evaluated as DeePMD-kit's Python users do, neighbour list included."""
-    script = {"type_map": case["type_map"], "descriptor": {"type": model["descriptor"]["type"]}}
+    fitting = {"neuron": case["fitting"], "precision": case["precision"]}
+    descriptor = {**case["descriptor"], "precision": case["precision"]}
+    script = {"type_map": case["type_map"], "descriptor": descriptor, "fitting_net": fitting}
     with tempfile.TemporaryDirectory() as folder:
         frozen = str(Path(folder) / "model.pth")
-        deserialize_to_file(frozen, {"model": model, "model_def_script": script, "min_nbor_dist": BOND})
+        deserialize_to_file(
+            frozen, {"model": model, "model_def_script": script, "@variables": {"min_nbor_dist": BOND}}
+        )
         if case.get("compressed"):
             enable_compression(frozen, frozen)
         potential = DeepPot(frozen)

@@ -91,7 +91,10 @@ class Measured:
                 yield entry.name, _difference(result, self.ready[own]["result"])
 
     def _comparable(self, one: str, other: str) -> bool:
-        return one in self.ready and self.cases[one]["file"] == self.cases[other]["file"]
+        return one in self.ready and other in self.ready and self._file(one) == self._file(other)
+
+    def _file(self, name: str) -> str:
+        return self.cases[name]["file"]
 
     def record(self) -> dict[str, Any]:
         """Everything, JSON-able."""
