@@ -118,13 +118,17 @@ def test_from_relaxation_to_npt(folder, tmp_path):
 
 def test_mistakes_are_one_line(folder, tmp_path):
     model, start, out = folder / "metal.dpax", folder / "start.xyz", tmp_path / "a.xyz"
-    gold = tmp_path / "gold.xyz"
-    ase.io.write(gold, ase.Atoms("Au2", positions=[[0, 0, 0], [0, 0, 2.5]]))
+    gold, copper = tmp_path / "gold.xyz", tmp_path / "copper.xyz"
+    for path, formula in ((gold, "Au2"), (copper, "Cu2")):
+        ase.io.write(path, ase.Atoms(formula, positions=[[0, 0, 0], [0, 0, 2.5]]))
     rest = ["-o", out, "-n", 5, "-t", 300]
     assert "no such model file" in error_of("md", tmp_path / "none.dpax", start, *rest)
     assert "none.xyz: no such file" in error_of("md", model, tmp_path / "none.xyz", *rest)
-    assert "contains Au" in error_of("md", model, gold, *rest)
-    assert "NPT needs a cell" in error_of("md", model, gold, *rest, "-e", "npt", "--devices", 1)
+    unknown = f"{gold}: contains Au, which the model does not know; its elements are Cu, Ag"
+    assert unknown in error_of("md", model, gold, *rest)
+    assert unknown in error_of("relax", model, gold, "-o", out)
+    assert unknown in error_of("ipi", model, gold, "--unix", "dpax")
+    assert "NPT needs a cell" in error_of("md", model, copper, *rest, "-e", "npt", "--devices", 1)
     assert not out.exists()
 
 

@@ -28,10 +28,11 @@ def ipi(
         )
     potential = load_potential(model, devices, branch)
     from dpax.interfaces.ipi_client import Address, connect, serve
-    from dpax.simulate.structure import read_structure
+    from dpax.simulate.structure import check_elements, read_structure
 
     address = Address(unix=unix) if port is None else Address(host=host or "localhost", port=port)
     atoms = read_structure(structure)
+    check_elements(atoms, potential.type_map, structure)
     client = connect(address, wait)
     typer.echo(f"connected to i-PI at {address}")
     count = 0

@@ -98,10 +98,11 @@ def md(
         min_distance=min_distance,
     )
     from dpax.cli.md_progress import MDReporter
-    from dpax.simulate.structure import read_structure
+    from dpax.simulate.structure import check_elements, read_structure
 
     atoms = read_structure(structure, index, supercell)
     potential = load_potential(model, devices, branch)
+    check_elements(atoms, potential.type_map, structure)
     from dpax.simulate.md import molecular_dynamics
 
     result = molecular_dynamics(

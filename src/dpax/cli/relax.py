@@ -31,11 +31,12 @@ def relax(
     """Relax the positions of a structure, and with --cell its cell."""
     from ase.io import write
 
-    from dpax.simulate.structure import output_format, read_structure
+    from dpax.simulate.structure import check_elements, output_format, read_structure
 
     file_format = output_format(output, overwrite)
     atoms = read_structure(structure, index)
     potential = load_potential(model, devices, branch)
+    check_elements(atoms, potential.type_map, structure)
     from dpax.simulate.relax import relax as relaxed
 
     result = relaxed(

@@ -1,5 +1,6 @@
 """The structure that a simulation starts from, and the name of the file that one ends in."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import ase
@@ -41,6 +42,20 @@ def read_structure(path: Path, index: int = -1, supercell: tuple[int, int, int] 
                 f"repeated {times} times along it"
             )
     return atoms if supercell == (1, 1, 1) else atoms.repeat(supercell)
+
+
+def check_elements(atoms: ase.Atoms, type_map: Sequence[str], path: Path) -> None:
+    """See that a potential knows all elements of a structure that was read.
+
+    Raises:
+        InputError: it does not; the message names the file and the elements.
+    """
+    missing = sorted(set(atoms.symbols) - set(type_map))
+    if missing:
+        raise InputError(
+            f"{path}: contains {', '.join(missing)}, which the model does not know; its elements are "
+            f"{', '.join(type_map)}"
+        )
 
 
 def output_format(path: Path, overwrite: bool) -> str:
