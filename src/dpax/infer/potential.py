@@ -21,6 +21,7 @@ from dpax.model.derivatives import (
     Prediction,
     atomic_descriptors,
     atomic_virials_from,
+    compiled,
     default_block_size,
     edge_gradients,
     forces_from,
@@ -104,10 +105,10 @@ class Potential:
         self._bias = np.array(model.bias)
         self._parameters = ParameterWidths(*model.parameter_widths)
         self._spec = model.spec()
-        self._edge_gradients = jax.jit(self._compute)
+        self._edge_gradients = compiled(self._compute, self._mesh)
         self._derived = jax.jit(_derive, static_argnames=("n_frames", "atomic_virials"))
-        self._hessian = jax.jit(partial(self._compute, function=hessian))
-        self._descriptors = jax.jit(partial(self._compute, function=atomic_descriptors))
+        self._hessian = compiled(partial(self._compute, function=hessian), self._mesh)
+        self._descriptors = compiled(partial(self._compute, function=atomic_descriptors), self._mesh)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Potential":
         """The potential itself: it never changes, and a copy would compile everything again."""

@@ -38,6 +38,7 @@ AXIS = "atoms"
 _ROWS_ON_CPU = 832
 """Atoms times slots of a block whose temporaries stay in a core's cache: 8 atoms of liquid water."""
 _ROWS_ON_ACCELERATOR = 2**18
+_ON_GPU = {"xla_gpu_enable_triton_gemm": False}
 _MANY_SLOTS = 96
 """With fewer a second program does not pay for its compilation."""
 _NARROWER = (13 / 16, 7 / 8)
@@ -59,6 +60,21 @@ class Prediction(NamedTuple):
 def make_mesh(devices: list[Any] | None = None) -> Mesh:
     """A mesh of devices over which blocks of atoms are shared out; all local ones by default."""
     return Mesh(np.asarray(devices or jax.devices()), (AXIS,))
+
+
+def compiled(function: Callable, mesh: Mesh) -> Callable:
+    """`jax.jit` for the devices of a mesh.
+
+    On GPUs XLA tries a dozen kernels of its own for each product of matrices, beside those of the vendor's
+    library. For float32 in full precision they gain little: on an H200 the first training step of water took
+    67 s with them and 20 s without, and later steps 7.1 and 7.5 ms (fastest of 20).
+
+    Args:
+        function: what to compile.
+        mesh: where it will run.
+    """
+    on_gpu = mesh.devices.flat[0].platform == "gpu"
+    return jax.jit(function, compiler_options=_ON_GPU if on_gpu else None)
 
 
 def default_block_size(slots: int, platform: str) -> int:

@@ -12,7 +12,7 @@ from jaxtyping import PyTree
 
 from dpax.data import Labels
 from dpax.geometry.neighbors import Neighborhoods
-from dpax.model.derivatives import default_block_size, loss_gradient, predict
+from dpax.model.derivatives import compiled, default_block_size, loss_gradient, predict
 from dpax.model.potential import EnergyModel, ModelWeights
 from dpax.train.error_sums import Errors
 from dpax.train.learning_settings import LossSettings
@@ -116,7 +116,7 @@ def make_functions(
 
     return Functions(
         init=init,
-        step=jax.jit(step),
-        errors=jax.jit(errors),
+        step=compiled(step, mesh),
+        errors=compiled(errors, mesh),
         model=lambda params: nnx.merge(graph, params, fixed),
     )
