@@ -262,6 +262,7 @@ def test_other_commands_read_them(own, tmp_path):
     assert "model file of DeePMD-kit, .yaml" in dpax("inspect", tmp_path / "model.yaml").stdout
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", category=DeprecationWarning, module="ase")  # NumPy 2.5 of ASE
         import ase
 
         from dpax import Calculator
