@@ -108,10 +108,10 @@ def precisions(task: str, descriptor: str = "se_atten", jax: Sequence[str] = ())
 
 
 FULL = (
-    Comparison("step", "training step, se_atten, 192 atoms", precisions("step", jax=["float32"]), 5),
-    Comparison("step-v2", "training step, se_atten_v2, 192 atoms", precisions("step", "se_atten_v2"), 5),
+    Comparison("step", "training step, se_atten, 192 atoms", precisions("step", jax=["float32"]), 9),
+    Comparison("step-v2", "training step, se_atten_v2, 192 atoms", precisions("step", "se_atten_v2"), 9),
     Comparison(
-        "forces", "E + F + virial, se_atten, 192 atoms", precisions("forces", jax=["float32", "float64"]), 7
+        "forces", "E + F + virial, se_atten, 192 atoms", precisions("forces", jax=["float32", "float64"]), 9
     ),
     Comparison("forces-v2", "E + F + virial, se_atten_v2, 192 atoms", precisions("forces", "se_atten_v2"), 5),
     Comparison(
@@ -122,7 +122,7 @@ FULL = (
             Entry("deepmd-pytorch", PYTORCH, "forces", repeats=2, warm_up=1),
             Entry("gemm", GEMM, "forces"),
         ],
-        3,
+        5,
     ),
     Comparison(
         "forces-12288",
