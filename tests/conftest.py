@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# DPAX_TEST_PLATFORM=cuda,cpu runs them on a GPU, where tests of several devices skip or fail.
+# DPAX_TEST_PLATFORM=cuda,cpu runs them on a GPU, where those that need two devices or compare bits fail.
 jax.config.update("jax_platforms", os.environ.get("DPAX_TEST_PLATFORM", "cpu"))
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_enable_x64", True)

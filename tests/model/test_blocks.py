@@ -78,3 +78,9 @@ def test_blocks_on_few_slots_say_the_same(monkeypatch, holes):
     for found, expected in zip(jax.tree.leaves(few), jax.tree.leaves(all_of_them), strict=True):
         scale = np.abs(np.asarray(expected)).max(initial=1e-12)
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12 * scale)
+
+
+def test_xla_knows_the_options_for_gpus():
+    """They are handed to it on GPUs alone; a name that it lacks would be refused on CPUs too."""
+    squared = jax.jit(lambda x: x @ x, compiler_options=derivatives._ON_GPU)
+    np.testing.assert_array_equal(squared(jnp.eye(2)), np.eye(2))

@@ -233,10 +233,10 @@ def slots_needed(counts: np.ndarray) -> int:
     return -(-(largest + 1) // SLOT_MULTIPLE) * SLOT_MULTIPLE
 
 
-def slot_columns(i: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """The slot of each edge within its centre's row, for edges sorted by centre."""
-    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    return np.arange(len(i)) - starts[i]
+def _places(counts: np.ndarray, first_row: int, slots: int) -> np.ndarray:
+    """Where each edge belongs in an array of rows · slots, for edges sorted by centre."""
+    rows = np.arange(first_row, first_row + len(counts))
+    return np.arange(counts.sum()) + np.repeat(rows * slots - (np.cumsum(counts) - counts), counts)
 
 
 def pack(
@@ -280,12 +280,12 @@ def pack(
         counts = neighbor_counts(edge_list.i, len(frame_types))
         if slots_needed(counts) > capacity.slots:
             raise ValueError(f"{counts.max()} neighbours do not fit a capacity of {capacity.slots} slots")
-        row, column = edge_list.i + start, slot_columns(edge_list.i, counts)
-        edges[row, column] = edge_list.vectors
-        neighbors[row, column] = edge_list.j + start
+        place = _places(counts, start, capacity.slots)
+        edges.reshape(-1, 3)[place] = edge_list.vectors
+        neighbors.reshape(-1)[place] = edge_list.j + start
         if len(frame_types):
             neighbor_types[start:stop] = frame_types[0]
-        neighbor_types[row, column] = np.asarray(frame_types)[edge_list.j]
+        neighbor_types.reshape(-1)[place] = np.asarray(frame_types)[edge_list.j]
         flat_types[start:stop] = frame_types
         frames[start:stop] = number
         if parameters:
