@@ -5,6 +5,7 @@ model leaves of them, is the types' business and not the network's.
 """
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -15,7 +16,7 @@ from jax.sharding import Mesh
 from dpax.data import CapacityPlanner, Frame, ParameterWidths, make_batch
 from dpax.errors import InputError
 from dpax.geometry.neighbors import Neighborhoods
-from dpax.model.derivatives import default_block_size, energies_only
+from dpax.model.derivatives import compiled, default_block_size, energies_only
 from dpax.model.potential import EnergyModel
 from dpax.train.statistics import energy_bias
 
@@ -74,7 +75,7 @@ def _network_energies(model: EnergyModel, frames: Sequence[Frame], mesh: Mesh) -
     spec, platform = model.spec(), mesh.devices.flat[0].platform
     planner, parameters = CapacityPlanner(atom_multiple=mesh.size), ParameterWidths(*model.parameter_widths)
 
-    @jax.jit
+    @partial(compiled, mesh=mesh)
     def energies(state: Any, neighborhoods: Neighborhoods) -> jax.Array:
         size = default_block_size(neighborhoods.edges.shape[1], platform)
         return energies_only(spec, nnx.merge(graph, state).weights(), neighborhoods, mesh, size)
