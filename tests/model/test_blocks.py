@@ -1,5 +1,7 @@
 """Any number of atoms goes into blocks of a good size, and comes out as it went in."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -78,6 +80,14 @@ def test_blocks_on_few_slots_say_the_same(monkeypatch, holes):
     for found, expected in zip(jax.tree.leaves(few), jax.tree.leaves(all_of_them), strict=True):
         scale = np.abs(np.asarray(expected)).max(initial=1e-12)
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12 * scale)
+
+
+def test_options_for_gpus_are_for_gpus_alone(monkeypatch):
+    monkeypatch.setattr(derivatives, "_ON_GPU", {"no_such_option": True})
+    on_gpu = SimpleNamespace(devices=np.array([SimpleNamespace(platform="gpu")]))
+    assert derivatives.compiled(jnp.sum, make_mesh())(jnp.ones(3)) == 3
+    with pytest.raises(jax.errors.JaxRuntimeError, match="no_such_option"):
+        derivatives.compiled(jnp.sum, on_gpu)(jnp.ones(3))
 
 
 def test_xla_knows_the_options_for_gpus():
