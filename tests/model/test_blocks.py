@@ -1,6 +1,7 @@
 """Any number of atoms goes into blocks of a good size, and comes out as it went in."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -84,7 +85,7 @@ def test_blocks_on_few_slots_say_the_same(monkeypatch, holes):
 
 def test_options_for_gpus_are_for_gpus_alone(monkeypatch):
     monkeypatch.setattr(derivatives, "_ON_GPU", {"no_such_option": True})
-    on_gpu = SimpleNamespace(devices=np.array([SimpleNamespace(platform="gpu")]))
+    on_gpu: Any = SimpleNamespace(devices=np.array([SimpleNamespace(platform="gpu")]))
     assert derivatives.compiled(jnp.sum, make_mesh())(jnp.ones(3)) == 3
     with pytest.raises(jax.errors.JaxRuntimeError, match="no_such_option"):
         derivatives.compiled(jnp.sum, on_gpu)(jnp.ones(3))
