@@ -19,10 +19,10 @@ import jax
 
 import dpax
 from dpax.data import frame_from_atoms
-from dpax.data.ase_io import read_atoms
 from dpax.infer import Potential
 from dpax.simulate.md import molecular_dynamics
 from dpax.simulate.settings import MDSettings
+from dpax.simulate.structure import read_structure
 
 
 def bare(potential: Potential, atoms: ase.Atoms) -> Callable[[], object]:
@@ -58,7 +58,7 @@ def main() -> None:
     dpax.configure()
     potential = dpax.load(given.model)
     for times in given.repeat:
-        atoms = read_atoms(given.structure, str(given.structure))[-1].repeat(times)
+        atoms = read_structure(given.structure).repeat(times)
         evaluate = bare(potential, atoms)
         evaluate()
 

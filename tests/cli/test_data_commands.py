@@ -42,7 +42,7 @@ def frames(tmp_path):
 def test_there_and_back(tmp_path, frames, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = dpax("convert-data", "data.xyz", "-o", "folders")
-    assert "5 frames of H O written: folders (npy)" in done.stdout
+    assert "5 frames of H O written, with energy, forces, virial" in done.stdout
     run("convert-data", "folders", "-o", "all.h5", "-t", *NAMES)
     run("convert-data", "all.h5", "-o", "mixed", "--format", "mixed")
     run("convert-data", "mixed", "-o", "back.extxyz")

@@ -149,12 +149,15 @@ def test_an_unknown_element_is_named_with_the_type_map():
         ("not a structure\nat all\n", ["a.xyz", "cannot be read by ASE"]),
         ("3\nProperties=species:S:1:pos:R:3\nH 0 0 0\n", ["a.xyz", "cannot be read by ASE"]),
         ("1\nProperties=species:S:1:pos:R:3 energy=nan\nH 0 0 0\n", ["a.xyz frame 0", "energy is nan"]),
-        ('1\nProperties=species:S:1:pos:R:3 energy="no"\nH 0 0 0\n', ["a.xyz frame 0", "one number"]),
+        (
+            '1\nProperties=species:S:1:pos:R:3 energy="no"\nH 0 0 0\n',
+            ["a.xyz frame 0: energy is 'no'", "expected numbers"],
+        ),
         ("1\nProperties=species:S:1:pos:R:3\nH 0 nan 0\n", ["a.xyz frame 0", "positions", "NaN"]),
         ('1\nProperties=species:S:1:pos:R:3 pbc="T T T"\nH 0 0 0\n', ["a.xyz frame 0", "zero volume"]),
         (
             '1\nProperties=species:S:1:pos:R:3 virials="1 2 3"\nH 0 0 0\n',
-            ["a.xyz frame 0", "virial", "3 x 3"],
+            ["a.xyz frame 0: virials", "[3, 3]"],
         ),
     ],
 )

@@ -27,7 +27,7 @@ from dpax.cli.model_devi import model_devi
 from dpax.cli.neighbor_stat import neighbor_stat
 from dpax.cli.relax import relax
 from dpax.cli.show import show
-from dpax.cli.sources import SYSTEM, TYPE_MAP
+from dpax.cli.sources import KEYS, LAMMPS_TYPES, SYSTEM, TYPE_MAP
 from dpax.cli.test import compare
 from dpax.cli.train import train
 from dpax.cli.validate import validate
@@ -42,14 +42,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("train")(train)
-app.command("test", cls=many_values(*SYSTEM))(compare)
-app.command("eval")(evaluate)
+app.command("test", cls=many_values(*SYSTEM, KEYS))(compare)
+app.command("eval", cls=many_values(LAMMPS_TYPES))(evaluate)
 app.command("eval-desc", cls=many_values(*SYSTEM))(eval_desc)
-app.command("model-devi", cls=many_values("--models", "-m", *SYSTEM))(model_devi)
-app.command("md")(md)
-app.command("relax")(relax)
+app.command("model-devi", cls=many_values("--models", "-m", *SYSTEM, KEYS))(model_devi)
+app.command("md", cls=many_values(LAMMPS_TYPES))(md)
+app.command("relax", cls=many_values(LAMMPS_TYPES))(relax)
 app.command("validate")(validate)
-app.command("convert-data", cls=many_values(*TYPE_MAP))(convert_data)
+app.command("convert-data", cls=many_values(*TYPE_MAP, KEYS))(convert_data)
 app.command("neighbor-stat", cls=many_values(*SYSTEM, *TYPE_MAP))(neighbor_stat)
 app.command("inspect")(inspect)
 app.command("show")(show)
@@ -57,9 +57,9 @@ app.command("convert")(convert)
 app.command("convert-backend", help="The same as convert, by DeePMD-kit's name.")(convert)
 app.command("freeze")(freeze)
 app.command("export")(export)
-app.command("ipi")(ipi)
+app.command("ipi", cls=many_values(LAMMPS_TYPES))(ipi)
 app.command("compress")(compress)
-app.command("change-bias", cls=many_values(*SYSTEM, "--bias-value", "-b"))(change_bias)
+app.command("change-bias", cls=many_values(*SYSTEM, "--bias-value", "-b", KEYS))(change_bias)
 
 
 def _print_version(wanted: bool) -> None:

@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from dpax.cli.sources import ListOption, SystemOption, listed_systems, only_one
+from dpax.cli.sources import (
+    KeepUnconvergedOption,
+    KeysOption,
+    ListOption,
+    SystemOption,
+    listed_systems,
+    only_one,
+    reading,
+)
 from dpax.cli.start import Devices, start_jax
 from dpax.errors import InputError
 
@@ -14,6 +22,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from dpax.data import Reading
     from dpax.model.potential import EnergyModel
 
 
@@ -41,6 +50,8 @@ def change_bias(
     model_branch: Annotated[
         str | None, typer.Option("--model-branch", help="Branch of a multi-task model.")
     ] = None,
+    keys: KeysOption = None,
+    keep_unconverged: KeepUnconvergedOption = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
     devices: Devices = None,
 ) -> None:
@@ -58,7 +69,7 @@ def change_bias(
         bias, how = _given(trained, bias_value), "given"
     else:
         paths = (system or ["."]) if datafile is None else listed_systems(datafile)
-        bias, how = _fitted(trained, paths, mode, numb_batch), mode
+        bias, how = _fitted(trained, paths, mode, numb_batch, reading(keys, keep_unconverged)), mode
     before = trained.bias
     trained.set_bias(bias)
     write_model(output, trained, {**facts, "bias_changed": {"mode": how, "from": list(map(float, before))}})
@@ -78,13 +89,17 @@ def _given(model: "EnergyModel", values: "Sequence[float]") -> "np.ndarray":
 
 
 def _fitted(
-    model: "EnergyModel", paths: "Sequence[str]", mode: Literal["change", "set"], frames: int
+    model: "EnergyModel",
+    paths: "Sequence[str]",
+    mode: Literal["change", "set"],
+    frames: int,
+    how: "Reading",
 ) -> "np.ndarray":
     from dpax.data import open_systems
     from dpax.model.derivatives import make_mesh
     from dpax.train.bias import adjusted_bias
     from dpax.train.statistics import sampled_frames
 
-    systems = open_systems(list(paths), model.type_map)
+    systems = open_systems(list(paths), model.type_map, reading=how)
     most = frames or max(map(len, systems))
     return adjusted_bias(model, sampled_frames(systems, [1] * len(systems), most), mode, make_mesh())

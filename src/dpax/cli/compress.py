@@ -73,8 +73,8 @@ def _distance_in(path: Path, model: Path, branch: str | None) -> float:
     potential, _ = open_model(model, branch)
     data = data_of_input(path, "training_data")
     found = NeighborStatistics(potential.type_map, potential.rcut, one_type=True)
-    folder = path.absolute().parent
-    for system in open_systems(list(data.systems), potential.type_map, folder, data.rglob_patterns or ()):
+    folder, patterns = path.absolute().parent, data.rglob_patterns or ()
+    for system in open_systems(list(data.systems), potential.type_map, folder, patterns, data.reading):
         for index in range(len(system)):
             found.add(system.frame(index))
     if found.min_distance == float("inf"):

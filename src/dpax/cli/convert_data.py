@@ -1,18 +1,19 @@
 """`dpax convert-data`: data from one format to another."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dpax.cli.sources import TypeMapOption
+from dpax.cli.failures import say
+from dpax.cli.sources import KeepUnconvergedOption, KeysOption, TypeMapOption, reading
 from dpax.errors import InputError
 
 if TYPE_CHECKING:
-    from dpax.data import Frame
+    from dpax.data import Frame, Reading
 
 _SUFFIXES = {".h5": "hdf5", ".hdf5": "hdf5", ".xyz": "extxyz", ".extxyz": "extxyz", "": "npy"}
 
@@ -37,19 +38,26 @@ def convert_data(
     dpdata_format: Annotated[
         str | None, typer.Option(help="Read through dpdata, in this format of it: vasp/outcar, for example.")
     ] = None,
+    keys: KeysOption = None,
+    keep_unconverged: KeepUnconvergedOption = False,
 ) -> None:
     """Convert data, with all labels and all digits, between DeePMD-kit's formats and extended XYZ.
 
     npy is one system for each composition, mixed one for each number of atoms. Anything that ASE reads can be
     converted; the outputs of more codes with --dpdata-format.
     """
+    from dpax.data.frame import LABELS
+
     kind = form or Format(_from_suffix(output))
     if output.exists():
         raise InputError(f"{output} is already there; remove it or choose another name")
     if not output.absolute().parent.is_dir():
         raise InputError(f"the folder {output.absolute().parent} of the output does not exist; make it first")
+    how = reading(keys, keep_unconverged, type_map)
     frames, copies, names = (
-        _read(inputs, type_map) if dpdata_format is None else _from_dpdata(inputs, dpdata_format, type_map)
+        _read(inputs, type_map, how)
+        if dpdata_format is None
+        else _from_dpdata(inputs, dpdata_format, type_map, how)
     )
     partial = output.with_name(f"{output.name}.part")
     _remove(partial)
@@ -58,7 +66,9 @@ def convert_data(
         partial.replace(output)
     finally:
         _remove(partial)
-    typer.echo(f"{len(frames)} frames of {' '.join(names)} written: {output} ({kind})")
+    labels = [name for name in LABELS if any(getattr(frame, name) is not None for frame in frames)]
+    described = f"with {', '.join(labels)}" if labels else "without labels"
+    typer.echo(f"{len(frames)} frames of {' '.join(names)} written, {described}: {output} ({kind})")
 
 
 def _from_suffix(output: Path) -> str:
@@ -72,28 +82,39 @@ def _from_suffix(output: Path) -> str:
 
 
 def _read(
-    inputs: Sequence[str], type_map: Sequence[str] | None
+    inputs: Sequence[str], type_map: Sequence[str] | None, how: "Reading"
 ) -> tuple[list["Frame"], list[int] | None, list[str]]:
     """All frames, how often each is to be taken, and the names of their types."""
     from dpax.data import open_systems, type_names
 
     names = list(type_map or type_names(inputs))
     frames, copies = [], []
-    systems = open_systems(inputs, names)
+    systems = open_systems(inputs, names, reading=how)
     for system in systems:
+        _report_unread(system.name, system.unread)
         frames += [system.frame(index) for index in range(len(system))]
         copies += [1] * len(system) if system.copies is None else system.copies.tolist()
     return frames, copies if any(s.copies is not None for s in systems) else None, names
 
 
 def _from_dpdata(
-    inputs: Sequence[str], form: str, type_map: Sequence[str] | None
+    inputs: Sequence[str], form: str, type_map: Sequence[str] | None, how: "Reading"
 ) -> tuple[list["Frame"], None, list[str]]:
     from dpax.data.dpdata_io import DpdataSystem
 
-    systems = [DpdataSystem(Path(path), form) for path in inputs]
+    systems = [DpdataSystem(Path(path), form, how) for path in inputs]
+    for system in systems:
+        _report_unread(system.name, system.unread)
     names = list(type_map or sorted({name for system in systems for name in system.names}))
     return [s.frame(index, names) for s in systems for index in range(len(s))], None, names
+
+
+def _report_unread(name: str, unread: Mapping[str, Sequence[str]]) -> None:
+    """Say what is left behind although it looks like a label."""
+    from dpax.data.label_keys import unread_note
+
+    for quantity, keys in unread.items():
+        say("warning", unread_note(name, quantity, keys))
 
 
 def _write(

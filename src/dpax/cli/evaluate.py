@@ -1,11 +1,12 @@
 """`dpax eval`: energies, forces and stresses of structures."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dpax.cli.sources import LammpsTypesOption
 from dpax.cli.start import Branch, Devices, load_potential
 from dpax.errors import InputError
 
@@ -21,6 +22,7 @@ def evaluate(
     structures: Annotated[Path, typer.Argument(help="File of structures in any format that ASE reads.")],
     model: Annotated[Path, typer.Option("--model", "-m", help="Model file.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Extended XYZ file to write.")],
+    type_map: LammpsTypesOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
     branch: Branch = None,
     devices: Devices = None,
@@ -34,7 +36,7 @@ def evaluate(
     count = 0
     try:
         with partial.open("w", encoding="utf-8") as file:
-            for atoms, evaluation in _evaluated(potential, structures):
+            for atoms, evaluation in _evaluated(potential, structures, type_map or ()):
                 write_extxyz(file, [with_results(atoms, evaluation)])
                 count += 1
         partial.replace(output)
@@ -43,11 +45,16 @@ def evaluate(
     typer.echo(f"{count} structure{'s' * (count != 1)} evaluated: {output}")
 
 
-def _evaluated(potential: "Potential", path: Path) -> Iterator[tuple["Atoms", "Evaluation"]]:
+def _evaluated(
+    potential: "Potential", path: Path, lammps_types: Sequence[str]
+) -> Iterator[tuple["Atoms", "Evaluation"]]:
     """The structures of a file with their results, as many at a time as are worth evaluating together."""
     from dpax.data import frame_from_atoms
+    from dpax.data.structure_files import iterate_structures
 
-    for group in _groups(_read(path)):
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    for group in _groups(iterate_structures(path, str(path), lammps_types=lammps_types)):
         frames = [
             frame_from_atoms(atoms, potential.type_map, f"{path} frame {number}") for number, atoms in group
         ]
@@ -85,17 +92,3 @@ def _check_output(output: Path, overwrite: bool) -> None:
         raise InputError(f"{output}: the folder {output.parent} does not exist")
     if output.exists() and not overwrite:
         raise InputError(f"{output} exists already; give another name, or --overwrite to replace it")
-
-
-def _read(path: Path) -> Iterator["Atoms"]:
-    """The structures of a file, one at a time: it may be longer than the memory."""
-    from ase.io import iread
-
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    try:
-        yield from iread(path, index=":")
-    except Exception as error:  # ASE's readers raise whatever their parsing runs into
-        raise InputError(
-            f"{path}: ASE cannot read this file ({str(error) or type(error).__name__})"
-        ) from None

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from dpax.cli.sources import LammpsTypesOption
 from dpax.cli.start import Branch, Devices, load_potential
 from dpax.errors import InputError
 
@@ -18,6 +19,7 @@ def ipi(
     host: Annotated[str | None, typer.Option(help="Host where i-PI listens.")] = None,
     port: Annotated[int | None, typer.Option(help="Its port.", min=1, max=65535)] = None,
     wait: Annotated[float, typer.Option(help="Wait so long for i-PI to listen, seconds.", min=0.0)] = 30.0,
+    type_map: LammpsTypesOption = None,
     branch: Branch = None,
     devices: Devices = None,
 ) -> None:
@@ -31,7 +33,7 @@ def ipi(
     from dpax.simulate.structure import check_elements, read_structure
 
     address = Address(unix=unix) if port is None else Address(host=host or "localhost", port=port)
-    atoms = read_structure(structure)
+    atoms = read_structure(structure, lammps_types=type_map or ())
     check_elements(atoms, potential.type_map, structure)
     client = connect(address, wait)
     typer.echo(f"connected to i-PI at {address}")

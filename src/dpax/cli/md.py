@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from dpax.cli.sources import LammpsTypesOption
 from dpax.cli.start import Branch, Devices, load_potential
 from dpax.errors import InputError
 from dpax.simulate.settings import CellMotion, Ensemble, MDSettings, Thermostat
@@ -70,6 +71,7 @@ def md(
     supercell: Annotated[
         tuple[int, int, int], typer.Option(help="Repeat the structure along its lattice vectors.")
     ] = (1, 1, 1),
+    type_map: LammpsTypesOption = None,
     restart: Annotated[bool, typer.Option("--restart", help="Go on from the checkpoint.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
     branch: Branch = None,
@@ -100,7 +102,7 @@ def md(
     from dpax.cli.md_progress import MDReporter
     from dpax.simulate.structure import check_elements, read_structure
 
-    atoms = read_structure(structure, index, supercell)
+    atoms = read_structure(structure, index, supercell, type_map or ())
     potential = load_potential(model, devices, branch)
     check_elements(atoms, potential.type_map, structure)
     from dpax.simulate.md import molecular_dynamics

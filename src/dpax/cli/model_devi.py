@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from dpax.cli.sources import SetPrefixOption, SystemOption, frame_groups, no_set_prefix
+from dpax.cli.sources import (
+    KeepUnconvergedOption,
+    KeysOption,
+    SetPrefixOption,
+    SystemOption,
+    frame_groups,
+    no_set_prefix,
+    reading,
+)
 from dpax.cli.start import Branch, Devices, start_jax
 from dpax.errors import InputError
 
@@ -46,6 +54,8 @@ def model_devi(
             "--relative_v", "--relative-v", min=0, help="Level in eV: the same for virials, per atom."
         ),
     ] = None,
+    keys: KeysOption = None,
+    keep_unconverged: KeepUnconvergedOption = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
     set_prefix: SetPrefixOption = None,
     branch: Branch = None,
@@ -67,7 +77,7 @@ def model_devi(
     if not output.absolute().parent.is_dir():
         raise InputError(f"{output}: the folder {output.parent} does not exist")
     potentials = _load_alike(models, devices, branch)
-    systems = open_systems(system or ["."], potentials[0].type_map)
+    systems = open_systems(system or ["."], potentials[0].type_map, reading=reading(keys, keep_unconverged))
     partial = output.with_name(f"{output.name}.part")
     try:
         with partial.open("w", encoding="utf-8") as file:

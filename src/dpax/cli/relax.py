@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from dpax.cli.md import Index, Structure
+from dpax.cli.sources import LammpsTypesOption
 from dpax.cli.start import Branch, Devices, load_potential
 from dpax.errors import InputError
 from dpax.simulate.settings import OptimizerName
@@ -24,6 +25,7 @@ def relax(
     steps: Annotated[int, typer.Option("--steps", "-n", help="Steps after which to give up.")] = 1000,
     optimizer: Annotated[OptimizerName, typer.Option(help="ASE's optimizer.")] = "BFGS",
     index: Index = -1,
+    type_map: LammpsTypesOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
     branch: Branch = None,
     devices: Devices = None,
@@ -34,7 +36,7 @@ def relax(
     from dpax.simulate.structure import check_elements, output_format, read_structure
 
     file_format = output_format(output, overwrite)
-    atoms = read_structure(structure, index)
+    atoms = read_structure(structure, index, lammps_types=type_map or ())
     potential = load_potential(model, devices, branch)
     check_elements(atoms, potential.type_map, structure)
     from dpax.simulate.relax import relax as relaxed

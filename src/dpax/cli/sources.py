@@ -10,7 +10,7 @@ from dpax.cli.failures import say
 from dpax.errors import InputError
 
 if TYPE_CHECKING:
-    from dpax.data import Frame, System
+    from dpax.data import Frame, Reading, System
     from dpax.train.settings import DataSettings
 
 _ATOMS_AT_ONCE = 4096
@@ -37,8 +37,48 @@ TypeMapOption = Annotated[
     typer.Option(*TYPE_MAP, help="Element names, one or more. Default: those of the data."),
 ]
 """The option `-t` of commands that count or write types."""
+KEYS = "--keys"
+"""The flag of `KeysOption`, after which several values may stand."""
+KeysOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        KEYS,
+        metavar="QUANTITY=KEY",
+        help="Keys of labels that go by another name in files that ASE reads: energy=REF_energy "
+        "forces=REF_forces.",
+    ),
+]
+"""The option `--keys` of commands that read labels."""
+KeepUnconvergedOption = Annotated[
+    bool,
+    typer.Option("--keep-unconverged", help="Take frames whose electronic loop did not converge, too."),
+]
+"""The option `--keep-unconverged` of commands that read labels."""
+LAMMPS_TYPES = "--type-map"
+"""The flag of `LammpsTypesOption`, after which several values may stand."""
+LammpsTypesOption = Annotated[
+    list[str] | None,
+    typer.Option(LAMMPS_TYPES, help="Elements of the types 1, 2, … of a LAMMPS file that names none."),
+]
+"""The option `--type-map` of commands that start from a structure."""
 SetPrefixOption = Annotated[str | None, typer.Option("--set-prefix", "-S", hidden=True)]
 """DeePMD-kit's deprecated option; it has no meaning there any more either."""
+
+
+def reading(
+    keys: Iterable[str] | None = None,
+    keep_unconverged: bool = False,
+    lammps_types: Iterable[str] | None = None,
+) -> "Reading":
+    """What the options say of how files of other programs are read.
+
+    Raises:
+        InputError: `keys` of another form than QUANTITY=KEY.
+    """
+    from dpax.data import Reading
+    from dpax.data.label_keys import parsed_keys
+
+    return Reading(parsed_keys(keys or ()), keep_unconverged, tuple(lammps_types or ()))
 
 
 def listed_systems(datafile: Path) -> list[str]:

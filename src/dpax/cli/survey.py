@@ -9,6 +9,7 @@ import numpy as np
 from dpax.data.frame import LABELS
 from dpax.errors import InputError
 from dpax.geometry.neighbors import find_edges, neighbor_counts
+from dpax.train.checks import Seen
 
 if TYPE_CHECKING:
     from dpax.data import Frame, ParameterWidths, System
@@ -20,7 +21,7 @@ _MOST_PROBLEMS = 3
 class Survey:
     """What was seen in a system."""
 
-    name: str
+    system: "System"
     frames: int = 0
     fewest_atoms: int = 0
     most_atoms: int = 0
@@ -39,6 +40,16 @@ class Survey:
     problems: list[str] = field(default_factory=list)
     """The first few frames that cannot be used, and why."""
     bad_frames: int = 0
+
+    @property
+    def name(self) -> str:
+        """Of the system."""
+        return self.system.name
+
+    @property
+    def seen(self) -> Seen:
+        """What the checks of a training run ask for."""
+        return Seen(frozenset(self.types), self.most_neighbors, self.crowded, self.closest, self.closest_in)
 
     def _reject(self, problem: str) -> None:
         self.bad_frames += 1
@@ -73,7 +84,7 @@ def survey(system: "System", rcut: float, parameters: "ParameterWidths") -> Surv
         rcut: cut-off radius within which neighbours are counted, Å.
         parameters: what the model must be told of each frame.
     """
-    result = Survey(system.name, frames=len(system))
+    result = Survey(system, frames=len(system))
     for index in range(len(system)):
         try:
             frame = system.frame(index)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dpax.cli.sources import (
+    KeepUnconvergedOption,
+    KeysOption,
     ListOption,
     SetPrefixOption,
     SystemOption,
@@ -16,6 +18,7 @@ from dpax.cli.sources import (
     listed_systems,
     no_set_prefix,
     only_one,
+    reading,
 )
 from dpax.cli.start import Branch, Devices, load_potential
 from dpax.errors import InputError
@@ -23,7 +26,7 @@ from dpax.errors import InputError
 if TYPE_CHECKING:
     import numpy as np
 
-    from dpax.data import Errors, Frame, System, SystemErrors
+    from dpax.data import Errors, Frame, Reading, System, SystemErrors
     from dpax.infer import Evaluation, Potential
 
 _KEYS = {
@@ -84,6 +87,8 @@ def compare(
             help="Write labels and predictions to PREFIX.e.out, .f.out, …",
         ),
     ] = None,
+    keys: KeysOption = None,
+    keep_unconverged: KeepUnconvergedOption = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the errors to this file.")] = None,
     set_prefix: SetPrefixOption = None,
     branch: Branch = None,
@@ -99,9 +104,11 @@ def compare(
     only_one(system=system, datafile=datafile, train_data=train_data, valid_data=valid_data)
     if json_file is not None and not json_file.absolute().parent.is_dir():
         raise InputError(f"--json {json_file}: the folder {json_file.parent} does not exist")
-    paths, base, patterns = _named_data(system, datafile, train_data, valid_data)
+    paths, base, patterns, how = _named_data(system, datafile, train_data, valid_data)
+    if keys or keep_unconverged:
+        how = reading(keys, keep_unconverged)
     potential = load_potential(model, devices, branch)
-    systems = open_systems(paths, potential.type_map, base, patterns)
+    systems = open_systems(paths, potential.type_map, base, patterns, how)
     rng = np.random.default_rng(seed)
     errors, counts = SystemErrors(), {}
     with DetailFiles(detail) as details:
@@ -122,15 +129,16 @@ def compare(
 
 def _named_data(
     system: list[str] | None, datafile: Path | None, train_data: Path | None, valid_data: Path | None
-) -> tuple[list[str], Path | None, tuple[str, ...]]:
-    """The paths of the data, the folder from which they start, and the patterns that choose among them."""
+) -> tuple[list[str], Path | None, tuple[str, ...], "Reading | None"]:
+    """The paths of the data, the folder from which they start, the patterns that choose among them, and how
+    they are read."""
     if datafile is not None:
-        return listed_systems(datafile), None, ()
+        return listed_systems(datafile), None, (), None
     for path, section in ((train_data, "training_data"), (valid_data, "validation_data")):
         if path is not None:
             found = data_of_input(path, section)
-            return list(found.systems), path.absolute().parent, found.rglob_patterns or ()
-    return system or ["."], None, ()
+            return list(found.systems), path.absolute().parent, found.rglob_patterns or (), found.reading
+    return system or ["."], None, (), None
 
 
 def _evaluated(

@@ -11,12 +11,8 @@ from dpax.errors import InputError
 
 if TYPE_CHECKING:
     from dpax.cli.survey import Survey
+    from dpax.train.probe import StepProbe
     from dpax.train.settings import InputSettings
-
-_TOO_CLOSE = 0.5
-"""Å; no two atoms of condensed matter or of a molecule come so near."""
-_TERMS = {"energy": "e", "forces": "f", "virial": "v", "atom_energies": "ae"}
-"""Labels, and the terms of the loss that need them."""
 
 
 def validate(
@@ -34,13 +30,16 @@ def validate(
     typer.echo(f"{input_file}: every key is known and every value makes sense")
     training, validation = _survey_all(settings, input_file.absolute().parent)
     print_surveys(training + validation)
-    for warning in [*settings.model.warnings, *data_warnings(settings, training, validation)]:
+    for warning in _warnings(settings, training, validation):
         say("warning", warning)
     problems = [problem for one in training + validation for problem in described_problems(one)]
     if problems:
         raise InputError("; ".join(problems))
-    if time_step:
-        _print_estimate(settings, input_file.absolute().parent)
+    from dpax.train.probe import prepared, time_steps
+
+    with prepared(settings, input_file.absolute().parent) as (run, batch):
+        if time_step:
+            _print_estimate(time_steps(run, batch))
     typer.echo("ready to train")
 
 
@@ -51,7 +50,7 @@ def _survey_all(settings: "InputSettings", base: Path) -> "tuple[list[Survey], l
     rcut, type_map = settings.model.descriptor.rcut, settings.model.type_map
     parts = (settings.training.training_data, settings.training.validation_data)
     systems = [
-        open_systems(part.systems, type_map, base, part.rglob_patterns or ()) if part else []
+        open_systems(part.systems, type_map, base, part.rglob_patterns or (), part.reading) if part else []
         for part in parts
     ]
     net = settings.model.fitting_net
@@ -66,42 +65,20 @@ def described_problems(one: "Survey") -> list[str]:
     return one.problems + ([f"{one.name}: the same or worse in {more} more frames"] if more else [])
 
 
-def data_warnings(
-    settings: "InputSettings", training: "list[Survey]", validation: "list[Survey]"
-) -> list[str]:
+def _warnings(settings: "InputSettings", training: "list[Survey]", validation: "list[Survey]") -> list[str]:
     """What in the data is suspicious or will not be used as hoped."""
-    found = []
-    names, loss = settings.model.type_map, settings.loss
-    trained = {t for one in training for t in one.types}
-    absent = [name for number, name in enumerate(names) if number not in trained]
-    if absent:
-        found.append(
-            f"no atom of {', '.join(absent)} in the training data: nothing will be learnt about them"
-        )
-    for one in [*training, *validation]:
-        if one.closest < _TOO_CLOSE:
-            found.append(f"{one.closest_in}: two atoms are only {one.closest:.3f} Å apart")
-        for label, term in _TERMS.items():
-            usable = one.frames - one.bad_frames
-            missing = usable - one.labels[label]
-            if loss.weighs(term) and missing:
-                found.append(f"{one.name}: {missing} of {usable} frames have no {label}")
-    found += sel_warnings(settings, [*training, *validation])
-    if not validation:
-        found.append("no validation_data: the best model cannot be told from an overfitted one")
-    return found
+    from dpax.train.checks import data_warnings, label_warnings, sel_warnings
 
-
-def sel_warnings(settings: "InputSettings", surveys: "list[Survey]") -> list[str]:
-    """Whether any atom has more neighbours than `sel`."""
-    sel = settings.model.descriptor.fixed_sel
-    fullest = max(surveys, key=lambda one: one.most_neighbors)
-    if sel is None or fullest.most_neighbors <= sel:
-        return []
-    return [
-        f"{fullest.crowded}: an atom has {fullest.most_neighbors} neighbours, more than sel = {sel}; dpax "
-        f"uses all of them, DeePMD-kit would drop some: set sel to at least {fullest.most_neighbors}"
-    ]
+    surveys = [*training, *validation]
+    texts = data_warnings(
+        settings,
+        [one.system for one in surveys],
+        [one.seen for one in training],
+        [one.seen for one in validation],
+    )
+    for one in surveys:
+        texts += label_warnings(settings, one.name, one.frames - one.bad_frames, one.labels)
+    return texts + sel_warnings(settings.model.descriptor.fixed_sel, [one.seen for one in surveys])
 
 
 def print_surveys(surveys: "list[Survey]") -> None:
@@ -123,11 +100,9 @@ def print_surveys(surveys: "list[Survey]") -> None:
     Console(highlight=False).print(table)
 
 
-def _print_estimate(settings: "InputSettings", base: Path) -> None:
+def _print_estimate(probe: "StepProbe") -> None:
     from dpax.cli.progress import duration
-    from dpax.train.probe import time_one_step
 
-    probe = time_one_step(settings, base)
     whole = probe.seconds_compile + probe.seconds_step * probe.total_steps
     typer.echo(
         f"one step: {probe.seconds_step:.3g} s for {probe.n_atoms} atoms of {probe.n_slots} slots, after "

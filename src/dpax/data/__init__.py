@@ -1,6 +1,7 @@
 """Reading structures and labels, and turning them into batches."""
 
 from dpax.data.ase_io import AseSystem as AseSystem
+from dpax.data.ase_io import Reading as Reading
 from dpax.data.ase_io import frame_from_atoms as frame_from_atoms
 from dpax.data.batch_sizes import batch_sizes as batch_sizes
 from dpax.data.batch_sizes import filter_systems as filter_systems

@@ -1,21 +1,52 @@
 """Structures and labels from anything ASE reads: extxyz, traj, db, OUTCAR, vasprun.xml, and so on."""
 
 import math
-from collections.abc import Mapping, Sequence
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import ase
-import ase.io
 import numpy as np
+from ase.io.formats import filetype
 from ase.stress import voigt_6_to_full_3x3_stress
 
+from dpax.data.convergence import unconverged
+from dpax.data.declared_units import check_complete, declared_factors, unit_keys
 from dpax.data.frame import LABELS, Frame, type_indices
+from dpax.data.label_keys import look_alikes
+from dpax.data.structure_files import dpdata_advice, iterate_structures, uncompressed
 from dpax.errors import InputError
 from dpax.geometry.cell import volume
 
-FORCES = ("forces", "force")
-VIRIAL = ("virial", "virials")
+_READ = ("fparam", "aparam", "atom_pref", "atom_ener_coeff", "drdq")
+"""Keys that are read, beside those of `_SPELLINGS`."""
+_SPELLINGS = {
+    "energy": ("free_energy", "energy"),
+    "forces": ("forces", "force"),
+    "virial": ("virial", "virials"),
+    "stress": ("stress",),
+    "atom_energies": ("energies",),
+    "hessian": ("hessian",),
+}
+"""The keys of each label, unless a `Reading` names another one. Where both are there, the first counts for
+the energy, and all others have to say the same."""
+_OF_ATOMS = ("forces", "atom_energies")
+_CONVERGED = re.compile(r"(?:is|scf|dft|electronic)?_?converged", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How files of other programs are read."""
+
+    keys: Mapping[str, str] = field(default_factory=dict)
+    """The key of each label that goes by an unusual one in files that ASE reads (`label_keys.KEYED`)."""
+    keep_unconverged: bool = False
+    """Take the labels of electronic loops that did not converge."""
+    lammps_types: tuple[str, ...] = ()
+    """The elements of the types 1, 2, … of LAMMPS files that name none."""
 
 
 class AseSystem:
@@ -25,28 +56,44 @@ class AseSystem:
     types: about 52 bytes for each atom of each frame. A data set for which that is too much is better
     converted to the npy layout (`write_deepmd_npy`), which is read from disk frame by frame.
 
+    Frames whose electronic loop did not converge are left out with a warning, unless `reading` says
+    otherwise.
+
     Args:
         path: any file `ase.io.read` understands.
         type_map: the model's element names.
         name: for messages; the path as the user would write it.
+        reading: how labels and elements are found in it.
 
     Raises:
         InputError: ASE cannot read the file, it holds no frame, an element is not in type_map, or a
             frame is not sound (see `Frame`).
     """
 
-    def __init__(self, path: Path, type_map: Sequence[str], name: str | None = None):
+    def __init__(
+        self,
+        path: Path,
+        type_map: Sequence[str],
+        name: str | None = None,
+        reading: Reading | None = None,
+    ):
         self.name = str(path) if name is None else name
         self.path = path
         self.type_map = tuple(type_map)
         self.copies: np.ndarray | None = None
+        reading = reading or Reading()
+        structures = read_atoms(path, self.name, reading)
         self._frames = [
-            frame_from_atoms(atoms, self.type_map, f"{self.name} frame {number}", labels=True)
-            for number, atoms in enumerate(read_atoms(path, self.name))
+            frame_from_atoms(
+                atoms, self.type_map, f"{self.name} frame {number}", labels=True, keys=reading.keys
+            )
+            for number, atoms in structures.items()
         ]
         self.labels = frozenset(
             label for label in LABELS if any(getattr(frame, label) is not None for frame in self._frames)
         )
+        self.unread = look_alikes(unread_keys(structures.values(), reading.keys))
+        _check_named_keys(structures.values(), reading.keys, self.name)
 
     def __len__(self) -> int:
         """The number of frames."""
@@ -61,27 +108,91 @@ class AseSystem:
         return self._frames[index]
 
 
-def read_atoms(path: Path, name: str) -> list[ase.Atoms]:
-    """Every structure in a file.
+def read_atoms(path: Path, name: str, reading: Reading | None = None) -> dict[int, ase.Atoms]:
+    """The structures in a file by their numbers, without those whose labels did not converge.
 
     Raises:
-        InputError: ASE cannot read the file, or it holds no structure.
+        InputError: ASE cannot read the file, it holds no structure, or none whose labels converged.
     """
-    try:
-        found = ase.io.read(path, index=":")
-    except Exception as error:  # ASE's readers raise whatever their parsing runs into
-        raise InputError(
-            f"{name} cannot be read by ASE: {str(error) or type(error).__name__}; expected a file with "
-            "structures (.extxyz, .traj, .db, OUTCAR, vasprun.xml, ...)"
-        ) from error
-    structures = found if isinstance(found, list) else [found]
+    reading = reading or Reading()
+    structures = list(iterate_structures(path, name, lammps_types=reading.lammps_types, labels=True))
     if not structures:
-        raise InputError(f"{name} holds no structures")
-    return structures
+        raise InputError(f"{name} holds no structures that ASE finds. {dpdata_advice(path)}")
+    if reading.keep_unconverged:
+        return dict(enumerate(structures))
+    failed = _unconverged(path, structures)
+    kept = {number: atoms for number, atoms in enumerate(structures) if number not in failed}
+    if failed:
+        report_unconverged(name, failed, len(structures))
+    return kept
+
+
+def report_unconverged(name: str, failed: Sequence[int], frames: int) -> None:
+    """Warn of frames that are left out.
+
+    Raises:
+        InputError: all of them are.
+    """
+    numbers = ", ".join(map(str, failed[:10])) + (", …" if len(failed) > 10 else "")
+    text = f"{name}: {len(failed)} of {frames} frames did not converge electronically ({numbers}, from 0)"
+    if len(failed) == frames:
+        raise InputError(
+            f"{text}; no frame is left. --keep-unconverged (keep_unconverged: true) takes them anyway"
+        )
+    warnings.warn(
+        f"{text}; they are left out. --keep-unconverged (keep_unconverged: true) takes them anyway",
+        stacklevel=1,
+    )
+
+
+def _unconverged(path: Path, structures: Sequence[ase.Atoms]) -> list[int]:
+    with uncompressed(path) as plain:
+        failed = set(unconverged(plain, filetype(str(plain)), len(structures)))
+    said = {n for n, atoms in enumerate(structures) if any(map(_denies_convergence, atoms.info.items()))}
+    return sorted(failed | said)
+
+
+def _denies_convergence(item: tuple[Any, Any]) -> bool:
+    key, value = item
+    return (
+        isinstance(key, str) and bool(_CONVERGED.fullmatch(key)) and str(value).lower() in ("false", "f", "0")
+    )
+
+
+def unread_keys(structures: Iterable[ase.Atoms], keys: Mapping[str, str]) -> list[str]:
+    """The keys of structures that dpax does not read, in the order of their appearance."""
+    known = {*_READ, *(key for spellings in _SPELLINGS.values() for key in spellings)} | set(keys.values())
+    present = dict.fromkeys(key for atoms in structures for key in _all_keys(atoms))
+    names = [key for key in present if isinstance(key, str) and key not in known]
+    return [key for key in names if not unit_keys((key,))]
+
+
+def _all_keys(atoms: ase.Atoms) -> Iterator[Any]:
+    yield from _stored(atoms)
+    yield from _header(atoms)
+    yield from atoms.arrays
+
+
+def _check_named_keys(structures: Iterable[ase.Atoms], keys: Mapping[str, str], name: str) -> None:
+    if not keys:
+        return
+    present = {str(key) for atoms in structures for key in _all_keys(atoms)}
+    for quantity, key in keys.items():
+        if key not in present:
+            raise InputError(
+                f"{name}: no frame has the key {key!r}, which is to be read as {quantity}; the keys there "
+                "are "
+                f"{', '.join(sorted(present)) or 'none'}"
+            )
 
 
 def frame_from_atoms(
-    atoms: ase.Atoms, type_map: Sequence[str], source: str = "structure", *, labels: bool = False
+    atoms: ase.Atoms,
+    type_map: Sequence[str],
+    source: str = "structure",
+    *,
+    labels: bool = False,
+    keys: Mapping[str, str] | None = None,
 ) -> Frame:
     """Turn ASE's structure into a Frame; nothing is computed, and constraints play no part.
 
@@ -90,19 +201,28 @@ def frame_from_atoms(
     and `atoms.arrays` as extended-xyz files spell it (`energy`, `virial`, `hessian`, `drdq`; `force` or
     `forces`, `energies`, `atom_pref`, `atom_ener_coeff`). Where both are stored, `free_energy` is preferred
     to `energy`: forces are the derivative of the former (VASP's `energy` is extrapolated to zero smearing).
-    A stress σ becomes the virial W = -σ·volume. Constraints are ignored: forces on fixed atoms are kept as
-    they were computed.
+    A stress σ becomes the virial W = -σ·volume. Units that `atoms.info` declares for the labels
+    (`energy_unit`, `force-unit`, …) are converted to eV and Å. Constraints are ignored: forces on fixed atoms
+    are kept as they were computed.
 
     Args:
-        atoms: the structure; partly periodic is fine.
+        atoms: the structure, in Å; partly periodic is fine.
         type_map: the model's element names.
         source: how error messages call the structure.
         labels: take energies, forces and so on along; without, an attached calculator is ignored.
+        keys: the keys of labels that go by another name, {"energy": "REF_energy"} for example; a label that
+            is named here is read from there alone.
 
     Raises:
-        InputError: an element that type_map lacks, or an unsound structure (see `Frame`).
+        InputError: an element that type_map lacks, an unsound structure (see `Frame`), a virial and a stress
+            that contradict each other, or units that are not known.
     """
     periodic = np.asarray(atoms.pbc, dtype=bool)
+    factors = declared_factors(atoms.info, source)
+    if factors.get("length", 1.0) != 1.0:
+        raise InputError(
+            f"{source}: its header declares positions in another unit than Å; convert them to Å first"
+        )
     return Frame(
         positions=np.array(atoms.positions, dtype=np.float64),
         types=type_indices(list(atoms.symbols), type_map, source),
@@ -111,24 +231,76 @@ def frame_from_atoms(
         source=source,
         fparam=_floats(atoms.info, "fparam", (-1,), source),
         aparam=_floats(atoms.arrays, "aparam", (len(atoms), -1), source),
-        **(_labels(atoms, source) if labels else {}),
+        **(_labels(atoms, keys or {}, factors, source) if labels else {}),
     )
 
 
-def _labels(atoms: ase.Atoms, source: str) -> dict:
-    stored = dict(getattr(atoms.calc, "results", None) or {})
-    n = len(atoms)
-    energy = _first(("free_energy", "energy"), stored, atoms.info)
+def _stored(atoms: ase.Atoms) -> dict[str, Any]:
+    """What a calculator has left."""
+    return dict(getattr(atoms.calc, "results", None) or {})
+
+
+def _header(atoms: ase.Atoms) -> dict[str, Any]:
+    """What is said of a structure as a whole; ASE's data bases have a dictionary of their own for it."""
+    return {**(atoms.info.get("key_value_pairs") or {}), **atoms.info}
+
+
+def _labels(
+    atoms: ase.Atoms, keys: Mapping[str, str], factors: Mapping[str, float], source: str
+) -> dict[str, Any]:
+    stored, header, n = _stored(atoms), _header(atoms), len(atoms)
+
+    def look_up(quantity: str, shape: tuple[int, ...]) -> np.ndarray | None:
+        places = (stored, atoms.arrays if quantity in _OF_ATOMS else header)
+        spellings = (keys[quantity],) if quantity in keys else _SPELLINGS[quantity]
+        value = _value(quantity, spellings, places, shape, source)
+        return None if value is None else factors.get(quantity, 1.0) * value
+
+    energy = look_up("energy", (1,))
+    values = {
+        "energy": None if energy is None else float(energy[0]),
+        "forces": look_up("forces", (n, 3)),
+        "virial": look_up("virial", (3, 3)) if "stress" not in keys else None,
+        "atom_energies": look_up("atom_energies", (n,)),
+        "hessian": look_up("hessian", (3 * n, 3 * n)),
+    }
+    stress = look_up("stress", (-1,)) if "virial" not in keys else None
+    check_complete(
+        factors,
+        [name for name, value in {**values, "stress": stress}.items() if value is not None],
+        source,
+    )
     return {
-        "energy": None if energy is None else _number(energy, source),
-        "forces": _first(FORCES, stored, atoms.arrays),
-        "virial": _virial(atoms, stored, source),
-        "atom_energies": _first(("energies",), stored, atoms.arrays),
+        **values,
+        "virial": _virial(atoms, stress, values["virial"], source),
         "atom_pref": _floats(atoms.arrays, "atom_pref", (n,), source),
         "atom_ener_coeff": _floats(atoms.arrays, "atom_ener_coeff", (n,), source),
         "drdq": _floats(atoms.info, "drdq", (3 * n, -1), source),
-        "hessian": _floats(atoms.info, "hessian", (3 * n, 3 * n), source),
     }
+
+
+def _value(
+    quantity: str, keys: Sequence[str], places: Sequence[Mapping], shape: tuple[int, ...], source: str
+) -> np.ndarray | None:
+    """A label under the first of its keys; two that both mean it must not differ."""
+    values = {
+        key: _floats(place, key, shape, source)
+        for key in reversed(keys)
+        for place in reversed(places)
+        if key in place
+    }
+    present = [(key, value) for key in keys if (value := values.get(key)) is not None]
+    if not present:
+        return None
+    (first, value), *others = present
+    for key, other in others:
+        if quantity != "energy" and not np.allclose(value, other, rtol=1e-4, atol=1e-6):
+            raise InputError(
+                f"{source}: {first} and {key} both mean the {quantity} and differ by "
+                f"{np.abs(value - other).max():.3g}; remove one of them, or name the right one in keys "
+                f"({quantity}: KEY)"
+            )
+    return value
 
 
 def _floats(place: Mapping, name: str, shape: tuple[int, ...], source: str) -> np.ndarray | None:
@@ -137,7 +309,7 @@ def _floats(place: Mapping, name: str, shape: tuple[int, ...], source: str) -> n
     if value is None:
         return None
     array = np.asarray(value)
-    if array.dtype.kind not in "fiu" or array.size == 0 or array.size % abs(math.prod(shape)):
+    if array.dtype.kind not in "fiu" or not _fits(array, shape):
         raise InputError(
             f"{source}: {name} is {str(value)[:60]!r} of {array.size} values, expected numbers in the shape "
             f"{[n if n > 0 else 'any' for n in shape]}"
@@ -145,31 +317,42 @@ def _floats(place: Mapping, name: str, shape: tuple[int, ...], source: str) -> n
     return array.astype(np.float64).reshape(shape)
 
 
-def _virial(atoms: ase.Atoms, stored: Mapping, source: str) -> np.ndarray | None:
-    """From the stress, or as it stands in the file; a stress without a volume means nothing."""
-    stress, size = _first(("stress",), stored), volume(atoms.cell.array)
-    if stress is not None and size > 0:
-        full = (
-            voigt_6_to_full_3x3_stress(stress) if np.size(stress) == 6 else _matrix(stress, "stress", source)
+def _fits(array: np.ndarray, shape: tuple[int, ...]) -> bool:
+    """Whether an array has a shape, or is a row of as many numbers; -1 stands for any length but 0."""
+    if array.ndim > 1 and shape != (-1,):
+        return array.ndim == len(shape) and all(
+            n == m or (m == -1 and n > 0) for n, m in zip(array.shape, shape, strict=True)
         )
-        return -size * np.asarray(full, dtype=np.float64)
-    virial = _first(VIRIAL, atoms.info)
-    return None if virial is None else _matrix(virial, "virial", source)
+    size = abs(math.prod(shape))
+    return array.size == size if min(shape) > 0 else array.size > 0 and array.size % size == 0
 
 
-def _matrix(value: Any, name: str, source: str) -> np.ndarray:
-    if np.size(value) != 9:
-        raise InputError(f"{source}: the {name} is {value!r}, expected 3 x 3 numbers")
-    return np.reshape(value, (3, 3))
+def _virial(
+    atoms: ase.Atoms, stress: np.ndarray | None, virial: np.ndarray | None, source: str
+) -> np.ndarray | None:
+    """From the stress, or as it stands in the file; a stress without a volume means nothing."""
+    size = volume(atoms.cell.array)
+    if stress is None or size == 0:
+        return virial
+    if stress.size not in (6, 9):
+        raise InputError(f"{source}: the stress has {stress.size} numbers, expected 6 or 3 x 3")
+    full = voigt_6_to_full_3x3_stress(stress) if stress.size == 6 else stress.reshape(3, 3)
+    own = -size * np.asarray(full, dtype=np.float64)
+    if virial is not None:
+        _check_agreement(own, virial, size, source)
+    return own
 
 
-def _first(keys: Sequence[str], *places: Mapping) -> Any:
-    """The value of the first place that has one of the keys."""
-    return next((place[key] for place in places for key in keys if place.get(key) is not None), None)
-
-
-def _number(value: object, source: str) -> float:
-    array = np.asarray(value)
-    if array.size != 1 or array.dtype.kind not in "fiu":
-        raise InputError(f"{source}: the energy is {value!r}, expected one number in eV")
-    return float(array.reshape(()))
+def _check_agreement(own: np.ndarray, virial: np.ndarray, size: float, source: str) -> None:
+    """See that the virial W of a frame is that of its stress, as far as the digits of a file go."""
+    digits = 1e-3 * np.abs(virial).max() + 1e-6 * size
+    if np.abs(own - virial).max() <= digits:
+        return
+    opposite = np.abs(own + virial).max() <= digits
+    raise InputError(
+        f"{source}: its virial and its stress contradict each other: W = -stress · volume is "
+        f"{own[0, 0]:.6g} eV in xx, "
+        f"the virial {virial[0, 0]:.6g} eV{' (the opposite sign)' if opposite else ''}; remove the wrong "
+        "one, or name the "
+        "right one in keys (virial: KEY or stress: KEY)"
+    )

@@ -18,6 +18,7 @@ import numpy as np
 
 from dpax.data.frame import LABELS, Frame
 from dpax.data.hdf5_file import Hdf5Group
+from dpax.data.label_keys import look_alikes
 from dpax.data.npy_file import NpyFolder
 from dpax.data.rows import Folder, Rows
 from dpax.data.type_files import VIRTUAL, check_range, read_names, read_types, translation
@@ -59,6 +60,8 @@ class DeepmdSystem:
         self._stops = list(accumulate(s.frames for s in self._sets))
         self.labels = frozenset(label for s in self._sets for label in s.labels)
         self.copies = _copies(self._sets, self.name)
+        unread = look_alikes(sorted(set().union(*(s.unread for s in self._sets))))
+        self.unread = {label: [f"{stem}.npy" for stem in stems] for label, stems in unread.items()}
 
     def __len__(self) -> int:
         """The number of frames in all sets."""
@@ -99,6 +102,8 @@ class _Set:
 
     def __init__(self, folder: Folder, n_atoms: int, periodic: bool, system: str):
         self.name, self._folder = folder.name, folder
+        self.unread = set(folder.arrays())
+        self.unread.discard("coord")
         coord = folder.rows("coord")
         if coord is None:
             raise InputError(f"{folder.where} has no coord.npy; every set needs the positions of its frames")
@@ -123,6 +128,7 @@ class _Set:
         self.labels = frozenset(self._files) & frozenset(LABELS)
         self._add("fparam", ("fparam",), (-1,), "the parameters of a frame")
         self._add("aparam", ("aparam",), (n_atoms, -1), f"a multiple of the {n_atoms} atoms")
+        self.unread.discard("box")
         if periodic and not self._add("cell", ("box",), (3, 3), "3 lattice vectors"):
             raise InputError(
                 f"{folder.where} has no box.npy; add it, or put an empty file named nopbc into {system} "
@@ -143,6 +149,7 @@ class _Set:
         return file is not None
 
     def _open(self, *stems: str) -> Rows | None:
+        self.unread -= set(stems)
         found = self._folder.rows(*stems)
         if found and self._single and found.flat:
             found.as_single()

@@ -180,6 +180,8 @@ class System(Protocol):
 
     copies: np.ndarray | None
     """int64 [frames], how often a pass over the data takes each frame; None: all of them once."""
+    unread: dict[str, list[str]]
+    """What it holds under names that are not read but look like labels, by the label that they look like."""
 
     def __len__(self) -> int:
         """The number of frames."""

@@ -78,6 +78,11 @@ class Hdf5Group:
         values = np.atleast_1d(item[()]).reshape(-1).tolist()
         return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
 
+    def arrays(self) -> list[str]:
+        """The names of all datasets of arrays, without .npy."""
+        group: Any = self._file[self._name]
+        return [name.removesuffix(".npy") for name in group if name.endswith(".npy")]
+
     def sets(self) -> list["Hdf5Group"]:
         """The groups `set.*` in it, sorted."""
         group: Any = self._file[self._name]

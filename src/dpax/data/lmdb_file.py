@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from dpax.data.frame import LABELS, Frame
+from dpax.data.label_keys import look_alikes
 from dpax.data.type_files import VIRTUAL, translation
 from dpax.errors import InputError
 
@@ -35,6 +36,7 @@ SPELLINGS = {
 }
 """The names of a frame's fields in a record."""
 _TYPES = ("atom_types", "atype")
+_WORDS = frozenset(word for spellings in SPELLINGS.values() for word in spellings)
 _PROBED = 256
 """Frames of a system, at most, that are asked which labels they have."""
 _SIZED_BY_DATA = frozenset(("atom_pref", "atom_ener_coeff", "drdq", "hessian"))
@@ -61,8 +63,12 @@ class LmdbSystem:
         self.copies: np.ndarray | None = None
         self._data, self._numbers, self._source = data, numbers, source
         probed = np.linspace(0, len(numbers) - 1, min(len(numbers), _PROBED)).round().astype(int)
-        records = (data.record(int(numbers[k])) for k in probed)
+        records = [data.record(int(numbers[k])) for k in probed]
         self.labels = frozenset(name for record in records for name in LABELS if _has(record, name))
+        words = sorted(
+            {word for record in records for word in map(str, record) if not word.startswith("find_")}
+        )
+        self.unread = look_alikes(word for word in words if word not in _WORDS)
 
     def __len__(self) -> int:
         """The number of frames."""

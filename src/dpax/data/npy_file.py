@@ -78,6 +78,10 @@ class NpyFolder:
             reason = error.strerror if isinstance(error, OSError) else "it is not text"
             raise InputError(f"{self.path / file} cannot be read: {reason}") from error
 
+    def arrays(self) -> list[str]:
+        """The names of all files of arrays, without .npy."""
+        return [path.stem for path in self.path.glob("*.npy")]
+
     def sets(self) -> list["NpyFolder"]:
         """The folders `set.*` in it, sorted."""
         return [NpyFolder(path) for path in sorted(self.path.glob("set.*")) if path.is_dir()]

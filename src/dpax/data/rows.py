@@ -109,6 +109,10 @@ class Folder(Protocol):
         """
         ...
 
+    def arrays(self) -> Sequence[str]:
+        """The names of all files of arrays, without .npy."""
+        ...
+
     def sets(self) -> Sequence["Folder"]:
         """The folders `set.*` in it, sorted."""
         ...

@@ -17,7 +17,7 @@ class Selection:
 
     def __init__(self, system: System, frames: np.ndarray):
         self.name, self.path, self.type_map = system.name, system.path, system.type_map
-        self.labels = system.labels
+        self.labels, self.unread = system.labels, system.unread
         self.copies = None if system.copies is None else system.copies[frames]
         self._system, self._frames = system, frames
 

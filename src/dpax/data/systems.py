@@ -6,7 +6,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
-from dpax.data.ase_io import AseSystem, read_atoms
+from dpax.data.ase_io import AseSystem, Reading, read_atoms
 from dpax.data.deepmd_system import DeepmdSystem, used_names
 from dpax.data.frame import System
 from dpax.data.hdf5_file import SEPARATOR, SUFFIXES, Hdf5Group, find_groups
@@ -41,6 +41,7 @@ def open_systems(
     type_map: Sequence[str],
     base: Path | None = None,
     patterns: Sequence[str] = (),
+    reading: Reading | None = None,
 ) -> list[System]:
     """Open every system that the paths name, in their order; within one path sorted.
 
@@ -56,11 +57,13 @@ def open_systems(
         base: the folder that relative paths start from first; the working directory alone if not given.
         patterns: of the system folders searched for below a folder; each may match at any depth, and all
             are taken if there is none.
+        reading: how labels and elements are found in the files of other programs.
 
     Raises:
         InputError: nothing found under a path, or a system that cannot be read.
     """
-    return [system for place in _locate(paths, base, patterns) for system in _open(place, type_map)]
+    places = _locate(paths, base, patterns)
+    return [system for place in places for system in _open(place, type_map, reading)]
 
 
 def elements_in(paths: str | Sequence[str], base: Path | None = None) -> list[str]:
@@ -101,17 +104,17 @@ def _names(place: _Location) -> set[str]:
         return used_names(folder)
     if is_lmdb(place.path):
         return lmdb_names(place.path)
-    return {name for atoms in read_atoms(place.path, place.name) for name in atoms.symbols}
+    return {name for atoms in read_atoms(place.path, place.name).values() for name in atoms.symbols}
 
 
-def _open(place: _Location, type_map: Sequence[str]) -> Sequence[System]:
+def _open(place: _Location, type_map: Sequence[str], reading: Reading | None) -> Sequence[System]:
     folder = place.folder
     if folder is not None:
         source = folder if isinstance(folder, Hdf5Group) else folder.path
         return [DeepmdSystem(source, type_map, place.name)]
     if is_lmdb(place.path):
         return open_lmdb(place.path, type_map, place.name)
-    return [AseSystem(place.path, type_map, place.name)]
+    return [AseSystem(place.path, type_map, place.name, reading)]
 
 
 def _locate(paths: str | Sequence[str], base: Path | None, patterns: Sequence[str]) -> Iterator[_Location]:

@@ -4,33 +4,35 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import ase
-import ase.io
 from ase.io.formats import UnknownFileTypeError, filetype, ioformats
 
+from dpax.data.structure_files import iterate_structures
 from dpax.errors import InputError
 
 
-def read_structure(path: Path, index: int = -1, supercell: tuple[int, int, int] = (1, 1, 1)) -> ase.Atoms:
+def read_structure(
+    path: Path,
+    index: int = -1,
+    supercell: tuple[int, int, int] = (1, 1, 1),
+    lammps_types: Sequence[str] = (),
+) -> ase.Atoms:
     """Read one structure of a file.
 
     Args:
         path: any file that ASE reads.
         index: which of several structures; negative numbers count from the last one.
         supercell: how often it is repeated along each lattice vector.
+        lammps_types: the elements of the types 1, 2, … of a LAMMPS file that names none.
 
     Raises:
         InputError: no such file or structure, or a repetition along a direction that is not periodic.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    try:
-        atoms = ase.io.read(path, index=index)
-    except (IndexError, StopIteration):
-        raise InputError(f"{path}: has no structure with the index {index}") from None
-    except Exception as error:  # ASE's readers raise whatever their parsing runs into
-        reason = str(error) or type(error).__name__
-        raise InputError(f"{path}: ASE cannot read a structure from this file ({reason})") from None
-    assert isinstance(atoms, ase.Atoms)
+    structures = list(iterate_structures(path, str(path), index, lammps_types))
+    if not structures:
+        raise InputError(f"{path}: has no structure with the index {index}")
+    atoms = structures[0]
     if min(supercell) < 1:
         raise InputError(
             f"--supercell: should be three positive numbers, got {' '.join(map(str, supercell))}"

@@ -21,6 +21,7 @@ from dpax.model.file import save_model
 from dpax.model.potential import EnergyModel
 from dpax.train.bias import adjust_bias
 from dpax.train.checkpoints import Checkpoint, Checkpoints, restored_model
+from dpax.train.checks import Seen, check_labels, check_names, data_warnings, sel_warnings
 from dpax.train.error_sums import ErrorMeans, Errors
 from dpax.train.full_validation import FullValidation, full_validations
 from dpax.train.learner import Learner
@@ -31,7 +32,6 @@ from dpax.train.reporter import Reporter, Silent
 from dpax.train.run import RunFolder
 from dpax.train.settings import InputSettings, StartedFromSettings
 from dpax.train.setup import (
-    check_labels,
     data_statistics,
     initial_model,
     open_data,
@@ -39,7 +39,6 @@ from dpax.train.setup import (
     shared_statistics,
     statistics_sample,
     total_steps,
-    warnings,
     weighed_labels,
     with_absolute_table,
 )
@@ -222,8 +221,6 @@ class Training:
         self.stat_file, shared = shared_statistics(self.settings, self.base)
         caches = [self.folder.statistics, *shared]
         self.statistics = data_statistics(self.settings, self.data, caches, sel)
-        for text in warnings(self.settings, self.statistics):
-            self.reporter.message(f"warning: {text}")
         model = initial_model(self.settings, self.statistics, seed)
         if self.origin is not None and checkpoint is None:
             model = self._started(model, self.origin)
@@ -231,14 +228,27 @@ class Training:
             model = restored_model(model, checkpoint)
         self.learner = Learner(self.settings, self.data, model, self.mesh, self.total)
         self.valid = self._open_validation(model, seed)
+        self._warn()
         if checkpoint is not None:
             self._restore(checkpoint)
+
+    def _warn(self) -> None:
+        """Tell of what is suspicious about the data, as far as the statistics have looked."""
+        found, systems = self.statistics, list(self.data.systems)
+        if self.valid is not None:
+            systems += self.valid.data.systems
+        types = frozenset(found.observed)
+        seen = Seen(types, found.max_neighbors, found.crowded, found.min_distance, "the training data")
+        texts = data_warnings(self.settings, systems, [seen]) + sel_warnings(found.sel, [seen])
+        for text in texts:
+            self.reporter.message(f"warning: {text}")
 
     def _open_validation(self, model: EnergyModel, seed: int) -> ValidationSet | None:
         section = self.settings.training.validation_data
         if section is None:
             return None
         data = open_data(section, self.settings.model.type_map, self.base)
+        check_names(self.settings, data)
         return ValidationSet(data, model, weighed_labels(self.settings.loss, data), seed, self.learner)
 
     def _restore(self, checkpoint: Checkpoint) -> None:

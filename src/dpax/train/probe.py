@@ -1,10 +1,12 @@
-"""How long a training step takes, and how much memory: the estimate before a training."""
+"""A training run up to its first step, and what a step costs: what can be known before it is begun."""
 
 import resource
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import numpy as np
 
 from dpax.data import Batch
 from dpax.train.loop import Training
+from dpax.train.origin import choose_origin
 from dpax.train.reporter import Silent
 from dpax.train.run import RunFolder
 from dpax.train.settings import InputSettings
@@ -40,30 +43,37 @@ class StepProbe:
     """Of the training."""
 
 
-def time_one_step(settings: InputSettings, base: Path | None = None) -> StepProbe:
-    """Take the first steps of a training without writing anything that stays.
+@contextmanager
+def prepared(settings: InputSettings, base: Path | None = None) -> Iterator[tuple[Training, Batch]]:
+    """A training run up to its first step, and its first batch; nothing is written that stays.
 
     Args:
         settings: a whole input.
         base: folder that relative paths in the settings start from.
 
     Raises:
-        InputError: as a training would.
+        InputError: whatever a training run would refuse before its first step.
     """
+    choose_origin(settings, restart=False, init_model=None, finetune=None)
     with tempfile.TemporaryDirectory() as folder, jax.enable_x64(settings.model.needs_x64):
         training = Training(settings, RunFolder(Path(folder)), base, Silent(), None)
         training.build()
         with training.learner.open_loader() as loader:
             batch, _ = next(loader)
-        first, *others = (_timed(training, batch) for _ in range(1 + _STEPS))
-        return StepProbe(
-            seconds_compile=first,
-            seconds_step=statistics.median(others),
-            peak_memory_bytes=_peak_memory(training.mesh.devices.flat[0]),
-            n_atoms=int(np.sum(np.asarray(batch.neighborhoods.types) >= 0)),
-            n_slots=batch.neighborhoods.edges.shape[1],
-            total_steps=training.total,
-        )
+        yield training, batch
+
+
+def time_steps(training: Training, batch: Batch) -> StepProbe:
+    """Take the first steps of a prepared training run."""
+    first, *others = (_timed(training, batch) for _ in range(1 + _STEPS))
+    return StepProbe(
+        seconds_compile=first,
+        seconds_step=statistics.median(others),
+        peak_memory_bytes=_peak_memory(training.mesh.devices.flat[0]),
+        n_atoms=int(np.sum(np.asarray(batch.neighborhoods.types) >= 0)),
+        n_slots=batch.neighborhoods.edges.shape[1],
+        total_steps=training.total,
+    )
 
 
 def _timed(training: Training, batch: Batch) -> float:

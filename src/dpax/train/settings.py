@@ -10,6 +10,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from dpax.data.ase_io import Reading
+from dpax.data.label_keys import check_keys
 from dpax.errors import InputError
 from dpax.model.settings import ModelSettings
 from dpax.settings import Refused, Settings, read_input
@@ -77,6 +79,29 @@ class DataSettings(Settings):
         description="Probability of each system; takes the place of auto_prob. They add up to 1; systems "
         "with a negative number share what the others leave, in proportion to their batches.",
     )
+
+    keys: dict[str, str] = Field(
+        default_factory=dict,
+        description="Keys of labels that go by another name in files that ASE reads, "
+        "`{energy: REF_energy, forces: REF_forces}` for example; also of virial, stress, atom_energies and "
+        "hessian. A label that is named here is read from there alone.",
+    )
+    keep_unconverged: bool = Field(
+        default=False,
+        description="Keep frames whose electronic loop did not converge. They are left out where the output "
+        "of VASP, Gaussian or another code tells of it.",
+    )
+
+    @field_validator("keys")
+    @classmethod
+    def _known_quantities(cls, value: dict[str, str]) -> dict[str, str]:
+        check_keys(value, "keys")
+        return value
+
+    @property
+    def reading(self) -> Reading:
+        """How files of other programs are read."""
+        return Reading(self.keys, self.keep_unconverged)
 
     @field_validator("auto_prob")
     @classmethod

@@ -80,7 +80,7 @@ def open_data(settings: DataSettings, type_map: Sequence[str], base: Path | None
     Raises:
         InputError: nothing is found, or data do not fit the settings.
     """
-    found = open_systems(settings.systems, type_map, base, settings.rglob_patterns or ())
+    found = open_systems(settings.systems, type_map, base, settings.rglob_patterns or (), settings.reading)
     systems = filter_systems(found, settings.batch_size)
     if isinstance(settings, TrainingDataSettings):
         systems = without_close_pairs(systems, settings.min_pair_dist)
@@ -99,34 +99,6 @@ LABELS = {
     "h": "hessian",
 }
 """The label that each term of the loss needs."""
-
-
-def check_labels(settings: InputSettings, data: Data) -> None:
-    """Refuse data without any label that the loss weighs.
-
-    Raises:
-        InputError: energies are absent although the loss wants them, nothing that it wants is there, or the
-            labels are not as wide as it says.
-    """
-    loss = settings.loss
-    wanted = [label for term, label in LABELS.items() if loss.weighs(term)]
-    if loss.weighs("pf") and loss.use_default_pf:
-        wanted.append("forces")
-    names = ", ".join(system.name for system in data.systems)
-    if loss.weighs("e") and "energy" not in data.labels:
-        raise InputError(
-            f"no frame of the training data ({names}) has an energy; add energies (energy.npy), or set "
-            "loss.start_pref_e and loss.limit_pref_e to 0 to train without"
-        )
-    if not data.labels.intersection(wanted):
-        labels = ", ".join(wanted) or "nothing"
-        raise InputError(f"the loss weighs {labels}, which no frame of the training data ({names}) has")
-    found = weighed_labels(loss, data).drdq
-    if found and found != loss.numb_generalized_coord:
-        raise InputError(
-            f"loss.numb_generalized_coord is {loss.numb_generalized_coord}, but drdq in the training data "
-            f"({names}) has {found}"
-        )
 
 
 def weighed_labels(loss: LossSettings, data: Data) -> LabelWidths:
@@ -230,21 +202,6 @@ def data_statistics(
 def statistics_sample(settings: InputSettings, data: Data) -> Iterator[Frame]:
     """The frames that statistics are taken of."""
     return sampled_frames(data.systems, data.batch_sizes, settings.model.data_stat_nbatch)
-
-
-def warnings(settings: InputSettings, statistics: Statistics) -> list[str]:
-    """What may be, but is hardly wanted."""
-    found = list(settings.model.warnings)
-    record, head = settings.dpax.started_from, settings.model.finetune_head
-    if head is not None and (record is None or record.how != "finetune"):
-        found.append(f"model.finetune_head is {head!r}, which counts with --finetune only")
-    sel, most = statistics.sel, statistics.max_neighbors
-    if most > sel:
-        found.append(
-            f"{statistics.crowded}: an atom has {most} neighbours, more than sel = {sel}; "
-            f"dpax uses all of them, DeePMD-kit would drop some. Set sel to at least {most}"
-        )
-    return found
 
 
 def shared_statistics(settings: InputSettings, base: Path | None) -> tuple[Path | None, list[Path]]:

@@ -1,0 +1,148 @@
+"""Units that a file declares beside its numbers: `energy-unit=hartree` in a header of extended XYZ."""
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any
+
+from dpax.data.label_keys import quantity_of
+from dpax.errors import InputError
+
+_UNITS = {
+    "length": ("angstrom", "bohr"),
+    "energy": ("eV", "hartree"),
+    "atom_energies": ("eV", "hartree"),
+    "forces": ("eV/angstrom", "hartree/bohr"),
+    "virial": ("eV", "hartree"),
+    "stress": ("eV/angstrom**3", "hartree/bohr**3"),
+    "hessian": ("eV/angstrom**2", "hartree/bohr**2"),
+}
+"""dpax's unit and the atomic unit of each quantity whose unit may be declared."""
+_ATOMIC = ("au", "a.u.", "atomic")
+_OF_DPAX = ("metal", "ase", "ev")
+"""Values of a bare `units=` that mean eV and Å."""
+_SPELLINGS = {
+    "ev": "eV",
+    "ha": "hartree",
+    "eh": "hartree",
+    "hartree": "hartree",
+    "ry": "rydberg",
+    "rydberg": "rydberg",
+    "a": "angstrom",
+    "å": "angstrom",
+    "ang": "angstrom",
+    "angs": "angstrom",
+    "angstrom": "angstrom",
+    "bohr": "bohr",
+    "a0": "bohr",
+    "gpa": "gigapascal",
+    "kb": "kilobar",
+    "kbar": "kilobar",
+}
+"""Spellings that pint takes for something else or does not know, in any case: "A" is its ampere."""
+_LENGTH_WORDS = (
+    *("pos", "position", "positions", "coord", "coords", "coordinate", "coordinates"),
+    *("length", "lengths", "distance", "distances", "cell", "lattice"),
+)
+_KEY = re.compile(r"(?P<before>.*?)[-_ ]?units?|units?[-_ ](?:of[-_ ])?(?P<after>.+)", re.IGNORECASE)
+
+
+def unit_keys(names: Iterable[Any], quantity: str | None = None) -> list[str]:
+    """Those of the keys of a header that declare a unit, of one quantity if it is given."""
+    keys = [key for key in names if isinstance(key, str) and _KEY.fullmatch(key)]
+    return keys if quantity is None else [key for key in keys if _quantity(key) == quantity]
+
+
+def declared_factors(info: Mapping[str, Any], source: str) -> dict[str, float]:
+    """What each quantity has to be multiplied by to be in dpax's units (eV, Å and their products).
+
+    A virial and atomic energies share the unit of the energy unless they have one of their own.
+
+    Args:
+        info: the header of a frame.
+        source: for messages.
+
+    Returns:
+        A factor for each quantity whose unit is declared: `length`, `energy`, `forces`, `virial`, `stress`, …
+
+    Raises:
+        InputError: a unit that is not known, or that is not one of its quantity.
+    """
+    factors = {}
+    for key in unit_keys(info):
+        quantity = _quantity(key)
+        if quantity == "":
+            _check_whole(str(info[key]), f"{source}: {key}={info[key]}")
+        elif quantity in _UNITS:
+            factors[quantity] = _factor(str(info[key]), quantity, f"{source}: {key}={info[key]}")
+    if "energy" in factors:
+        factors = factors | {
+            name: factors.get(name, factors["energy"]) for name in ("atom_energies", "virial")
+        }
+    return factors
+
+
+def check_complete(factors: Mapping[str, float], labels: Iterable[str], source: str) -> None:
+    """See that no label lacks a unit where another one has a unit that is not dpax's.
+
+    Raises:
+        InputError: one does, so that nobody can tell whether its numbers are in eV and Å.
+    """
+    foreign = [name for name, factor in factors.items() if factor != 1.0 and name != "length"]
+    silent = [name for name in labels if name in _UNITS and name not in factors]
+    if foreign and silent:
+        raise InputError(
+            f"{source}: the header declares a unit of {foreign[0]}, but none of {silent[0]}; add "
+            f"{silent[0]}_unit "
+            "to the header, or convert the file to eV and Å"
+        )
+
+
+def _quantity(key: str) -> str | None:
+    """What a key declares the unit of; "" if it does not say; None for what dpax does not read."""
+    match = _KEY.fullmatch(key)
+    assert match is not None
+    name = (match["before"] or match["after"] or "").strip("-_ ")
+    if not name:
+        return ""
+    return "length" if name.lower() in _LENGTH_WORDS else quantity_of(name)
+
+
+def _check_whole(value: str, declared: str) -> None:
+    if value.strip().lower() not in _OF_DPAX:
+        raise InputError(
+            f"{declared} does not say which quantity it is the unit of; write energy_unit, force_unit and "
+            "so on, or "
+            "convert the file to eV and Å and remove it"
+        )
+
+
+def _factor(text: str, quantity: str, declared: str) -> float:
+    unit, atomic = _UNITS[quantity]
+    expression = atomic if text.strip().lower() in _ATOMIC else text
+    try:
+        return _in_units(expression, unit)
+    except Exception:  # pint raises whatever its parser runs into
+        raise InputError(
+            f"{declared} is no unit of {quantity} that dpax knows; expected for example {unit} or {atomic}. "
+            "Correct "
+            "it, or convert the file to eV and Å and remove it"
+        ) from None
+
+
+@cache
+def _in_units(expression: str, unit: str) -> float:
+    registry = _registry()
+    known = re.sub(r"[^\W\d_]\w*", lambda word: _SPELLINGS.get(word[0].lower(), word[0]), expression)
+    value = registry.Quantity(1.0, known)
+    if "[substance]" in value.dimensionality:
+        value = value / registry.Quantity(1.0, "avogadro_constant")
+    return 1.0 if value.units == registry.Unit(unit) else float(value.to(unit).magnitude)
+
+
+@cache
+def _registry() -> Any:
+    """The units of pint, which take a while to load and are needed by few files."""
+    import pint
+
+    return pint.UnitRegistry()

@@ -1,0 +1,111 @@
+"""Other keys than the usual ones by which files call energies, forces and other labels."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from dpax.errors import InputError
+
+KEYED = ("energy", "forces", "virial", "stress", "atom_energies", "hessian")
+"""What `keys` may name the key of."""
+_NAMES = {
+    "energy": ("energy", "totenergy", "totalenergy", "toten", "etot", "etotal", "freeenergy", "e"),
+    "forces": ("force", "forces", "f"),
+    "virial": ("virial", "virials"),
+    "stress": ("stress",),
+    "atom_energies": ("energies", "atomener", "atomicener", "atomenergy", "atomenergies", "atomicenergies"),
+    "hessian": ("hessian",),
+}
+"""What the keys of each quantity come down to without case, separators and the words below."""
+_WORDS = (
+    "ref",
+    "reference",
+    "dft",
+    "qm",
+    "true",
+    "target",
+    "label",
+    "scf",
+    "pbe",
+    "vasp",
+    "ccsdt",
+    "ab",
+    "initio",
+)
+"""Words that come before or after, and say where a label comes from."""
+_HINTS = {"energy": "energ|toten", "forces": "forc|gradient", "virial": "virial|stress", "hessian": "hessian"}
+"""Of keys that look only somewhat like a label."""
+
+
+def quantity_of(key: str) -> str | None:
+    """The quantity that a key names in other words, `forces` for "REF_forces"; None if it names none."""
+    words = [word for word in re.split(r"[-_ .]+", _separated(key)) if word]
+    name = "".join(word for word in words if word not in _WORDS)
+    return next((quantity for quantity, names in _NAMES.items() if name in names), None)
+
+
+def _separated(key: str) -> str:
+    """The words of a key in lower case: "TotEnergy" and "REFenergy" are two each."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[a-z]{3})", "_", key).lower()
+
+
+def look_alikes(keys: Iterable[str]) -> dict[str, list[str]]:
+    """The keys that look like labels, by the quantity that they look like.
+
+    Args:
+        keys: of a frame, without those that are read.
+    """
+    alike: dict[str, list[str]] = {}
+    for key in keys:
+        quantity = quantity_of(key) or _hinted(key)
+        if quantity is not None:
+            alike.setdefault("virial" if quantity == "stress" else quantity, []).append(key)
+    return alike
+
+
+def _hinted(key: str) -> str | None:
+    return next((quantity for quantity, hint in _HINTS.items() if re.search(hint, key.lower())), None)
+
+
+def unread_note(name: str, quantity: str, keys: Sequence[str]) -> str:
+    """What to tell the user of keys that look like a label and are not read.
+
+    Args:
+        name: of the system.
+        quantity: that the keys look like.
+        keys: of which one may be the label.
+    """
+    if keys[0].endswith(".npy"):
+        advice = "rename it as docs/data.md says"
+    else:
+        advice = f"name it: --keys {quantity}={keys[0]} (in an input file keys: {{{quantity}: {keys[0]}}})"
+    return f"{name}: {', '.join(keys)} is not read. If that is the label {quantity}, {advice}"
+
+
+def parsed_keys(texts: Iterable[str]) -> dict[str, str]:
+    """The option `--keys`, each of whose values is QUANTITY=KEY, as a dictionary.
+
+    Raises:
+        InputError: another form, or a quantity that is not one of `KEYED`.
+    """
+    keys = {}
+    for text in texts:
+        quantity, equals, key = text.partition("=")
+        if not (quantity and equals and key):
+            raise InputError(f"--keys {text}: expected QUANTITY=KEY, energy=REF_energy for example")
+        keys[quantity] = key
+    check_keys(keys, "--keys")
+    return keys
+
+
+def check_keys(keys: Mapping[str, Any], where: str) -> None:
+    """See that the quantities are those that may have a key of their own.
+
+    Raises:
+        InputError: one is not.
+    """
+    for quantity in keys:
+        if quantity not in KEYED:
+            raise InputError(f"{where}: {quantity} is none of {', '.join(KEYED)}")
+    if {"virial", "stress"} <= set(keys):
+        raise InputError(f"{where}: virial and stress are the same label; name the key of one of them")

@@ -1,0 +1,148 @@
+"""Structures from any file that ASE reads, in Å and with the elements that the file names."""
+
+import bz2
+import gzip
+import lzma
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ase
+import ase.io
+import numpy as np
+from ase.data import atomic_numbers
+from ase.io.formats import filetype
+
+from dpax.data.declared_units import declared_factors, unit_keys
+from dpax.errors import InputError
+
+_OPENERS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+_DPDATA = {
+    "outcar": "vasp/outcar",
+    "vasprun": "vasp/xml",
+    "poscar": "vasp/poscar",
+    "contcar": "vasp/contcar",
+    "movement": "pwmat/movement",
+    "stru": "abacus/stru",
+}
+"""dpdata's formats, by how the names of such files begin."""
+
+
+def iterate_structures(
+    path: Path,
+    name: str,
+    index: str | int = ":",
+    lammps_types: Sequence[str] = (),
+    *,
+    labels: bool = False,
+) -> Iterator[ase.Atoms]:
+    """The structures in a file, one at a time: it may be longer than the memory.
+
+    Positions and cells are in Å, whatever unit of length the file declares.
+
+    Args:
+        path: any file that ASE reads, perhaps compressed (.gz, .bz2, .xz).
+        name: of the file, for messages.
+        index: which structures, in ASE's grammar.
+        lammps_types: the elements of the types 1, 2, … of a LAMMPS file that names none.
+        labels: keep what the file says of the units of its labels; without, the structures may be written to
+            another file together with labels in dpax's units.
+
+    Raises:
+        InputError: ASE cannot read the file, a unit that is not known, or elements that nobody names.
+    """
+    with uncompressed(path) as plain:
+        try:
+            form = filetype(str(plain))
+            header = _dump_header(plain) if form == "lammps-dump-text" else []
+            options: dict[str, Any] = {"units": _dump_units(header)} if header else {}
+            for atoms in ase.io.iread(plain, index, form, do_not_split_by_at_sign=True, **options):
+                if header:
+                    _correct_dump(atoms, header[-1].split(), lammps_types, name)
+                yield _in_dpax_units(atoms, name, labels)
+        except InputError:
+            raise
+        except Exception as error:  # ASE's readers raise whatever their parsing runs into
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise InputError(
+                f"{name} cannot be read by ASE: {reason}; expected a file with structures (.extxyz, .traj, "
+                f".db, OUTCAR, vasprun.xml, …). {dpdata_advice(plain)}"
+            ) from error
+
+
+@contextmanager
+def uncompressed(path: Path) -> Iterator[Path]:
+    """The file itself, or a decompressed copy that lives for a while under its name without the suffix."""
+    opener = _OPENERS.get(path.suffix)
+    if opener is None:
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="dpax-") as folder:
+        plain = Path(folder) / path.stem
+        try:
+            with opener(path, "rb") as packed, plain.open("wb") as file:
+                shutil.copyfileobj(packed, file)
+        except (OSError, EOFError, lzma.LZMAError) as error:
+            raise InputError(f"{path} cannot be decompressed: {error}") from error
+        yield plain
+
+
+def _in_dpax_units(atoms: ase.Atoms, name: str, labels: bool) -> ase.Atoms:
+    factor = declared_factors(atoms.info, name).get("length", 1.0)
+    if factor != 1.0:
+        atoms.set_cell(factor * atoms.cell.array)
+        atoms.set_positions(factor * atoms.positions, apply_constraint=False)
+    for key in unit_keys(atoms.info, "length" if labels else None):
+        del atoms.info[key]
+    return atoms
+
+
+def dpdata_advice(path: Path) -> str:
+    """What to do with a file that ASE does not read."""
+    name = path.name.lower()
+    form = next((form for start, form in _DPDATA.items() if name.startswith(start)), "FORMAT")
+    return f"If dpdata reads it: `dpax convert-data --dpdata-format {form}`"
+
+
+# LAMMPS
+
+
+def _dump_header(path: Path) -> list[str]:
+    """The lines of a dump up to the columns of its first frame."""
+    lines = []
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            lines.append(line)
+            if line.startswith("ITEM: ATOMS"):
+                break
+    return lines
+
+
+def _dump_units(header: Sequence[str]) -> str:
+    """The units that a dump declares (`dump_modify units yes`); metal if it does not."""
+    return next((header[n + 1].strip() for n, line in enumerate(header) if "ITEM: UNITS" in line), "metal")
+
+
+def _correct_dump(atoms: ase.Atoms, columns: Sequence[str], names: Sequence[str], source: str) -> None:
+    """Replace what ASE makes up where a dump says nothing: an energy of 0, and elements."""
+    if atoms.calc is not None:
+        atoms.calc.results.pop("energy", None)
+    if "element" in columns:
+        return
+    types = atoms.arrays["type"]
+    if not names:
+        raise InputError(
+            f"{source}: has the types of its atoms as LAMMPS counts them, but no elements; name those of the "
+            "types 1, 2, … with --type-map (for a training run: `dpax convert-data --type-map`), or write "
+            "the dump with `dump_modify element`"
+        )
+    unknown = [name for name in names if name not in atomic_numbers]
+    if unknown or types.min() < 1 or types.max() > len(names):
+        raise InputError(
+            f"{source}: its atoms are of the LAMMPS types {types.min()} to {types.max()}, which --type-map "
+            f"{' '.join(names)} should name: expected the symbol of an element for each"
+        )
+    atoms.numbers = np.array([atomic_numbers[name] for name in names])[types - 1]
