@@ -10,8 +10,9 @@ from typer.testing import CliRunner, Result
 from cli.test_commands import dpax
 from data.builders import random_frame, write_hdf5, write_system
 from data.test_formats import assert_same, read_all
+from data.test_labels import dump, vasprun
 from dpax.cli.app import app
-from dpax.data import open_systems, write_extxyz
+from dpax.data import Reading, open_systems, write_extxyz
 from dpax.data.dpdata_io import DpdataSystem
 from dpax.errors import InputError
 
@@ -143,3 +144,55 @@ def test_neighbor_stat_warns_of_lonely_atoms(tmp_path):
     done = run("neighbor-stat", "-s", tmp_path / "gas.xyz", "-r", 3.0)
     assert "no atom has a neighbour within 3 Å" in done.stderr
     assert "max_nbor_size: [0]" in done.stdout
+
+
+def write_xyz(path, header="", columns=":REF_forces:R:3"):
+    path.write_text(
+        f'2\nLattice="6 0 0 0 6 0 0 0 6" Properties=species:S:1:pos:R:3{columns} {header} pbc="T T T"\n'
+        "Cu 0 0 0 0.1 0 0\nCu 2.5 0 0 -0.1 0 0\n"
+    )
+
+
+def test_labels_by_other_names_are_not_left_behind_in_silence(tmp_path):
+    write_xyz(tmp_path / "ref.xyz", "REF_energy=-3.5 config_type=bulk")
+    done = run("convert-data", tmp_path / "ref.xyz", "-o", tmp_path / "bare")
+    assert "REF_energy is not read" in done.stderr
+    assert "--keys forces=REF_forces" in done.stderr
+    assert "config_type" not in done.stderr
+    assert "without labels" in done.stdout
+    keys = ("--keys", "energy=REF_energy", "forces=REF_forces")
+    done = run("convert-data", tmp_path / "ref.xyz", "-o", tmp_path / "out", *keys)
+    assert done.stderr == ""
+    (frame,) = read_all(tmp_path / "out", ("Cu",))
+    assert frame.energy == -3.5
+    assert frame.forces[0, 0] == 0.1
+    assert "expected QUANTITY=KEY" in mistake(
+        "convert-data", tmp_path / "ref.xyz", "-o", "x", "--keys", "energy"
+    )
+
+
+def test_types_of_lammps_are_named_by_the_type_map(tmp_path):
+    dump(tmp_path / "a.lammpstrj")
+    assert "--type-map" in mistake("convert-data", tmp_path / "a.lammpstrj", "-o", tmp_path / "out")
+    run("convert-data", tmp_path / "a.lammpstrj", "-o", tmp_path / "out", "--type-map", "Cu", "Ag")
+    (frame,) = read_all(tmp_path / "out", ("Ag", "Cu"))
+    assert sorted(frame.types.tolist()) == [0, 1]
+    assert frame.energy is None
+
+
+def test_frames_that_did_not_converge(tmp_path):
+    vasprun(tmp_path / "vasprun.xml", [2, 4])
+    with pytest.warns(UserWarning, match="1 of 2 frames did not converge"):
+        done = run("convert-data", tmp_path / "vasprun.xml", "-o", tmp_path / "out")
+    assert "1 frames of Cu" in done.stdout
+    done = run("convert-data", tmp_path / "vasprun.xml", "-o", tmp_path / "all", "--keep-unconverged")
+    assert "2 frames of Cu" in done.stdout
+
+
+def test_convergence_is_looked_at_where_dpdata_does_not(tmp_path):
+    pytest.importorskip("dpdata")
+    vasprun(tmp_path / "vasprun.xml", [2, 4])
+    with pytest.warns(UserWarning, match="unconverged"):
+        system = DpdataSystem(tmp_path / "vasprun.xml", "vasp/xml")
+    assert len(system) == 1
+    assert len(DpdataSystem(tmp_path / "vasprun.xml", "vasp/xml", Reading(keep_unconverged=True))) == 2

@@ -44,6 +44,15 @@ _WORDS = {
 """Of each code, by the first word of the name of its format in ASE or dpdata."""
 
 
+def is_known(form: str) -> bool:
+    """Whether `unconverged` knows what the code of a format says of its loops."""
+    return form in _VASP or _code(form) in _WORDS
+
+
+def _code(form: str) -> str:
+    return re.split(r"[-/]", form)[0]
+
+
 def unconverged(path: Path, form: str, structures: int) -> list[int]:
     """The structures of an output whose electronic loop did not converge.
 
@@ -57,10 +66,10 @@ def unconverged(path: Path, form: str, structures: int) -> list[int]:
         of loops than of structures, all of them.
     """
     if form in _VASP:
-        # ASE reads the steps in their order and may leave out the last, which VASP had not finished.
+        # Steps are read in their order, perhaps without the last, which VASP had not finished.
         loops = list(_VASP[form](path))[:structures]
     else:
-        words = _WORDS.get(re.split(r"[-/]", form)[0])
+        words = _WORDS.get(_code(form))
         loops = [] if words is None else _loops(path.read_text(encoding="utf-8", errors="replace"), words)
     failed = [number for number, converged in enumerate(loops) if not converged]
     if failed and form not in _VASP and len(loops) != structures:
@@ -118,4 +127,7 @@ def _outcar_loops(path: Path) -> Iterator[bool]:
                 steps, ended = 0, None
 
 
-_VASP = {"vasp-xml": _vasprun_loops, "vasp-out": _outcar_loops}
+_VASP = {
+    **dict.fromkeys(("vasp-xml", "vasp/xml", "xml"), _vasprun_loops),
+    **dict.fromkeys(("vasp-out", "vasp/outcar", "outcar"), _outcar_loops),
+}

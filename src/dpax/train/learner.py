@@ -40,6 +40,10 @@ class Learner:
     def __init__(self, settings: InputSettings, data: Data, model: EnergyModel, mesh: Mesh, total_steps: int):
         training = settings.training
         assert training.seed is not None
+        if not jax.tree.leaves(nnx.state(model, nnx.Param)):
+            raise InputError(
+                "nothing is trainable: descriptor and fitting net are both frozen by 'trainable'"
+            )
         self._settings, self._data, self._mesh = settings, data, mesh
         self.schedule = make_schedule(settings.learning_rate, total_steps)
         self.atom_multiple = _ATOM_MULTIPLE * mesh.size
@@ -58,10 +62,6 @@ class Learner:
             ema_decay=training.ema_decay if training.enable_ema else None,
         )
         self.state = self.functions.init()
-        if not jax.tree.leaves(self.state.params):
-            raise InputError(
-                "nothing is trainable: descriptor and fitting net are both frozen by 'trainable'"
-            )
         self.taken(self._order.state())
 
     def open_loader(self) -> BatchLoader:
