@@ -189,10 +189,10 @@ def test_frames_that_did_not_converge(tmp_path):
     assert "2 frames of Cu" in done.stdout
 
 
-def test_convergence_is_looked_at_where_dpdata_does_not(tmp_path):
+def test_convergence_is_looked_at_in_what_dpdata_reads(tmp_path):
     pytest.importorskip("dpdata")
     vasprun(tmp_path / "vasprun.xml", [2, 4])
-    with pytest.warns(UserWarning, match="unconverged"):
+    with pytest.warns(UserWarning, match="1 of 2 frames did not converge"):
         system = DpdataSystem(tmp_path / "vasprun.xml", "vasp/xml")
     assert len(system) == 1
     assert len(DpdataSystem(tmp_path / "vasprun.xml", "vasp/xml", Reading(keep_unconverged=True))) == 2

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dpax.data.ase_io import Reading, report_unconverged
-from dpax.data.convergence import unconverged
+from dpax.data.convergence import is_known, unconverged
 from dpax.data.frame import Frame, type_indices
 from dpax.data.label_keys import look_alikes
 from dpax.data.structure_files import uncompressed
@@ -23,8 +23,8 @@ _NAMELESS = "TYPE_"
 class DpdataSystem:
     """All frames of what dpdata makes of a file or folder, in memory.
 
-    Frames whose electronic loop did not converge are left out with a warning, unless `reading` says
-    otherwise: by dpdata where it looks for them, and else by dpax.
+    Frames whose electronic loop did not converge are left out with a warning, unless `reading` says otherwise:
+    by dpax where it knows what the code says of its loops, and else by dpdata.
 
     Args:
         path: a file or folder; a file may be compressed (.gz, .bz2, .xz).
@@ -95,7 +95,7 @@ def _read(path: Path, form: str, name: str, keep_unconverged: bool) -> dict[str,
         ) from error
     failures = []
     for kind, options in (
-        (dpdata.LabeledSystem, {"convergence_check": not keep_unconverged}),
+        (dpdata.LabeledSystem, {"convergence_check": not (keep_unconverged or is_known(form))}),
         (dpdata.System, {}),
     ):
         try:
