@@ -23,7 +23,7 @@ _NAMELESS = "TYPE_"
 class DpdataSystem:
     """All frames of what dpdata makes of a file or folder, in memory.
 
-    Frames whose electronic loop did not converge are left out with a warning, unless `reading` says otherwise:
+    Frames whose electronic loop did not converge are left out with a warning, unless `reading` says not to:
     by dpax where it knows what the code says of its loops, and else by dpdata.
 
     Args:
