@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from dpax.computing import computing
 from dpax.data import Batch
 from dpax.train.loop import Training
 from dpax.train.reporter import Silent
@@ -50,7 +51,7 @@ def time_one_step(settings: InputSettings, base: Path | None = None) -> StepProb
     Raises:
         InputError: as a training would.
     """
-    with tempfile.TemporaryDirectory() as folder, jax.enable_x64(settings.model.needs_x64):
+    with tempfile.TemporaryDirectory() as folder, computing(settings.model.needs_x64):
         training = Training(settings, RunFolder(Path(folder)), base, Silent(), None)
         training.build()
         with training.learner.open_loader() as loader:
