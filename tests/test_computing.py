@@ -78,7 +78,7 @@ def test_everything_that_computes_refuses(potential, tmp_path):
     calculator, packed = dpax.Calculator(potential), pickle.dumps(dpax.Calculator(potential))
     settings = InputSettings.model_validate(
         {
-            "model": {"type_map": ["O", "H"], "descriptor": {"sel": 20}},
+            "model": {"type_map": ["O", "H"], "descriptor": {"type": "se_atten", "sel": 20}},
             "training": {"training_data": {"systems": str(tmp_path)}, "numb_steps": 1},
         }
     )
