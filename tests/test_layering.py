@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "dpax"
-LEAVES = {"errors", "interrupt", "machine", "settings", "geometry"}
+LEAVES = {"errors", "computing", "interrupt", "machine", "settings", "geometry"}
 # What each room may import besides itself, the leaves and the package's own version.
 BELOW = {
     "errors": set(),
+    "computing": {"errors"},
     "machine": {"errors"},
     "interrupt": set(),
     "settings": {"errors"},

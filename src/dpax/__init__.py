@@ -6,6 +6,7 @@ The names below are loaded when first used, so that importing dpax is instant an
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+import dpax.computing  # noqa: F401  # watches forks from now on
 from dpax.errors import InputError as InputError
 
 if TYPE_CHECKING:

@@ -93,3 +93,16 @@ def test_a_restored_planner_chooses_the_same(before, after):
     resumed.restore(state)
     assert resumed.primed
     assert [resumed.fit(*need) for need in after] == expected
+
+
+@given(needs, needs)
+def test_sizes_of_another_number_of_devices_are_rounded_up(before, after):
+    planner, resumed = CapacityPlanner(atom_multiple=1), CapacityPlanner(atom_multiple=4)
+    for need in before:
+        planner.fit(*need)
+    resumed.restore(planner.state())
+    for need in after:
+        capacity = resumed.fit(*need)
+        assert capacity.atoms % 4 == 0
+        assert capacity.atoms >= need[0]
+        assert capacity.slots >= need[1]

@@ -1,5 +1,8 @@
 """Lists with a skin give what a fresh search gives, to the last bit, for whatever the atoms do."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -75,6 +78,34 @@ def test_lists_do_not_pile_up(monkeypatch):
     for seed in range(6):
         lists.find(atoms(seed), CELL, PERIODIC)
     assert 1 <= len(lists._lists) <= 4
+
+
+def test_many_small_structures_do_not_pile_up(monkeypatch):
+    """All lists are looked through for each structure: there must not be thousands of them."""
+    monkeypatch.setattr("dpax.geometry.skin.LISTS_KEPT", 5)
+    lists = SkinLists(CUTOFF)
+    for seed in range(9):
+        lists.find(atoms(seed, 3), CELL, PERIODIC)
+    assert len(lists._lists) == 5
+    lists.find(atoms(8, 3), CELL, PERIODIC)
+    assert lists.searches == 9
+
+
+def test_threads_share_them(monkeypatch):
+    """Each walks with its own atoms, and may be interrupted while it looks through the lists."""
+    needed = SkinLists._needed
+    monkeypatch.setattr(SkinLists, "_needed", lambda *a: (needed(*a), time.sleep(1e-4))[0])
+    lists, steps = SkinLists(CUTOFF), 30
+
+    def walk(seed: int) -> None:
+        rng, positions = np.random.default_rng(seed), atoms(seed)
+        for _ in range(steps):
+            assert_same(lists.find(positions, CELL, PERIODIC), find_edges(positions, CELL, PERIODIC, CUTOFF))
+            positions = positions + 0.02 * rng.normal(size=positions.shape)
+
+    with ThreadPoolExecutor(6) as threads:
+        list(threads.map(walk, range(6)))
+    assert lists.searches < 6 * steps / 3
 
 
 def test_mistakes_are_found_in_a_list_at_hand():

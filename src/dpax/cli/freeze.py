@@ -7,6 +7,7 @@ import typer
 
 from dpax.cli.failures import say
 from dpax.cli.start import start_jax
+from dpax.computing import computing
 from dpax.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,13 +30,11 @@ def freeze(
     if not output.absolute().parent.is_dir():
         raise InputError(f"{output}: the folder {output.parent} does not exist")
     start_jax(devices=1)
-    import jax
-
     from dpax.model.file import save_model
     from dpax.train.run import RunFolder
 
     folder = RunFolder(run)
-    with jax.enable_x64(folder.read_settings().model.needs_x64):
+    with computing(folder.read_settings().model.needs_x64):
         model, facts = checkpointed_model(folder, step, averaged=ema)
         save_model(output, model, facts)
     typer.echo(f"{output}: the model of step {facts['step']}")

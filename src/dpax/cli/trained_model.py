@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dpax.computing import computing
 from dpax.errors import InputError
 
 if TYPE_CHECKING:
@@ -40,13 +41,11 @@ def read_trained_model(path: Path, branch: str | None = None) -> "tuple[EnergyMo
 
 
 def _last_of_run(run: "RunFolder", branch: str | None) -> "tuple[EnergyModel, dict[str, Any]]":
-    import jax
-
     from dpax.cli.freeze import checkpointed_model
 
     if branch not in (None, RANDOM):
         raise InputError(f"{run.path}: a run has one model; leave out the branch {branch!r}")
-    with jax.enable_x64(True):  # whatever the precision of what follows, a float64 model is read as one
+    with computing(True):  # whatever the precision of what follows, a float64 model is read as one
         return checkpointed_model(run, None)
 
 

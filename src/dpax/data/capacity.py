@@ -70,8 +70,8 @@ class CapacityPlanner:
         return {"capacities": [list(capacity) for capacity in self._known]}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from where `state` was taken."""
-        self._known = [Capacity(*sizes) for sizes in state["capacities"]]
+        """Go on from where `state` was taken, perhaps with another number of devices."""
+        self._known = list(dict.fromkeys(self._rounded(*sizes) for sizes in state["capacities"]))
 
     def _rounded(self, atoms: float, slots: float) -> Capacity:
         return Capacity(_up(max(atoms, 1), self.atom_multiple), _up(slots, SLOT_MULTIPLE))

@@ -1,5 +1,6 @@
 """Systems in HDF5 files: groups for folders, datasets for files, and the names of DeePMD-kit's npy layout."""
 
+import threading
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -14,6 +15,7 @@ SUFFIXES = (".h5", ".hdf5")
 SEPARATOR = "#"
 """Between the file and the group in a path: `file.h5#/group`."""
 _OPEN: WeakValueDictionary[tuple[Path, int], h5py.File] = WeakValueDictionary()
+_OPENING = threading.Lock()
 
 
 class Hdf5Rows(Rows):
@@ -127,10 +129,11 @@ def open_file(path: Path) -> h5py.File:
     """
     try:
         key = (path.absolute(), path.stat().st_mtime_ns)
-        found = _OPEN.get(key)
-        if found is None:
-            found = _OPEN[key] = h5py.File(path, "r")
-        return found
+        with _OPENING:
+            found = _OPEN.get(key)
+            if found is None:
+                found = _OPEN[key] = h5py.File(path, "r")
+            return found
     except OSError as error:
         raise InputError(
             f"{path} is not a whole HDF5 file: it is damaged or cut short ({error}); write it again"

@@ -7,6 +7,7 @@ has the number of frames (nframes), how their keys are written (frame_idx_fmt), 
 the number of atoms of each frame (frame_nlocs), and the system each was taken from (frame_system_ids).
 """
 
+import threading
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -199,6 +200,7 @@ class LmdbFile:
 
 
 _OPEN: WeakValueDictionary[tuple[Path, int], LmdbFile] = WeakValueDictionary()
+_OPENING = threading.Lock()
 
 
 def is_lmdb(path: Path) -> bool:
@@ -236,10 +238,11 @@ def _open(path: Path) -> LmdbFile:
         key = (path.absolute(), (path / "data.mdb").stat().st_mtime_ns)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    found = _OPEN.get(key)
-    if found is None:
-        found = _OPEN[key] = LmdbFile(path)
-    return found
+    with _OPENING:
+        found = _OPEN.get(key)
+        if found is None:
+            found = _OPEN[key] = LmdbFile(path)
+        return found
 
 
 def _library(name: str) -> Any:

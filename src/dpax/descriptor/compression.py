@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from dpax.computing import computing
 from dpax.descriptor.environment import switch
 from dpax.errors import InputError
 from dpax.nn.module import Fixed, Module, to_numpy
@@ -248,7 +249,7 @@ def radial_range(
             f"min_nbor_dist is {smallest_distance} Å; the smallest distance between two atoms in the data "
             f"lies between 0 and the cut-off, {rcut} Å"
         )
-    with jax.enable_x64(True):
+    with computing(True):
         largest = float(switch(jnp.float64(smallest_distance), rcut, rcut_smth)) / smallest_distance
     # DeePMD-kit looks for the largest entry in the angular columns too, which makes its tables longer.
     lower, upper = np.min(-mean / stddev), np.max((largest - mean) / stddev)
@@ -270,7 +271,7 @@ def tabulate(net: Net, knots: Knots, dtype: np.dtype) -> RadialTable:
     n_fine = _count_fine(knots, dtype)
     n_coarse = math.ceil((top - upper) / coarse - 1e-9)
     dense, sparse = lower + fine * np.arange(n_fine + 1), upper + coarse * np.arange(n_coarse + 1)
-    with jax.enable_x64(True):
+    with computing(True):
         known = jax.jit(partial(_derivatives, net))(jnp.asarray(np.concatenate([dense, sparse])))
         at_dense, at_sparse = np.split(np.stack(known), [len(dense)], axis=1)
         data = np.concatenate([_quintics(at_dense, fine), _quintics(at_sparse, coarse)])
@@ -326,7 +327,7 @@ def table_error(table: RadialTable, net: Net) -> TableError:
     dense = starts < knots.upper - 0.5 * knots.fine
     strides = np.where(dense, knots.fine, knots.coarse)
     x = (starts[:, None] + strides[:, None] * _SAMPLES).astype(table.origins.dtype)
-    with jax.enable_x64(True):
+    with computing(True):
         exact = np.asarray(net(jnp.asarray(x, np.float64).reshape(-1)))
         ours = np.asarray(interpolate(table.weights(), jnp.asarray(x).reshape(-1)), np.float64)
     deviation = np.abs(ours - exact).max(axis=1).reshape(x.shape)

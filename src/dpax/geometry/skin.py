@@ -6,6 +6,7 @@ what comes out is what a fresh search finds, to the last bit. The longer search 
 shorter one, so it is made for structures that resemble an earlier one: from a trajectory's second step on.
 """
 
+import threading
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,8 +17,10 @@ from dpax.geometry.neighbors import EdgeList, Pairs, edges_within, find_pairs
 
 SKIN = 1.0
 """Å; a wider one is searched for less often, and has more pairs to look through at every step."""
-PAIRS_KEPT = 1_000_000
-"""The newest list is kept in any case, older ones while all together have at most this many (50 MB)."""
+LISTS_KEPT = 64
+"""Lists are looked through one after the other, which must stay cheap beside an evaluation of a molecule."""
+PAIRS_KEPT = 500_000
+"""The newest list is kept in any case, older ones while all together have at most this many (25 MB)."""
 
 
 class _SkinList(NamedTuple):
@@ -37,7 +40,8 @@ class SkinLists:
     """Edge lists of structures that come one at a time and resemble earlier ones.
 
     Several lists are kept, so that the images of a band or two simulations in turn each find their own.
-    Not to be shared between threads.
+    Threads may share them: a list never changes, and which ones there are changes under a lock. No thread
+    waits for another one's search.
 
     Args:
         cutoff: Å.
@@ -50,6 +54,7 @@ class SkinLists:
         self.searches = 0
         """How often a structure had to be searched."""
         self._lists: list[_SkinList] = []
+        self._lock = threading.Lock()
 
     def find(
         self, positions: np.ndarray, cell: np.ndarray | None, pbc: Sequence[bool] | np.ndarray
@@ -66,19 +71,20 @@ class SkinLists:
         """
         periodic = np.asarray(pbc, dtype=bool)
         box = complete_cell(cell, periodic)
+        with self._lock:
+            lists = self._lists
         nearest, least = None, np.inf
-        for place, one in enumerate(self._lists):
-            needed = self._needed(one, positions, box, periodic)
-            if needed <= one.skin:
-                known = self._lists.pop(place)
+        for known in lists:
+            needed = self._needed(known, positions, box, periodic)
+            if needed <= known.skin:
+                self._keep(known)
                 break
-            nearest, least = (one, needed) if needed < least else (nearest, least)
+            nearest, least = (known, needed) if needed < least else (nearest, least)
         else:
             resembles = least <= self.skin
-            if nearest is not None and resembles and nearest.skin < self.skin:
-                self._lists = [one for one in self._lists if one is not nearest]
             known = self._search(positions, box, periodic, self.skin if resembles else 0.0)
-        self._lists.insert(0, known)
+            outdone = resembles and nearest is not None and nearest.skin < self.skin
+            self._keep(known, instead_of=nearest if outdone else None)
         return edges_within(known.pairs, positions, _translations(known, box), self.cutoff)
 
     def _needed(self, one: _SkinList, positions: np.ndarray, box: np.ndarray, periodic: np.ndarray) -> float:
@@ -98,12 +104,18 @@ class SkinLists:
         return float(reach / shrinkage - self.cutoff)
 
     def _search(self, positions: np.ndarray, box: np.ndarray, periodic: np.ndarray, skin: float) -> _SkinList:
-        self.searches += 1
+        with self._lock:
+            self.searches += 1
         pairs = find_pairs(positions, box, periodic, self.cutoff + skin)
-        room = PAIRS_KEPT - len(pairs.i)
-        while self._lists and sum(len(one.pairs.i) for one in self._lists) > room:
-            self._lists.pop()
         return _SkinList(positions.copy(), box, periodic, pairs, pairs.shifts @ box, skin)
+
+    def _keep(self, newest: _SkinList, instead_of: _SkinList | None = None) -> None:
+        """Put a list in front, in a new list of lists: a thread may be looking through the old one."""
+        with self._lock:
+            others = [one for one in self._lists if one is not newest and one is not instead_of]
+            lists = [newest, *others[: LISTS_KEPT - 1]]
+            pairs = np.cumsum([len(one.pairs.i) for one in lists])
+            self._lists = lists[: max(1, np.searchsorted(pairs, PAIRS_KEPT, side="right"))]
 
 
 def _translations(one: _SkinList, box: np.ndarray) -> np.ndarray:

@@ -1,10 +1,13 @@
 """A trained model, ready to be evaluated on structures."""
 
+import threading
+import uuid
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import lru_cache, partial
 from typing import Any, overload
+from weakref import WeakValueDictionary
 
 import ase
 import jax
@@ -12,11 +15,23 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 from numpy.typing import ArrayLike
 
+from dpax.computing import computing
 from dpax.data import CapacityPlanner, Frame, ParameterWidths, frame_from_atoms
 from dpax.errors import InputError
 from dpax.geometry.cell import volume
-from dpax.geometry.neighbors import EdgeList, Neighborhoods, find_edges, neighbor_counts, pack, slots_needed
+from dpax.geometry.neighbors import (
+    Capacity,
+    EdgeList,
+    Neighborhoods,
+    find_edges,
+    neighbor_counts,
+    pack,
+    slots_needed,
+)
 from dpax.geometry.skin import SkinLists
+from dpax.infer.once import once
+from dpax.infer.parcel import Parcel
+from dpax.infer.parcel import pack as pack_parcel
 from dpax.model.derivatives import (
     Prediction,
     atomic_descriptors,
@@ -29,12 +44,16 @@ from dpax.model.derivatives import (
     make_mesh,
     virials_from,
 )
-from dpax.model.potential import EnergyModel, ModelWeights
+from dpax.model.potential import EnergyModel, ModelSpec, ModelWeights
 
 _ATOMS_AT_ONCE = 8192
 """Frames are put together up to this many atoms."""
 _PROGRAMS = 32
 """Array sizes to compile for before one size must serve structures much smaller than it."""
+_HESSIANS = 8
+"""Programs of Hessians that are kept; each serves one size, and has a few MB."""
+_UNPICKLED = 4
+"""Potentials from pickles that are kept: a worker's next task mostly brings one of them again."""
 _VOIGT = ((0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1))
 """Rows and columns of xx, yy, zz, yz, xz, xy."""
 
@@ -84,6 +103,9 @@ class Potential:
     evaluated without compiling anything. Where structures come one at a time, their neighbour lists are
     reused as long as the atoms have hardly moved; no result depends on that.
 
+    Threads may share a potential. It can be pickled: where it arrives it compiles its own programs, once for
+    all pickles of the same potential, and leaves JAX alone until something is computed.
+
     Args:
         model: the model.
         provenance: where it comes from.
@@ -98,21 +120,71 @@ class Potential:
         devices: list[Any] | None = None,
         block_size: int | None = None,
     ):
-        self.model = model
-        self.provenance = provenance or {}
-        self._devices = devices
+        self._prepare(uuid.uuid4().hex, provenance or {}, block_size)
+        vars(self).update(model=model, _devices=devices)
+
+    def _prepare(self, name: str, provenance: dict[str, Any], block_size: int | None) -> None:
+        """Everything but the model and the devices, or instead of them a parcel."""
+        self.provenance = provenance
         self._block_size = block_size
-        self._bias = np.array(model.bias)
-        self._parameters = ParameterWidths(*model.parameter_widths)
-        self._spec = model.spec()
-        self._edge_gradients = compiled(self._compute, self._mesh)
-        self._derived = jax.jit(_derive, static_argnames=("n_frames", "atomic_virials"))
-        self._hessian = compiled(partial(self._compute, function=hessian), self._mesh)
-        self._descriptors = compiled(partial(self._compute, function=atomic_descriptors), self._mesh)
+        self._name = name
+        self._lock = threading.RLock()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Potential":
         """The potential itself: it never changes, and a copy would compile everything again."""
         return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        parcel = self._parcel
+        if "_planner" in vars(self):
+            parcel = parcel._replace(capacities=self.capacities)
+        with _POTENTIALS_LOCK:
+            _POTENTIALS[self._name] = self
+        return _unpickled, (self._name, parcel)
+
+    @once
+    def model(self) -> EnergyModel:
+        """The model."""
+        return self._parcel.open_model()
+
+    @once
+    def _devices(self) -> list[Any] | None:
+        return self._parcel.local_devices()
+
+    @once
+    def _parcel(self) -> Parcel:
+        """A potential is made from this or from its parts, which make this."""
+        return pack_parcel(self.model, self.provenance, self._devices, self._block_size)
+
+    @once
+    def _bias(self) -> np.ndarray:
+        return np.array(self.model.bias)
+
+    @once
+    def _parameters(self) -> ParameterWidths:
+        return ParameterWidths(*self.model.parameter_widths)
+
+    @once
+    def _spec(self) -> ModelSpec:
+        return self.model.spec()
+
+    @once
+    def _edge_gradients(self) -> Any:
+        return compiled(self._compute, self._mesh)
+
+    @once
+    def _derived(self) -> Any:
+        return jax.jit(_derive, static_argnames=("n_frames", "atomic_virials"))
+
+    @once
+    def _hessian_for(self) -> Callable[[Capacity], Any]:
+        """The program for each size; only the latest are kept, since every size has its own."""
+        function = partial(self._compute, function=hessian)
+        return lru_cache(_HESSIANS)(lambda _: compiled(partial(function), self._mesh))
+
+    @once
+    def _descriptors(self) -> Any:
+        return compiled(partial(self._compute, function=atomic_descriptors), self._mesh)
 
     @property
     def type_map(self) -> tuple[str, ...]:
@@ -134,15 +206,20 @@ class Potential:
         """The model's dictionary (DeePMD-kit's form) without its arrays."""
         return _without_arrays(self.model.serialize())
 
-    @cached_property
+    @once
     def _mesh(self) -> jax.sharding.Mesh:
         return make_mesh(self._devices)
 
-    @cached_property
+    @once
     def _planner(self) -> CapacityPlanner:
-        return CapacityPlanner(atom_multiple=self._mesh.size, programs=_PROGRAMS)
+        """Under the lock only."""
+        planner = CapacityPlanner(atom_multiple=self._mesh.size, programs=_PROGRAMS)
+        arrived = vars(self).get("_parcel")
+        if arrived is not None and arrived.capacities is not None:
+            planner.restore(arrived.capacities)
+        return planner
 
-    @cached_property
+    @once
     def _skin_lists(self) -> SkinLists:
         return SkinLists(self.rcut)
 
@@ -153,13 +230,15 @@ class Potential:
         Sums over arrays of another size may differ in the last bit: a simulation that is to go on exactly as
         it would have gone on sets them again.
         """
-        return self._planner.state()
+        with self._lock:
+            return self._planner.state()
 
     @capacities.setter
     def capacities(self, state: dict[str, Any]) -> None:
-        self._planner.restore(state)
+        with self._lock:
+            self._planner.restore(state)
 
-    @cached_property
+    @once
     def _weights(self) -> ModelWeights:
         """On all devices, where every call needs them."""
         return jax.device_put(self.model.evaluation_weights(), NamedSharding(self._mesh, PartitionSpec()))
@@ -242,9 +321,10 @@ class Potential:
         """
         frame = self._frame(structure, "structure", fparam, aparam)
         n = len(frame.types)
-        planner = CapacityPlanner(atom_multiple=self._mesh.size)
-        with _precision(self.model):
-            rows = self._hessian(self._weights, self._pack([frame], planner))
+        with computing(self.model.needs_x64):
+            neighborhoods = self._pack([frame], CapacityPlanner(atom_multiple=self._mesh.size))
+            program = self._hessian_for(Capacity(*neighborhoods.neighbors.shape))
+            rows = program(self._weights, neighborhoods)
         return np.asarray(rows, np.float64)[:n, :, :n].reshape(3 * n, 3 * n)
 
     def descriptors(self, structures: Sequence[ase.Atoms | Frame]) -> list[np.ndarray]:
@@ -261,7 +341,7 @@ class Potential:
         """
         frames = [self._frame(structure, f"structure {n}") for n, structure in enumerate(structures)]
         results: list[np.ndarray] = []
-        with _precision(self.model):
+        with computing(self.model.needs_x64):
             for group in _groups(frames):
                 rows = np.asarray(self._descriptors(self._weights, self._pack(group, self._planner)))
                 ends = np.cumsum([len(frame.types) for frame in group])
@@ -279,7 +359,7 @@ class Potential:
         Returns:
             Atomic energies, float64 [atoms], eV, and dE/d(r_j - r_i), [atoms, slots, 3], eV/Å.
         """
-        with _precision(self.model):
+        with computing(self.model.needs_x64):
             energies, gradient = self._edge_gradients(self._weights, neighborhoods)
         types = np.asarray(neighborhoods.types)
         bias = np.where(types >= 0, self._bias[types], 0.0)
@@ -318,7 +398,8 @@ class Potential:
         slots = max(
             slots_needed(neighbor_counts(e.i, len(f.types))) for e, f in zip(edges, frames, strict=True)
         )
-        capacity = planner.fit(sum(len(f.types) for f in frames), slots)
+        with self._lock:
+            capacity = planner.fit(sum(len(f.types) for f in frames), slots)
         told = [self._parameters.of(frame) for frame in frames]
         return pack(edges, [f.types for f in frames], capacity, self.model.dtype, parameters=told)
 
@@ -329,7 +410,7 @@ class Potential:
 
     def _evaluate(self, frames: Sequence[Frame], atomic_virials: bool) -> list[Evaluation]:
         results: list[Evaluation] = []
-        with _precision(self.model):
+        with computing(self.model.needs_x64):
             for group in _groups(frames):
                 results += self._evaluate_group(group, atomic_virials)
         return results
@@ -364,11 +445,27 @@ class Potential:
         )
 
 
-@contextmanager
-def _precision(model: EnergyModel) -> Iterator[None]:
-    """Compute in the model's own precision, whatever the process's default is."""
-    with jax.enable_x64(model.needs_x64):
-        yield
+_POTENTIALS: WeakValueDictionary[str, Potential] = WeakValueDictionary()
+"""Those that were pickled here or came from a pickle, by name."""
+_RECENT: deque[Potential] = deque(maxlen=_UNPICKLED)
+_POTENTIALS_LOCK = threading.Lock()
+
+
+def _unpickled(name: str, parcel: Parcel) -> Potential:
+    """The potential in a pickle: the same one for all pickles of it, so that it compiles once.
+
+    JAX is left alone. In a process that must not compute, an error while a task is unpickled would break a
+    pool of workers, and one that comes when the task computes is reported.
+    """
+    with _POTENTIALS_LOCK:
+        potential = _POTENTIALS.get(name)
+        if potential is None:
+            potential = Potential.__new__(Potential)
+            potential._prepare(name, parcel.provenance, parcel.block_size)
+            vars(potential)["_parcel"] = parcel
+            _POTENTIALS[name] = potential
+            _RECENT.append(potential)
+        return potential
 
 
 def _found(find: Callable[..., EdgeList], frame: Frame) -> EdgeList:

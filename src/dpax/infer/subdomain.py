@@ -4,6 +4,7 @@ LAMMPS is one: each of its processes knows the atoms of its part of space and co
 program compiled for array sizes serves as long as the number of atoms and of neighbours stays near them.
 """
 
+import threading
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -59,6 +60,7 @@ class SubdomainPotential:
         self._parameters = np.array([*told, *_expected("aparam", aparam, of_atoms)], np.float64)
         self._planner = CapacityPlanner(atom_multiple=_BLOCK * potential.n_devices, programs=_PROGRAMS)
         self._capacity = Capacity(0, 0)
+        self._lock = threading.Lock()
 
     def evaluate(self, around: Surroundings) -> tuple[np.ndarray, np.ndarray]:
         """Atomic energies, [atoms], eV, and dE/d(r_j - r_i) of each pair, [pairs, 3], eV/Å.
@@ -88,11 +90,12 @@ class SubdomainPotential:
 
     def _fitting(self, atoms: int, slots: int) -> Capacity:
         """The sizes of the last evaluation as long as they hold the need and waste little."""
-        now, need = self._capacity, Capacity(atoms, slots)
-        holds = now.atoms >= atoms and now.slots >= slots
-        if not (holds and cost(now) <= _WASTE * cost(need)):
-            self._capacity = self._planner.fit(int(_ROOM * atoms), slots)
-        return self._capacity
+        with self._lock:
+            now, need = self._capacity, Capacity(atoms, slots)
+            holds = now.atoms >= atoms and now.slots >= slots
+            if not (holds and cost(now) <= _WASTE * cost(need)):
+                self._capacity = self._planner.fit(int(_ROOM * atoms), slots)
+            return self._capacity
 
 
 def _expected(name: str, values: Sequence[float], number: int) -> Sequence[float]:

@@ -1,6 +1,7 @@
 """The potential as an ASE calculator."""
 
 import os
+import threading
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -20,6 +21,10 @@ class Calculator(AseCalculator):
     Energies in eV, forces in eV/Å, stresses in eV/Å³ (structures periodic in all directions only), Hessian in
     eV/Å² as [3·atoms, 3·atoms]. Positions, cell, periodicity and species may change between calls.
     Calculators that share a loaded potential (the images of a band) share its compiled programs.
+
+    Threads should have a calculator each, and may share the potential. Where they share a calculator, each
+    gets the results of its own atoms, but they evaluate one after the other. A calculator is pickled with
+    its results.
 
     Args:
         model: a model file of any kind that `dpax.load` reads, or a loaded potential.
@@ -43,9 +48,27 @@ class Calculator(AseCalculator):
 
     def __init__(self, model: str | os.PathLike | Potential, fparam: ArrayLike | None = None, **kwargs: Any):
         super().__init__(**kwargs)
+        self._lock = threading.RLock()
         self.fparam = fparam
         self._last_told: tuple[bytes, ...] = ()
         self.potential = model if isinstance(model, Potential) else load(model)
+
+    def __getstate__(self) -> dict[str, Any]:
+        with self._lock:
+            return {name: value for name, value in vars(self).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=threading.RLock())
+
+    def get_property(self, name: str, atoms: ase.Atoms | None = None, allow_calculation: bool = True) -> Any:
+        """One property, in ASE's units; what belongs to other atoms is computed anew."""
+        with self._lock:  # of the atoms that the results belong to, until they are read
+            return super().get_property(name, atoms, allow_calculation)
+
+    def calculate_properties(self, atoms: ase.Atoms, properties: Sequence[str]) -> Any:
+        """Several properties at once, as ASE's `Properties`."""
+        with self._lock:
+            return super().calculate_properties(atoms, properties)
 
     def check_state(self, atoms: ase.Atoms, tol: float = 1e-15) -> list[str]:
         """What has changed since the last evaluation; ASE itself does not look at the model's parameters."""

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
+from dpax.computing import computing
 from dpax.descriptor.compression import Knots, TableError
 from dpax.errors import InputError
 from dpax.infer import Potential
@@ -73,7 +73,7 @@ def compress(
             f"{source}: does not say how close the atoms of its data come; give their smallest distance, "
             "or the input file that names the data"
         )
-    with jax.enable_x64(True):
+    with computing(True):
         before = Potential(EnergyModel.deserialize(model.serialize()), provenance)
         try:
             # With attention there is no radial table, and the distance does not matter.

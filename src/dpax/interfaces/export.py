@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 import dpax
+from dpax.computing import computing
 from dpax.data import Frame
 from dpax.errors import InputError
 from dpax.infer import Potential
@@ -92,7 +93,7 @@ def _program(model: EnergyModel, platforms: Sequence[str]) -> bytes:
     blocks, block, slots = jax.export.symbolic_shape("blocks, block, slots")
     inputs = sum(model.parameter_widths[:2])
     spec, weights = model.spec(), model.evaluation_weights()
-    with jax.enable_x64(True):
+    with computing(True):
         shapes = [
             jax.ShapeDtypeStruct((blocks, block, slots, 3), jnp.float64),
             jax.ShapeDtypeStruct((blocks, block, slots), jnp.int32),

@@ -4,8 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-import jax
-
+from dpax.computing import computing
 from dpax.errors import InputError
 from dpax.infer import Potential
 from dpax.interfaces import deepmd
@@ -28,7 +27,7 @@ def open_model(path: str | os.PathLike, branch: str | None = None) -> tuple[Ener
         InputError: not a model file, damaged, or of a kind that dpax does not read.
     """
     path = Path(path)
-    with jax.enable_x64(True):  # whatever the caller's mode, a float64 model stays one
+    with computing(True):  # whatever the caller's mode, a float64 model stays one
         if deepmd.is_foreign(path):
             return deepmd.read_model(path, branch)
         if branch is not None:
@@ -60,7 +59,7 @@ def write_model(path: str | os.PathLike, model: EnergyModel, provenance: dict[st
         InputError: the folder does not exist, another ending, or a model that DeePMD-kit cannot express.
     """
     path = Path(path)
-    with jax.enable_x64(True):
+    with computing(True):
         if not deepmd.is_foreign(path):
             return save_model(path, model, provenance)
         if not path.absolute().parent.is_dir():
@@ -93,5 +92,5 @@ def load(
         InputError: not a model file, damaged, or of a kind that dpax does not read.
     """
     model, provenance = open_model(path, branch)
-    with jax.enable_x64(True):
+    with computing(True):
         return Potential(model, provenance, devices, block_size)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from dpax.computing import computing
 from dpax.descriptor.dpa1 import DescrptDPA1
 from dpax.descriptor.se_atten_v2 import DescrptSeAttenV2
 from dpax.errors import InputError
@@ -195,7 +196,7 @@ class EnergyModel(Module):
     def evaluation_weights(self) -> ModelWeights:
         """The same arrays, computed at once: for many evaluations with these weights."""
         graph, state = nnx.split(self)
-        with jax.enable_x64(self.needs_x64):
+        with computing(self.needs_x64):
             return jax.jit(lambda state: nnx.merge(graph, state).weights())(state)
 
     def _vacuum(self, descriptor: Any) -> Vacuum | None:

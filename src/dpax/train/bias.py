@@ -13,6 +13,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
+from dpax.computing import computing
 from dpax.data import CapacityPlanner, Frame, ParameterWidths, make_batch
 from dpax.errors import InputError
 from dpax.geometry.neighbors import Neighborhoods
@@ -81,7 +82,7 @@ def _network_energies(model: EnergyModel, frames: Sequence[Frame], mesh: Mesh) -
         return energies_only(spec, nnx.merge(graph, state).weights(), neighborhoods, mesh, size)
 
     totals = []
-    with jax.enable_x64(np.float64 in (model.dtype, model.fitting.net.dtype)):
+    with computing(np.float64 in (model.dtype, model.fitting.net.dtype)):
         for frame in frames:
             batch = make_batch([frame], model.rcut, planner, model.dtype, parameters=parameters)
             totals.append(np.sum(np.asarray(energies(state, batch.neighborhoods), np.float64)))

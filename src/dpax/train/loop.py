@@ -11,8 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import jax
-
+from dpax.computing import computing
 from dpax.data import Batch
 from dpax.errors import InputError
 from dpax.interrupt import Interrupt, listening
@@ -97,7 +96,7 @@ def train(
     """
     origin = choose_origin(settings, restart, init_model, finetune)
     # The worker threads make NumPy arrays only, so this thread's precision is all that matters.
-    with jax.enable_x64(settings.model.needs_x64):
+    with computing(settings.model.needs_x64):
         training = Training(settings, RunFolder(Path(run_dir)), base, reporter or Silent(), devices, origin)
         return training.run(restart=restart, overwrite=overwrite)
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from dpax.computing import computing
 from dpax.descriptor.settings import DescriptorSettings
 from dpax.errors import InputError
 from dpax.model.potential import EnergyModel
@@ -129,7 +130,7 @@ def started(fresh: EnergyModel, origin: Origin, tell: Callable[[str], None]) -> 
     check_names(origin.model)
     _check_elements(fresh, origin, tell)
     _check_architecture(fresh, origin)
-    with jax.enable_x64(True):
+    with computing(True):
         given = EnergyModel.deserialize(origin.model.serialize())
         given.fitting.fold_case()
         given.short_range = None  # that of the input is taken, which knows the new elements
@@ -152,7 +153,7 @@ def _own_bias(trained: EnergyModel, fresh: EnergyModel) -> Sequence[float]:
     asked = fresh.relative_types if fresh.isolated_energies is not None else frozenset()
     if trained.relative_types & set(fresh.type_map) <= asked:
         return trained.bias
-    with jax.enable_x64(True):
+    with computing(True):
         return tuple(trained.absolute_bias())
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from dpax.computing import computing
 from dpax.data import Batch
 from dpax.train.loop import Training
 from dpax.train.origin import choose_origin
@@ -55,7 +56,7 @@ def prepared(settings: InputSettings, base: Path | None = None) -> Iterator[tupl
         InputError: whatever a training run would refuse before its first step.
     """
     choose_origin(settings, restart=False, init_model=None, finetune=None)
-    with tempfile.TemporaryDirectory() as folder, jax.enable_x64(settings.model.needs_x64):
+    with tempfile.TemporaryDirectory() as folder, computing(settings.model.needs_x64):
         training = Training(settings, RunFolder(Path(folder)), base, Silent(), None)
         training.build()
         with training.learner.open_loader() as loader:
