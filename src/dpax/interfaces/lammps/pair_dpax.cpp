@@ -17,6 +17,7 @@
 #include <algorithm>
 #include <climits>
 #include <cmath>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -24,6 +25,7 @@
 #include <mpi.h>
 #include <sched.h>
 #include <string>
+#include <sys/prctl.h>
 #include <unistd.h>
 #include <vector>
 
@@ -100,6 +102,15 @@ std::string connect()
     symbol<void (*)(int)>("PyGILState_Release")(state);
   }
   return failed ? "dpax could not be imported; the traceback is above" : "";
+}
+
+// Die when the process does that has started this one. The wheel's lmp is the child of a script, and the script is
+// what mpirun ends when another rank has died: lmp would wait for that rank in MPI for ever, and mpirun for lmp.
+void die_with_parent()
+{
+  const pid_t parent = getppid();
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (getppid() != parent) raise(SIGKILL);    // it was too late
 }
 
 // The cores that this rank may keep busy, and its place among the ranks of its node.
@@ -216,6 +227,7 @@ void PairDPAX::settings(int narg, char **arg)
     if (!reason.empty()) fail(reason);
     connected = true;
   }
+  if (plain_lmp && comm->nprocs > 1) die_with_parent();
   int cores, place;
   share_of_node(world, cores, place);
   close();
