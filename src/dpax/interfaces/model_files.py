@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from dpax.errors import InputError
+from dpax.files import replacing
 from dpax.infer import Potential
 from dpax.interfaces import deepmd
 from dpax.interfaces.deepmd_script import input_of
@@ -65,14 +66,11 @@ def write_model(path: str | os.PathLike, model: EnergyModel, provenance: dict[st
             return save_model(path, model, provenance)
         if not path.absolute().parent.is_dir():
             raise InputError(f"{path}: the folder {path.parent} does not exist; make it first")
-        temporary = path.with_name(f".{os.getpid()}.{path.name}")
-        try:
-            deepmd.write_model(temporary, model, provenance)
-            os.replace(temporary, path)
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from None
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(path) as temporary:
+            try:
+                deepmd.write_model(temporary, model, provenance)
+            except InputError as error:
+                raise InputError(f"{path}: {error}") from None
 
 
 def load(
