@@ -1,12 +1,14 @@
 """What the user sees when something goes wrong: one line, never a traceback on the screen."""
 
 import os
+import re
 import sys
 import tempfile
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from dpax.faults import machine_error
 
 MISTAKE, FAILURE, UNREAD = 2, 1, 141
 """Exit codes: the user can mend it; dpax has to; nobody reads the output any more (as after SIGPIPE)."""
+_CACHE_TROUBLE = re.compile(r"Error \w+ persistent compilation cache entry for '.*': (\w+)", re.DOTALL)
+"""What JAX says of each program, which may be hundreds."""
 
 
 @contextmanager
@@ -50,7 +54,20 @@ def guarded(directory: Path | None = None) -> Iterator[None]:
 def show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     """A stand-in for `warnings.showwarning`: one line, without file name and source."""
     del category
-    say("warning", str(message))
+    trouble = _CACHE_TROUBLE.match(str(message))
+    if trouble is None:
+        say("warning", str(message))
+    else:
+        _say_once(
+            "warning",
+            f"the folder of compiled programs cannot be used ({trouble[1]}), so they are compiled anew; empty "
+            "it, or choose another one with DPAX_CACHE",
+        )
+
+
+@cache
+def _say_once(kind: str, text: str) -> None:
+    say(kind, text)
 
 
 def say(kind: str, text: str) -> None:

@@ -11,6 +11,7 @@ from dpax.files import replacing
 from dpax.infer import Potential
 from dpax.interfaces import deepmd
 from dpax.interfaces.deepmd_script import input_of
+from dpax.machine import start_devices
 from dpax.model.file import load_model, save_model
 from dpax.model.potential import EnergyModel
 
@@ -26,9 +27,10 @@ def open_model(path: str | os.PathLike, branch: str | None = None) -> tuple[Ener
         The model, and where it comes from.
 
     Raises:
-        InputError: not a model file, damaged, or of a kind that dpax does not read.
+        InputError: not a model file, damaged, or of a kind that dpax does not read; or JAX finds no device.
     """
     path = Path(path)
+    start_devices()
     with jax.enable_x64(True):  # whatever the caller's mode, a float64 model stays one
         if deepmd.is_foreign(path):
             return deepmd.read_model(path, branch)

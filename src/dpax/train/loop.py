@@ -17,6 +17,7 @@ from dpax.data import Batch
 from dpax.errors import InputError
 from dpax.faults import machine_error
 from dpax.interrupt import Interrupt, listening
+from dpax.machine import start_devices
 from dpax.model.derivatives import make_mesh
 from dpax.model.file import save_model
 from dpax.model.potential import EnergyModel
@@ -97,6 +98,7 @@ def train(
         InputError: settings or data are wrong, the folder holds a run, the trained model does not fit the
             settings, or the loss is no longer finite.
     """
+    start_devices()
     origin = choose_origin(settings, restart, init_model, finetune)
     # The worker threads make NumPy arrays only, so this thread's precision is all that matters.
     with jax.enable_x64(settings.model.needs_x64):
