@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "dpax"
-LEAVES = {"errors", "interrupt", "machine", "settings", "geometry"}
+LEAVES = {"errors", "faults", "files", "interrupt", "machine", "settings", "geometry"}
 # What each room may import besides itself, the leaves and the package's own version.
 BELOW = {
     "errors": set(),
+    "faults": {"errors"},
+    "files": {"errors", "faults"},
     "machine": {"errors"},
     "interrupt": set(),
     "settings": {"errors"},

@@ -3,7 +3,9 @@
 Nothing here or at the top of a command's file imports JAX, so that `dpax --help` is instant.
 """
 
+import sys
 import warnings
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -80,5 +82,9 @@ def _options(
 def main() -> None:
     """Run the command line; exit code 0, or 2 for a mistake of the user, or 1 for a failure of dpax."""
     warnings.showwarning = show_warning
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # A name or a unit that the terminal's encoding lacks is no reason to fail.
+            stream.reconfigure(errors="backslashreplace")
     with guarded():
         app()

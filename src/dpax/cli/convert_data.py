@@ -1,6 +1,5 @@
 """`dpax convert-data`: data from one format to another."""
 
-import shutil
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -10,6 +9,7 @@ import typer
 
 from dpax.cli.sources import TypeMapOption
 from dpax.errors import InputError
+from dpax.files import replacing
 
 if TYPE_CHECKING:
     from dpax.data import Frame
@@ -51,13 +51,8 @@ def convert_data(
     frames, copies, names = (
         _read(inputs, type_map) if dpdata_format is None else _from_dpdata(inputs, dpdata_format, type_map)
     )
-    partial = output.with_name(f"{output.name}.part")
-    _remove(partial)
-    try:
+    with replacing(output) as partial:
         _write(partial, kind, frames, copies, names)
-        partial.replace(output)
-    finally:
-        _remove(partial)
     typer.echo(f"{len(frames)} frames of {' '.join(names)} written: {output} ({kind})")
 
 
@@ -112,11 +107,3 @@ def _write(
         write_hdf5(path, frames, names, copies=copies)
     else:
         write_deepmd_npy(path, frames, names, mixed=kind is Format.mixed, copies=copies)
-
-
-def _remove(path: Path) -> None:
-    """Take away what an interrupted conversion has left."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ import typer
 from dpax.cli.sources import SetPrefixOption, SystemOption, frame_groups, no_set_prefix
 from dpax.cli.start import Branch, Devices, start_jax
 from dpax.errors import InputError
+from dpax.files import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -68,18 +69,13 @@ def model_devi(
         raise InputError(f"{output}: the folder {output.parent} does not exist")
     potentials = _load_alike(models, devices, branch)
     systems = open_systems(system or ["."], potentials[0].type_map)
-    partial = output.with_name(f"{output.name}.part")
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            for one in systems:
-                write_header(file, one.name, atomic)
-                for number, (frame, evaluations) in enumerate(_evaluated(potentials, one)):
-                    labels = frame if real_error else None
-                    deviation = model_deviation(evaluations, labels, relative=relative, relative_v=relative_v)
-                    write_row(file, number * frequency, deviation, atomic)
-        partial.replace(output)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(output) as partial, partial.open("w", encoding="utf-8") as file:
+        for one in systems:
+            write_header(file, one.name, atomic)
+            for number, (frame, evaluations) in enumerate(_evaluated(potentials, one)):
+                labels = frame if real_error else None
+                deviation = model_deviation(evaluations, labels, relative=relative, relative_v=relative_v)
+                write_row(file, number * frequency, deviation, atomic)
     frames = sum(len(one) for one in systems)
     typer.echo(f"{frames} frame{'s' * (frames != 1)} compared: {output}")
 

@@ -8,6 +8,7 @@ import typer
 from dpax.cli.md import Index, Structure
 from dpax.cli.start import Branch, Devices, load_potential
 from dpax.errors import InputError
+from dpax.files import replacing
 from dpax.simulate.settings import OptimizerName
 
 
@@ -49,7 +50,8 @@ def relax(
         optimizer=optimizer,
         report=lambda step, energy, force: typer.echo(f"step {step}: {energy:.6f} eV, {force:.5f} eV/Å"),
     )
-    write(output, result.atoms, format=file_format)
+    with replacing(output) as temporary:
+        write(temporary, result.atoms, format=file_format)
     if not result.converged:
         raise InputError(
             f"not relaxed after {result.steps} steps: the largest force is {result.fmax:.3g} eV/Å, above "

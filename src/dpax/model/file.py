@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from dpax.errors import InputError
+from dpax.files import replacing
 from dpax.model.potential import EnergyModel
 
 FORMAT = "dpax"
@@ -31,7 +32,7 @@ def save_model(path: str | os.PathLike, model: EnergyModel, provenance: dict) ->
         provenance: JSON-able facts of where it comes from.
 
     Raises:
-        InputError: the folder does not exist.
+        InputError: the folder does not exist, or the file cannot be written (`MachineError`).
     """
     path = Path(path)
     if not path.absolute().parent.is_dir():
@@ -44,12 +45,8 @@ def save_model(path: str | os.PathLike, model: EnergyModel, provenance: dict) ->
         "model": json.dumps(tree),
         "provenance": json.dumps(provenance),
     }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with replacing(path) as temporary:
         save_file(arrays, temporary, metadata=header)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_header(path: str | os.PathLike) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 import signal
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -11,7 +12,8 @@ import ase
 import numpy as np
 from ase import units
 
-from dpax.errors import InputError
+from dpax.errors import InputError, MachineError
+from dpax.faults import machine_error
 from dpax.infer import Potential
 from dpax.interfaces.ase import Calculator
 from dpax.interrupt import Interrupt, listening
@@ -246,15 +248,32 @@ class _Simulation:
             stack.callback(self.reporter.finish)
             text = f"{len(self.atoms)} atoms ({self.atoms.symbols}), {settings.ensemble.upper()}"
             self.reporter.start(settings, self.done, text)
-            if new:
-                self._write(self.start)
-                self._save()
-            self._steps(interrupt)
-            if self.saved < self.done:
-                self._save()
+            with self._naming_the_last_checkpoint():
+                if new:
+                    self._write(self.start)
+                    self._save()
+                self._steps(interrupt)
+                if self.saved < self.done:
+                    self._save()
             stopped = interrupt.signal if self.done < settings.steps else None
             self.reporter.finish(self._last_words(stopped))
             return MDResult(self.done, stopped)
+
+    @contextmanager
+    def _naming_the_last_checkpoint(self) -> Iterator[None]:
+        """Let failures of the machine say from where the simulation may go on."""
+        try:
+            yield
+        except Exception as error:
+            known = machine_error(error)
+            if known is None:
+                raise
+            raise MachineError(f"{known}. {self._last_checkpoint()}") from error
+
+    def _last_checkpoint(self) -> str:
+        if not self.files.checkpoint.exists():
+            return "There is no checkpoint yet"
+        return f"The last checkpoint is that of step {self.saved}, from which --restart goes on"
 
     def _steps(self, interrupt: Interrupt) -> None:
         clock = _Clock(self.settings.time_step)
@@ -289,9 +308,9 @@ class _Simulation:
         if self.done == 0:
             return InputError(f"the structure is not one to start a simulation from: {complaint}")
         return InputError(
-            f"the simulation blew up at step {self.done}: {complaint}. The last checkpoint is that of step "
-            f"{self.saved}. Try a smaller --time-step, a start that `dpax relax` has relaxed, or a model "
-            "trained on structures like these"
+            f"the simulation blew up at step {self.done}: {complaint}. {self._last_checkpoint()}. Try a "
+            "smaller --time-step, a start that `dpax relax` has relaxed, or a model trained on structures "
+            "like these"
         )
 
     def _write(self, thermo: Thermo | None) -> None:

@@ -1,5 +1,6 @@
 """Checkpoints: the whole state of a training, stored by orbax, verified when read."""
 
+import errno
 import hashlib
 import json
 import logging
@@ -14,10 +15,14 @@ import orbax.checkpoint as ocp
 from flax import nnx
 from jaxtyping import PyTree
 
-from dpax.errors import InputError
+from dpax.errors import InputError, MachineError
+from dpax.faults import error_number, machine_error
+from dpax.files import writing
 from dpax.model.potential import EnergyModel
 
 _ITEMS = ("arrays", "meta")
+_NOT_DAMAGE = {errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE}
+"""Reasons why a checkpoint cannot be read now, though nothing may be wrong with it."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +45,8 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, keep: int | None = None, *, read_only: bool = False):
-        # orbax tells of its every move; users hear of checkpoints from the training itself.
-        logging.getLogger("absl").setLevel(logging.ERROR)
+        # orbax tells of its every move and failure; users hear of them from the training itself.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
         options = ocp.CheckpointManagerOptions(
             max_to_keep=None if read_only else keep,
             enable_async_checkpointing=False,
@@ -64,15 +69,20 @@ class Checkpoints:
         return sorted(self._manager.all_steps())
 
     def save(self, step: int, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint of a step that is later than all others."""
+        """Write a checkpoint of a step that is later than all others.
+
+        Raises:
+            MachineError: it cannot be written; the earlier ones are as they were.
+        """
         meta = {**checkpoint.meta, "digest": _digest(checkpoint)}
-        self._manager.save(
-            step,
-            force=True,
-            args=ocp.args.Composite(
-                arrays=ocp.args.StandardSave(checkpoint.arrays), meta=ocp.args.JsonSave(meta)
-            ),
-        )
+        with writing(self.folder / str(step)):
+            self._manager.save(
+                step,
+                force=True,
+                args=ocp.args.Composite(
+                    arrays=ocp.args.StandardSave(checkpoint.arrays), meta=ocp.args.JsonSave(meta)
+                ),
+            )
 
     def drop_after(self, step: int) -> None:
         """Remove the checkpoints of later steps: damaged ones, which a resumed training passes again."""
@@ -97,6 +107,9 @@ class Checkpoints:
             arrays = {name: np.asarray(array) for name, array in restored["arrays"].items()}
             meta = dict(restored["meta"])
         except Exception as error:  # orbax and its storage raise many kinds for damaged files
+            known = machine_error(error) if error_number(error) in _NOT_DAMAGE else None
+            if known is not None:
+                raise MachineError(f"{self.folder / str(step)}: {known}") from error
             raise InputError(
                 f"{self.folder / str(step)}: damaged checkpoint ({type(error).__name__})"
             ) from None
@@ -116,6 +129,8 @@ class Checkpoints:
         for step in reversed(steps):
             try:
                 return self.restore(step)
+            except MachineError:
+                raise  # the training must not fall back behind a sound checkpoint
             except InputError as error:
                 warn(f"{error}; trying the one before" if step != steps[0] else str(error))
         raise InputError(

@@ -5,7 +5,7 @@ import secrets
 import signal
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -15,7 +15,9 @@ import jax
 
 from dpax.data import Batch
 from dpax.errors import InputError
+from dpax.faults import machine_error
 from dpax.interrupt import Interrupt, listening
+from dpax.machine import start_devices
 from dpax.model.derivatives import make_mesh
 from dpax.model.file import save_model
 from dpax.model.potential import EnergyModel
@@ -96,6 +98,7 @@ def train(
         InputError: settings or data are wrong, the folder holds a run, the trained model does not fit the
             settings, or the loss is no longer finite.
     """
+    start_devices()
     origin = choose_origin(settings, restart, init_model, finetune)
     # The worker threads make NumPy arrays only, so this thread's precision is all that matters.
     with jax.enable_x64(settings.model.needs_x64):
@@ -157,8 +160,9 @@ class Training:
             self.curve = self._open_folder(stack, restart)
             traced = self.settings.training.profiling or self.settings.training.enable_profiler
             profile = stack.enter_context(Profile(self.folder.profile if traced else None))
-            self._train(chain([first], loader), interrupt, profile)
-            return self._finish(interrupt)
+            with self._naming_the_last_checkpoint():
+                self._train(chain([first], loader), interrupt, profile)
+                return self._finish(interrupt)
 
     def _train(self, batches: Iterator[Any], interrupt: Interrupt, profile: Profile) -> None:
         """Step until the end or an interrupt."""
@@ -310,8 +314,7 @@ class Training:
         if not math.isfinite(errors.loss):
             raise InputError(
                 f"step {self.done + 1}: the loss is no longer finite, with "
-                f"{', '.join(batch.sources)}. Look at these frames, or lower learning_rate.start_lr. "
-                f"{self._last_checkpoint()}"
+                f"{', '.join(batch.sources)}. Look at these frames, or lower learning_rate.start_lr"
             )
         self.done += 1
         return lr, errors
@@ -370,14 +373,24 @@ class Training:
         """Weights that are not finite must not replace good ones."""
         if not self.learner.is_finite():
             raise InputError(
-                f"step {self.done}: the weights are no longer finite; lower learning_rate.start_lr. "
-                f"{self._last_checkpoint()}"
+                f"step {self.done}: the weights are no longer finite; lower learning_rate.start_lr"
             )
+
+    @contextmanager
+    def _naming_the_last_checkpoint(self) -> Iterator[None]:
+        """Let what stops the run say from where it may go on."""
+        try:
+            yield
+        except Exception as error:
+            known = error if isinstance(error, InputError) else machine_error(error)
+            if known is None:
+                raise
+            raise type(known)(f"{known}. {self._last_checkpoint()}") from error
 
     def _last_checkpoint(self) -> str:
         if self.saved is None:
             return "There is no checkpoint yet"
-        return f"The last checkpoint is that of step {self.saved}"
+        return f"The last checkpoint is that of step {self.saved}, from which --restart goes on"
 
     def _write_model(
         self,

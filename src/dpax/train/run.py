@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dpax.errors import InputError
+from dpax.files import replacing, writing
 from dpax.model.settings import ModelSettings
 from dpax.train.settings import InputSettings, read_settings
 
@@ -84,9 +85,10 @@ class RunFolder:
         files = [self.input, self.log, self.checkpoints, self.profile, self.model, self.averaged_model]
         files += [self.path / name for name in logs]
         files += [*self.path.glob("best*.dpax")]
-        for file in files:
-            shutil.rmtree(file) if file.is_dir() else file.unlink(missing_ok=True)
-        self.path.mkdir(parents=True, exist_ok=True)
+        with writing(self.path):
+            for file in files:
+                shutil.rmtree(file) if file.is_dir() else file.unlink(missing_ok=True)
+            self.path.mkdir(parents=True, exist_ok=True)
 
     def write_settings(self, settings: InputSettings) -> None:
         """Write the settings as resolved."""
@@ -127,6 +129,5 @@ def _differences(before: Any, now: Any, path: str) -> list[str]:
 
 
 def _write_json(path: Path, content: Any) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
