@@ -117,7 +117,7 @@ def cache_folder(given: str | os.PathLike | None = None, known: str | None = Non
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
     except OSError as error:
         raise InputError(
-            f'{name}: {folder} cannot be used ({error.strerror}); give a folder that can be written, or "{OFF}"'
+            f'{name}: {folder} cannot be used ({error.strerror}); give one that can be written, or "{OFF}"'
         ) from None
     return Path(folder)
 

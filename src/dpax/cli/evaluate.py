@@ -90,7 +90,7 @@ def _read(path: Path) -> Iterator["Atoms"]:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
-        yield from iread(path, index=":")
+        yield from iread(path.absolute(), index=":", do_not_split_by_at_sign=True)
     except Exception as error:  # ASE's readers raise whatever their parsing runs into
         raise InputError(
             f"{path}: ASE cannot read this file ({str(error) or type(error).__name__})"

@@ -60,8 +60,8 @@ def show_warning(message: Warning | str, category: type[Warning], *_: Any, **__:
     else:
         _say_once(
             "warning",
-            f"the folder of compiled programs cannot be used ({trouble[1]}), so they are compiled anew; empty "
-            "it, or choose another one with DPAX_CACHE",
+            f"the folder of compiled programs cannot be used ({trouble[1]}), so all are compiled anew; "
+            "empty it, or choose another one with DPAX_CACHE",
         )
 
 

@@ -68,7 +68,8 @@ def read_atoms(path: Path, name: str) -> list[ase.Atoms]:
         InputError: ASE cannot read the file, or it holds no structure.
     """
     try:
-        found = ase.io.read(path, index=":")
+        # In the name of the file nothing stands for an index, a home or a database.
+        found = ase.io.read(path.absolute(), index=":", do_not_split_by_at_sign=True)
     except Exception as error:  # ASE's readers raise whatever their parsing runs into
         raise InputError(
             f"{name} cannot be read by ASE: {str(error) or type(error).__name__}; expected a file with "

@@ -24,7 +24,7 @@ def read_structure(path: Path, index: int = -1, supercell: tuple[int, int, int] 
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
-        atoms = ase.io.read(path, index=index)
+        atoms = ase.io.read(path.absolute(), index=index, do_not_split_by_at_sign=True)
     except (IndexError, StopIteration):
         raise InputError(f"{path}: has no structure with the index {index}") from None
     except Exception as error:  # ASE's readers raise whatever their parsing runs into
