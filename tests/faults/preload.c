@@ -12,7 +12,6 @@
 //   FAULT_NOTES    a file that gets a line for each call on the disk: its kind and its path
 
 #define _GNU_SOURCE
-#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <fnmatch.h>
@@ -117,8 +116,6 @@ static int refused(enum verdict verdict)
   if (verdict == READ_ONLY) errno = EROFS;
   return verdict == FULL || verdict == READ_ONLY;
 }
-
-#define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
 // Opening
 
