@@ -3,13 +3,13 @@
 Environment variables:
     DPAX_FAULT_KILLS: of trainings, at least; simulations are killed 3 times for 5 of them. 50 by default.
     DPAX_FAULT_SEED: of the moments, 1 by default.
-    DPAX_FAULT_RESULTS: a file of JSON lines, to which the outcome of every test is appended. What it says has
-        passed with this version and seed is not done again, so that a campaign can be taken up where it ended.
+    DPAX_FAULT_RESULTS: a file of JSON lines, to which the outcome of every test is appended. What has passed
+        with this version and seed is not done again, so that a campaign can be taken up where it ended.
 """
 
 import json
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ class Jobs:
         self._whole: dict[tuple[str, ...], Whole] = {}
 
     def make(self, folder: Path, kind: str, *options: str) -> Job:
-        """A job: `training` with its variant, or `simulation` with its ensemble and the trajectory's ending."""
+        """A job: `training` with its variant, or `simulation` with ensemble and ending of the trajectory."""
         return (Training if kind == "training" else Simulation)(self._inputs, folder, *options)
 
     def whole(self, kind: str, *options: str) -> Whole:
@@ -110,9 +110,8 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         **properties,
     }
     if report.outcome != "passed":
-        record["reason"] = (
-            report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)[-2000:]
-        )
+        reason = report.longrepr
+        record["reason"] = reason[2] if isinstance(reason, tuple) else str(reason)[-2000:]
     _records.append(record)
     if RESULTS:
         with open(RESULTS, "a", encoding="utf-8") as file:
@@ -131,9 +130,8 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     terminalreporter.line("| promise | tests | faults | passed | failed | skipped | seconds |")
     terminalreporter.line("|---|---|---|---|---|---|---|")
     for promise, records in rows.items():
-        counts = [
-            sum(one["outcome"] == outcome for one in records) for outcome in ("passed", "failed", "skipped")
-        ]
+        outcomes = Counter(one["outcome"] for one in records)
+        counts = [outcomes[outcome] for outcome in ("passed", "failed", "skipped")]
         faults = sum(one.get("faults", 1) for one in records if one["outcome"] != "skipped")
         seconds = sum(one["seconds"] for one in records)
         cells = [promise, len(records), faults, *counts, round(seconds)]

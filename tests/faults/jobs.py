@@ -5,10 +5,11 @@ import random
 import re
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from dpax.train.checkpoints import Checkpoints
@@ -40,7 +41,7 @@ class Job(ABC):
         folder: where it writes; the "disk" that faults concern.
     """
 
-    kinds: dict[str, str]
+    kinds: Mapping[str, str]
     """What is written, and the patterns of its files below the folder."""
 
     def __init__(self, inputs: Path, folder: Path):
@@ -56,11 +57,6 @@ class Job(ABC):
     def log(self) -> Path:
         """The file that grows with every step."""
 
-    @property
-    @abstractmethod
-    def lock_target(self) -> Path:
-        """What a second process is refused to write."""
-
     @abstractmethod
     def clear(self) -> None:
         """Remove what it has written."""
@@ -71,7 +67,7 @@ class Job(ABC):
 
     def start(self, *options: str, **faults: Any) -> Process:
         """Start it, with options such as `--restart`."""
-        return Process([*self.words(), *options], self.inputs, disk=self.folder, **faults)
+        return Process([*self.words(), *options], self.folder, disk=self.folder, **faults)
 
     def has_lines(self) -> bool:
         """Whether steps have been logged."""
@@ -90,7 +86,7 @@ class Job(ABC):
 
     def whole(self) -> Whole:
         """Run it undisturbed, twice: the second time, with all programs compiled, it is looked at."""
-        first = run([*self.words(), "--overwrite"], self.inputs)
+        first = run([*self.words(), "--overwrite"], self.folder)
         assert first.code == 0, first.words
         self.clear()
         notes = self.folder.with_name(f"{self.folder.name}.notes")
@@ -149,32 +145,35 @@ class Training(Job):
         inputs: a folder with the systems of `train.support`.
         folder: gets the run, in `run`.
         variant: one of `VARIANTS`.
-        changes: more changes of the input.
+        data: where the systems are, from `folder`; in `inputs` by default.
+        suffix: of the systems, in another format.
     """
 
-    kinds = {
-        "settings": "run/*input*",
-        "statistics": "run/*statistics*",
-        "shared statistics": "*shared-statistics*",
-        "learning curve": "run/*lcurve*",
-        "log": "run/*log.jsonl",
-        "validation errors": "run/*val*.log",
-        "checkpoint": "run/checkpoints*",
-        "best model": "run/*best*.dpax",
-        "final model": "run/*model*.dpax",
-    }
+    kinds: Mapping[str, str] = MappingProxyType(
+        {
+            "settings": "run/*input*",
+            "statistics": "run/*statistics*",
+            "shared statistics": "*shared-statistics*",
+            "learning curve": "run/*lcurve*",
+            "log": "run/*log.jsonl",
+            "validation errors": "run/*val*.log",
+            "checkpoint": "run/checkpoints*",
+            "best model": "run/*best*.dpax",
+            "final model": "run/*model*.dpax",
+        }
+    )
 
-    def __init__(self, inputs: Path, folder: Path, variant: str = "plain", changes: dict | None = None):
+    def __init__(self, inputs: Path, folder: Path, variant: str = "plain", data: str = "", suffix: str = ""):
         super().__init__(inputs, folder)
         self.variant = variant
         self.input = folder / "input.json"
         if variant != "plain":
             self.kinds = {kind: files for kind, files in self.kinds.items() if kind != "shared statistics"}
-        made = content(COMMON | VARIANTS[variant] | (changes or {}))
+        made = content(COMMON | VARIANTS[variant])
         systems = made["training"]["training_data"]
-        systems["systems"] = [str(inputs / name) for name in systems["systems"]]
+        systems["systems"] = [f"{data or inputs}/{name}{suffix}" for name in systems["systems"]]
         valid = made["training"]["validation_data"]
-        valid["systems"] = str(inputs / valid["systems"])
+        valid["systems"] = f"{data or inputs}/{valid['systems']}{suffix}"
         self.input.write_text(json.dumps(made), encoding="utf-8")
 
     @property
@@ -186,11 +185,6 @@ class Training(Job):
     def log(self) -> Path:
         """The learning curve."""
         return self.run / "lcurve.out"
-
-    @property
-    def lock_target(self) -> Path:
-        """The folder of the run."""
-        return self.run
 
     def words(self) -> list[object]:
         """The command, without `--restart`."""
@@ -240,7 +234,9 @@ class Simulation(Job):
         suffix: of the trajectory.
     """
 
-    kinds = {"trajectory": "*a.xyz*:*a.traj*", "log": "*a.log", "checkpoint": "*a.*checkpoint*"}
+    kinds: Mapping[str, str] = MappingProxyType(
+        {"trajectory": "*a.*xyz*:*a.*traj*", "log": "*a.*log", "checkpoint": "*a.*checkpoint*"}
+    )
 
     def __init__(self, inputs: Path, folder: Path, ensemble: str = "nvt", suffix: str = ".xyz"):
         super().__init__(inputs, folder)
@@ -255,11 +251,6 @@ class Simulation(Job):
     def log(self) -> Path:
         """The log beside it."""
         return self.folder / "a.log"
-
-    @property
-    def lock_target(self) -> Path:
-        """The trajectory."""
-        return self.trajectory
 
     def words(self) -> list[object]:
         """The command, without `--restart`."""

@@ -1,4 +1,4 @@
-"""A full disk at every kind of write: one line, the last good state kept, and --restart goes on when there is room."""
+"""A full disk at every kind of write: one line, nothing lost, and --restart goes on when there is room."""
 
 import os
 import random
@@ -23,7 +23,7 @@ LAST_STATE = ("The last checkpoint is that of step", "There is no checkpoint yet
 @needs_preload
 @pytest.mark.parametrize("case", TRAINING + AVERAGED + SIMULATION + OTHERS, ids="-".join)
 def test_each_kind_of_write(jobs, tmp_path, case, record_property):
-    """A disk that gets full is one line and exit code 2; with room again, --restart goes on to the same bits."""
+    """A disk that gets full is one line and exit code 2; with room, --restart goes on to the same bits."""
     *options, kind = case
     job, whole = jobs.make(tmp_path / "job", *options), jobs.whole(*options)
     at = random.Random(f"{SEED} {case}").randint(1, whole.calls[kind])
@@ -81,7 +81,7 @@ def test_the_cache(jobs, tmp_path, monkeypatch):
     options = ("training", "plain")
     job, whole = jobs.make(tmp_path / "job", *options), jobs.whole(*options)
     monkeypatch.setenv("DPAX_CACHE", str(tmp_path / "cache"))
-    process = Process(job.words(), job.inputs, fault=Fault("full", "*", 3), disk=tmp_path / "cache")
+    process = Process(job.words(), job.folder, fault=Fault("full", "*", 3), disk=tmp_path / "cache")
     ended = process.end()
     assert ended.code == 0, ended.words
     (line,) = ended.err.splitlines()

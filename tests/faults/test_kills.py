@@ -22,7 +22,7 @@ def numbers(kills: int) -> range:
 
 
 def survives(job, whole, number: int, record_property) -> None:
-    """Kill a job some times in a row; then it goes on to its end, and nothing tells that it was ever killed."""
+    """Kill a job some times in a row; then it goes on to its end, as if it had never been killed."""
     wanted, done = IN_A_ROW[number % len(IN_A_ROW)], []
     chance = random.Random(f"{SEED} {type(job).__name__} {number}")
     options: tuple[str, ...] = ()
