@@ -116,7 +116,7 @@ class Job(ABC):
 
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    "plain": {"training.stat_file": "shared-statistics.json"},
+    "plain": {"training.stat_file": "shared-statistics.json", "dpax.valid_freq": 5},
     "averaged": {
         "training.enable_ema": True,
         "training.disp_avg": True,
@@ -134,7 +134,6 @@ COMMON = {
     "training.save_freq": 6,
     "training.disp_freq": 1,
     "training.max_ckpt_keep": 3,
-    "dpax.valid_freq": 5,
 }
 
 

@@ -104,13 +104,51 @@ std::string connect()
   return failed ? "dpax could not be imported; the traceback is above" : "";
 }
 
-// Die when the process does that has started this one. The wheel's lmp is the child of a script, and the script is
-// what mpirun ends when another rank has died: lmp would wait for that rank in MPI for ever, and mpirun for lmp.
-void die_with_parent()
+// Ranks that die. The wheel's lmp is the child of a script, and that is what mpirun knows: it would wait for a rank
+// whose script was killed, as the rank waits for the others in MPI; and it says nothing of a script that has ended
+// because its rank was killed. In a Python process, which mpirun has started itself, nothing need be done.
+
+const int farewell = SIGRTMAX - 1;    // a signal that nobody else uses
+char last_words[200];
+pid_t witness = 0;
+
+void say_last_words(int)
 {
-  const pid_t parent = getppid();
-  prctl(PR_SET_PDEATHSIG, SIGKILL);
-  if (getppid() != parent) raise(SIGKILL);    // it was too late
+  _exit(write(STDERR_FILENO, last_words, strlen(last_words)) < 0 ? 2 : 1);
+}
+
+// End this process when the one does that has started it.
+void die_with(pid_t parent, int rank, const char *reason)
+{
+  snprintf(last_words, sizeof last_words, "ERROR on rank %d: %s\n", rank, reason);
+  signal(farewell, say_last_words);
+  prctl(PR_SET_PDEATHSIG, farewell);
+  if (getppid() != parent) raise(farewell);    // it was too late
+}
+
+void leave_in_order()
+{
+  prctl(PR_SET_PDEATHSIG, 0);
+  kill(witness, SIGKILL);
+}
+
+void prepare_for_death(MPI_Comm world)
+{
+  auto is_running = symbol<int (*)()>("Py_IsInitialized");
+  int ranks, rank;
+  MPI_Comm_size(world, &ranks);
+  MPI_Comm_rank(world, &rank);
+  if (witness || ranks == 1 || (is_running && is_running())) return;
+  const pid_t script = getppid(), self = getpid();
+  witness = fork();
+  if (witness == 0) {
+    for (int fd = sysconf(_SC_OPEN_MAX); fd >= 0; fd--)
+      if (fd != STDERR_FILENO) close(fd);
+    die_with(self, rank, "this rank was killed; did the machine run out of memory?");
+    while (true) pause();
+  }
+  if (witness > 0) atexit(leave_in_order);
+  die_with(script, rank, "mpirun has ended this rank; was another one killed?");
 }
 
 // The cores that this rank may keep busy, and its place among the ranks of its node.
@@ -227,7 +265,6 @@ void PairDPAX::settings(int narg, char **arg)
     if (!reason.empty()) fail(reason);
     connected = true;
   }
-  if (plain_lmp && comm->nprocs > 1) die_with_parent();
   int cores, place;
   share_of_node(world, cores, place);
   close();
@@ -441,6 +478,7 @@ struct Plugin {
 
 extern "C" void lammpsplugin_init(void *lmp, void *handle, void *reg)
 {
+  prepare_for_death(static_cast<LAMMPS *>(lmp)->world);
   Plugin plugin = {static_cast<LAMMPS *>(lmp)->version, "pair", "dpax", "DPA-1 potentials by JAX", "dpax", {},
                    handle};
   plugin.creator.make = [](void *lmp) -> void * { return new PairDPAX(static_cast<LAMMPS *>(lmp)); };
