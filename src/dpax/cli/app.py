@@ -12,6 +12,7 @@ import typer
 
 import dpax
 from dpax.cli.change_bias import change_bias
+from dpax.cli.command import Command
 from dpax.cli.compress import compress
 from dpax.cli.convert import convert
 from dpax.cli.convert_data import convert_data
@@ -43,24 +44,24 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command("train")(train)
+app.command("train", cls=Command)(train)
 app.command("test", cls=many_values(*SYSTEM))(compare)
-app.command("eval")(evaluate)
+app.command("eval", cls=Command)(evaluate)
 app.command("eval-desc", cls=many_values(*SYSTEM))(eval_desc)
 app.command("model-devi", cls=many_values("--models", "-m", *SYSTEM))(model_devi)
-app.command("md")(md)
-app.command("relax")(relax)
-app.command("validate")(validate)
+app.command("md", cls=Command)(md)
+app.command("relax", cls=Command)(relax)
+app.command("validate", cls=Command)(validate)
 app.command("convert-data", cls=many_values(*TYPE_MAP))(convert_data)
 app.command("neighbor-stat", cls=many_values(*SYSTEM, *TYPE_MAP))(neighbor_stat)
-app.command("inspect")(inspect)
-app.command("show")(show)
-app.command("convert")(convert)
-app.command("convert-backend", help="The same as convert, by DeePMD-kit's name.")(convert)
-app.command("freeze")(freeze)
-app.command("export")(export)
-app.command("ipi")(ipi)
-app.command("compress")(compress)
+app.command("inspect", cls=Command)(inspect)
+app.command("show", cls=Command)(show)
+app.command("convert", cls=Command)(convert)
+app.command("convert-backend", cls=Command, help="The same as convert, by DeePMD-kit's name.")(convert)
+app.command("freeze", cls=Command)(freeze)
+app.command("export", cls=Command)(export)
+app.command("ipi", cls=Command)(ipi)
+app.command("compress", cls=Command)(compress)
 app.command("change-bias", cls=many_values(*SYSTEM, "--bias-value", "-b"))(change_bias)
 
 

@@ -1,5 +1,6 @@
 """The structure that a simulation starts from, and the name of the file that one ends in."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +9,9 @@ import ase.io
 from ase.io.formats import UnknownFileTypeError, filetype, ioformats
 
 from dpax.errors import InputError
+
+MOST_ATOMS = 10**8
+"""More have no room in the memory of any machine."""
 
 
 def read_structure(path: Path, index: int = -1, supercell: tuple[int, int, int] = (1, 1, 1)) -> ase.Atoms:
@@ -34,6 +38,10 @@ def read_structure(path: Path, index: int = -1, supercell: tuple[int, int, int] 
     if min(supercell) < 1:
         raise InputError(
             f"--supercell: should be three positive numbers, got {' '.join(map(str, supercell))}"
+        )
+    if len(atoms) * math.prod(supercell) > MOST_ATOMS:
+        raise InputError(
+            f"--supercell: {path} would become more than {MOST_ATOMS} atoms; repeat it less often"
         )
     for direction, (times, periodic) in enumerate(zip(supercell, atoms.pbc, strict=True)):
         if times > 1 and not periodic:
