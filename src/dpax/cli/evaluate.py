@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dpax.cli.outputs import refuse_inputs
 from dpax.cli.start import Branch, Devices, load_potential
 from dpax.errors import InputError
 
@@ -29,6 +30,7 @@ def evaluate(
     from ase.io.extxyz import write_extxyz
 
     _check_output(output, overwrite)
+    refuse_inputs(output, model, structures)
     potential = load_potential(model, devices, branch)
     partial = output.with_name(f"{output.name}.part")
     count = 0
