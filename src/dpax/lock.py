@@ -83,7 +83,7 @@ def _try(descriptor: int, path: Path, what: str, advice: str) -> bool:
         free = lock_descriptor(descriptor, blocking=False)
     except OSError as error:
         warnings.warn(
-            f"{what} cannot be locked, for its file system has no locks ({error.strerror}); see to it that no "
+            f"{what} cannot be locked: its file system has no locks ({error.strerror}). See to it that no "
             "other process writes there",
             stacklevel=2,
         )

@@ -116,9 +116,7 @@ def _check_inputs(output: Path, *inputs: Path | None) -> None:
 
     for path in inputs:
         if path is not None and RunFolder(output).owns(path):
-            raise InputError(
-                f"{path} is a part of the run {output}, which would be replaced; give another -o"
-            )
+            raise InputError(f"{path} belongs to the run {output}, which would be replaced; give another -o")
 
 
 def _start(

@@ -31,7 +31,7 @@ def _lines_of_log(path: Path) -> int | None:
 
 
 def _frames(path: Path) -> int | None:
-    """Frames of a trajectory, 0 or 1, the last one whole or not; None if it has more, or is something else."""
+    """Frames of a trajectory, 0 or 1, whole or not; None if it has more, or is something else."""
     if not path.exists() or path.stat().st_size == 0:
         return 0
     return _frames_of_ase(path) if path.suffix == ".traj" else _frames_of_xyz(path)

@@ -287,12 +287,8 @@ class _Simulation:
     def _check_beginning(self) -> None:
         """Before anything else was written than a checkpoint, trajectory and log were not there."""
         files, new = self.files, self.marks["log"] is None
-        if (
-            new
-            and not self.overwrite
-            and (files.trajectory.exists() or files.log.exists())
-            and not files.begun
-        ):
+        there = files.trajectory.exists() or files.log.exists()
+        if new and there and not (self.overwrite or files.begun):
             raise InputError(
                 f"{files.checkpoint}: the simulation had not written anything yet, and {files.trajectory} or "
                 f"{files.log} is not of its making; move it away, or replace it with --overwrite"

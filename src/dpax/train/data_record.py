@@ -154,8 +154,8 @@ def check_sizes(before: Sequence[SystemRecord], now: Sequence[SystemRecord]) -> 
         found = [_grown(a, b) for a, b in zip(before, now, strict=True) if a.frames != b.frames]
     if found:
         raise InputError(
-            f"--restart: {listed(found)}; a run goes on with the frames that it began with. Restore the data, "
-            "or start from the model in another folder (--init-model)"
+            f"--restart: {listed(found)}; a run goes on with the frames that it began with. Put the data "
+            "back, or start from the model in another folder (--init-model)"
         )
 
 

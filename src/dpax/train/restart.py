@@ -187,8 +187,8 @@ class Changes:
         was, rate = (make_schedule(now.learning_rate, total)(done) for total in totals)
         if was != rate:
             self.harmless.append(
-                f"the learning rate follows the number of steps, {totals[0]} before and {totals[1]} now: that "
-                f"of the next step is {rate:.3g} instead of {was:.3g}"
+                f"the learning rate depends on the number of steps, {totals[0]} before and {totals[1]} now: "
+                f"that of the next step is {rate:.3g} instead of {was:.3g}"
             )
 
     def compare_seeds(self, before: int | None, asked: int | None) -> None:
