@@ -114,11 +114,11 @@ def test_without_locks_it_warns_and_goes_on(tmp_path, monkeypatch, number):
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(dpax.lock, "lock_descriptor", fail)
-    with pytest.warns(UserWarning, match="the run cannot be locked: its file system has no locks"):
-        with hold(tmp_path / ".lock"):
-            pass
-        (tmp_path / ".lock").write_text("my notes")
-        assert "is not a lock file" in refusal(tmp_path / ".lock")
+    words = "the run cannot be locked: its file system has no locks"
+    with pytest.warns(UserWarning, match=words), hold(tmp_path / ".lock"):
+        pass
+    (tmp_path / ".lock").write_text("my notes")
+    assert "is not a lock file" in refusal(tmp_path / ".lock")
 
 
 def test_a_file_that_was_removed_meanwhile_is_made_anew(tmp_path, monkeypatch):
@@ -140,6 +140,6 @@ def test_a_file_that_was_removed_meanwhile_is_made_anew(tmp_path, monkeypatch):
 
 
 def test_a_folder_that_cannot_be_written(tmp_path):
-    with pytest.raises(InputError, match=r"none/\.lock: the lock file cannot be written \(No such file"):
-        with hold(tmp_path / "none" / ".lock"):
-            pass
+    words = r"none/\.lock: the lock file cannot be written \(No such file"
+    with pytest.raises(InputError, match=words), hold(tmp_path / "none" / ".lock"):
+        pass

@@ -125,7 +125,10 @@ def test_files_that_come_and_go(base):
     np.save(folder / "dipole.npy", np.zeros(6))  # which nothing reads
     (base / "a" / "notes.txt").write_text("mine")
     found = changes(before, base)
-    assert found == ["a has changed (set.000/numb_copy.npy, set.000/virial.npy)", "b has changed (type_map.raw)"]
+    assert found == [
+        "a has changed (set.000/numb_copy.npy, set.000/virial.npy)",
+        "b has changed (type_map.raw)",
+    ]
 
 
 def test_frames_and_systems_that_come_and_go(base):
