@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "dpax"
-LEAVES = {"errors", "faults", "files", "interrupt", "machine", "settings", "geometry"}
+LEAVES = {"errors", "faults", "files", "interrupt", "lock", "machine", "settings", "geometry"}
 # What each room may import besides itself, the leaves and the package's own version.
 BELOW = {
     "errors": set(),
@@ -16,6 +16,7 @@ BELOW = {
     "files": {"errors", "faults"},
     "machine": {"errors"},
     "interrupt": set(),
+    "lock": {"errors"},
     "settings": {"errors"},
     "geometry": {"errors"},
     "nn": set(),

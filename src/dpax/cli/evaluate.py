@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dpax.cli.outputs import refuse_inputs
 from dpax.cli.start import Branch, Devices, load_potential
 from dpax.errors import InputError
 from dpax.files import replacing
@@ -30,6 +31,7 @@ def evaluate(
     from ase.io.extxyz import write_extxyz
 
     _check_output(output, overwrite)
+    refuse_inputs(output, model, structures)
     potential = load_potential(model, devices, branch)
     count = 0
     with replacing(output) as partial, partial.open("w", encoding="utf-8") as file:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
+from dpax.cli.outputs import refuse_inputs
 from dpax.cli.sources import SetPrefixOption, SystemOption, frame_groups, no_set_prefix
 from dpax.cli.start import Branch, Devices, start_jax
 from dpax.errors import InputError
@@ -67,6 +68,7 @@ def model_devi(
         raise InputError(f"{output} exists already; give another name, or --overwrite to replace it")
     if not output.absolute().parent.is_dir():
         raise InputError(f"{output}: the folder {output.parent} does not exist")
+    refuse_inputs(output, *models, *(system or []))
     potentials = _load_alike(models, devices, branch)
     systems = open_systems(system or ["."], potentials[0].type_map)
     with replacing(output) as partial, partial.open("w", encoding="utf-8") as file:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from dpax.cli.md import Index, Structure
+from dpax.cli.outputs import refuse_inputs
 from dpax.cli.start import Branch, Devices, load_potential
 from dpax.errors import InputError
 from dpax.files import replacing
@@ -35,6 +36,7 @@ def relax(
     from dpax.simulate.structure import check_elements, output_format, read_structure
 
     file_format = output_format(output, overwrite)
+    refuse_inputs(output, model, structure)
     atoms = read_structure(structure, index)
     potential = load_potential(model, devices, branch)
     check_elements(atoms, potential.type_map, structure)

@@ -47,8 +47,7 @@ class FullValidation:
         self.best: list[Best] = []
         self._kept = chosen.max_best_ckpt if chosen.scheduled else 1
         self._folder, self._suffix = folder, "_ema" if averaged else ""
-        name = Path(chosen.full_val_file)
-        self.log = folder.path / f"{name.stem}{self._suffix}{name.suffix}"
+        self.log = folder.path / chosen.log_name(averaged=averaged)
 
     def due(self, step: int) -> bool:
         """Whether this is a step after which to validate."""

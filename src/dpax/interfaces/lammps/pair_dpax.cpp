@@ -142,7 +142,7 @@ void prepare_for_death(MPI_Comm world)
   const pid_t script = getppid(), self = getpid();
   witness = fork();
   if (witness == 0) {
-    for (int fd = sysconf(_SC_OPEN_MAX); fd >= 0; fd--)
+    for (int fd = 0; fd < 1024; fd++)    // those that mpirun waits for are among them
       if (fd != STDERR_FILENO) close(fd);
     die_with(self, rank, "this rank was killed; did the machine run out of memory?");
     while (true) pause();
