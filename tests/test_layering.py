@@ -16,7 +16,7 @@ BELOW = {
     "files": {"errors", "faults"},
     "machine": {"errors"},
     "interrupt": set(),
-    "lock": {"errors"},
+    "lock": {"errors", "files"},
     "settings": {"errors"},
     "geometry": {"errors"},
     "nn": set(),

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from filelock import lock_descriptor
 
 from dpax.errors import InputError
+from dpax.files import writing
 
 _READ_AT_MOST = 4096
 
@@ -61,10 +62,8 @@ def locked(path: Path, what: str, advice: str) -> Iterator[None]:
 def _acquire(path: Path, what: str, advice: str) -> int:
     """A descriptor of the lock file; the lock ends when it is closed."""
     while True:
-        try:
+        with writing(path):
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            raise InputError(f"{path}: the lock file cannot be written ({error.strerror})") from None
         try:
             if _try(descriptor, path, what, advice):
                 return descriptor

@@ -4,7 +4,9 @@ import errno
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -21,6 +23,7 @@ from dpax.files import writing
 from dpax.model.potential import EnergyModel
 
 _ITEMS = ("arrays", "meta")
+_PATTERN = frozenset("*?[\\")
 _NOT_DAMAGE = {errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE}
 """Reasons why a checkpoint cannot be read now, though nothing may be wrong with it."""
 
@@ -56,13 +59,19 @@ class Checkpoints:
             save_interval_steps=0 if read_only else 1,
         )
         self.folder = folder
-        self._manager = ocp.CheckpointManager(folder.absolute(), options=options, item_names=_ITEMS)
+        self._link = ExitStack()
+        if not read_only:
+            with writing(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+        path = self._link.enter_context(_plain_path(folder))
+        self._manager = ocp.CheckpointManager(path, options=options, item_names=_ITEMS)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._manager.close()
+        self._link.close()
 
     def steps(self) -> list[int]:
         """Steps of the checkpoints that are there, oldest first."""
@@ -137,6 +146,19 @@ class Checkpoints:
             f"{self.folder}: no usable checkpoint; start the training anew with --overwrite, or in another "
             "folder"
         )
+
+
+@contextmanager
+def _plain_path(folder: Path) -> Iterator[Path]:
+    """A path to a folder for orbax, which takes the characters of file patterns in it for a pattern."""
+    path = folder.absolute()
+    if not _PATTERN.intersection(str(path)):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="dpax-") as temporary:
+        link = Path(temporary) / folder.name.translate(dict.fromkeys(map(ord, _PATTERN), "_"))
+        link.symlink_to(path, target_is_directory=True)
+        yield link
 
 
 def named_arrays(tree: PyTree, prefix: str) -> dict[str, np.ndarray]:
