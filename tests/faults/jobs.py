@@ -168,7 +168,7 @@ class Training(Job):
         self.input = folder / "input.json"
         if variant != "plain":
             self.kinds = {kind: files for kind, files in self.kinds.items() if kind != "shared statistics"}
-        made = content(COMMON | VARIANTS[variant])
+        made = json.loads(json.dumps(content(COMMON | VARIANTS[variant])))
         systems = made["training"]["training_data"]
         systems["systems"] = [f"{data or inputs}/{name}{suffix}" for name in systems["systems"]]
         valid = made["training"]["validation_data"]
