@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 
 from dpax.errors import InputError, MachineError
 from dpax.faults import machine_error
-from dpax.files import replacing, writing
+from dpax.files import remove_temporaries, replacing, writing
 from dpax.train.checkpoints import Checkpoint, Checkpoints
 
 LIMIT = 20_000
@@ -171,3 +171,23 @@ def test_a_mistake_names_the_file_and_not_its_temporary_name(tmp_path):
         raise InputError(f"{temporary}: is no model")
     assert str(caught.value) == f"{path}: is no model"
     assert type(caught.value) is InputError
+
+
+def test_what_a_killed_process_leaves_behind_is_removed(tmp_path):
+    def kill() -> None:
+        if os.fork() == 0:
+            with replacing(tmp_path / "a.txt") as temporary, replacing(tmp_path / "b") as folder:
+                temporary.write_text("half")
+                (folder / "c").mkdir(parents=True)
+                os._exit(1)
+        os.wait()
+
+    others = [".lock", ".a.lock", ".a.0123.txt", "a.01234567.txt", ".01234567", "b"]
+    for name in others:
+        (tmp_path / name).touch()
+    kill()
+    assert len(list(tmp_path.iterdir())) == len(others) + 2
+    remove_temporaries(tmp_path, "b")
+    assert len(list(tmp_path.iterdir())) == len(others) + 1
+    remove_temporaries(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)

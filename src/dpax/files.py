@@ -1,6 +1,7 @@
 """Files that are whole or not there, and what is said where they cannot be written."""
 
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -57,6 +58,19 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
         finally:
             with suppress(OSError):
                 _remove(temporary)
+
+
+def remove_temporaries(folder: Path, stem: str = "") -> None:
+    """Take away what `replacing` has left behind where it was killed; nobody may be writing there.
+
+    Args:
+        folder: where it was writing.
+        stem: of the files that it was writing; any by default.
+    """
+    name = re.compile(rf"\.{re.escape(stem[:_SHOWN]) or '.*'}\.[0-9a-f]{{8}}(\..*)?")
+    for path in [path for path in folder.glob(".*") if name.fullmatch(path.name)]:
+        with suppress(OSError):
+            _remove(path)
 
 
 def _to_disk(path: Path) -> None:

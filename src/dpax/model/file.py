@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from dpax.errors import InputError
 from dpax.files import replacing
@@ -46,7 +46,8 @@ def save_model(path: str | os.PathLike, model: EnergyModel, provenance: dict) ->
         "provenance": json.dumps(provenance),
     }
     with replacing(path) as temporary:
-        save_file(arrays, temporary, metadata=header)
+        # Not save_file: its temporary file stays where it is killed, and others may not read what it writes.
+        temporary.write_bytes(save(arrays, metadata=header))
 
 
 def read_header(path: str | os.PathLike) -> dict[str, Any]:

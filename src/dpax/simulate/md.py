@@ -14,6 +14,7 @@ from ase import units
 
 from dpax.errors import InputError, MachineError
 from dpax.faults import machine_error
+from dpax.files import remove_temporaries
 from dpax.infer import Potential
 from dpax.interfaces.ase import Calculator
 from dpax.interrupt import Interrupt, listening
@@ -200,6 +201,7 @@ def molecular_dynamics(
     files.check_place()
     advice = "wait until it has ended, or stop it; another simulation needs another --output"
     with locked(files.lock, f"{output} with its log and checkpoint", advice):
+        remove_temporaries(output.absolute().parent, output.stem)
         checkpoint = _checkpoint_of(files) if restart else None
         if not (restart or overwrite):
             files.check_new()
