@@ -9,7 +9,7 @@ SOURCES := src tests benchmarks examples
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
 # pytest comes last, so that its closing line is the last one printed.
-.PHONY: test check lint demo bench clean
+.PHONY: test check lint faults demo bench clean
 
 test: lint
 	$(PYTEST)
@@ -21,6 +21,10 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check $(wildcard $(SOURCES))
 	$(BIN)/ruff format --check $(wildcard $(SOURCES))
 	$(BIN)/pyright
+
+# Kills, full disks, lost data, two processes in one folder: see docs/reliability.md. It goes on where it ended.
+faults: $(INSTALLED)
+	DPAX_FAULT_RESULTS=$${DPAX_FAULT_RESULTS:-faults.jsonl} $(BIN)/python -m pytest tests/faults -m slow
 
 # A small data set, a training, an error table, molecular dynamics and figures, in ./demo.
 demo: $(INSTALLED)

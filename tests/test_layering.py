@@ -8,13 +8,19 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "dpax"
-LEAVES = {"errors", "computing", "interrupt", "machine", "settings", "geometry"}
+LEAVES = {
+    *("errors", "computing", "faults", "files", "interrupt", "lock", "machine", "settings"),
+    "geometry",
+}
 # What each room may import besides itself, the leaves and the package's own version.
 BELOW = {
     "errors": set(),
     "computing": {"errors"},
+    "faults": {"errors"},
+    "files": {"errors", "faults"},
     "machine": {"errors"},
     "interrupt": set(),
+    "lock": {"errors", "files"},
     "settings": {"errors"},
     "geometry": {"errors"},
     "nn": set(),

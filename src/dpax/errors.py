@@ -7,3 +7,10 @@ class InputError(ValueError):
     The message is one sentence or two that name the file, key or frame, say what was got and what
     was expected, and what to do. The command line prints it as one line and exits with code 2.
     """
+
+
+class MachineError(InputError):
+    """A failure of the machine that the user can mend: a full disk, a read-only folder, too little memory.
+
+    The message names the file and says what to do, as for every `InputError`.
+    """

@@ -1,6 +1,8 @@
-"""Ctrl-C and SIGTERM as a wish that is granted between two steps."""
+"""Ctrl-C, SIGTERM and SIGHUP as a wish that is granted between two steps."""
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,24 +20,44 @@ class Interrupt:
 
 @contextmanager
 def listening() -> Iterator[Interrupt]:
-    """Note SIGINT and SIGTERM instead of dying of them; a second SIGINT does raise KeyboardInterrupt.
+    """Note SIGINT, SIGTERM and SIGHUP instead of dying of them; a second SIGINT does raise KeyboardInterrupt.
 
-    Outside the main thread, where Python does not allow handlers, nothing is noted.
+    A SIGHUP that is ignored, as under `nohup`, stays ignored. Outside the main thread, where Python does not
+    allow handlers, nothing is noted.
     """
     interrupt = Interrupt()
     if threading.current_thread() is not threading.main_thread():
         yield interrupt
         return
+    terminals = [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
 
     def note(number: int, frame: FrameType | None) -> None:
         del frame
         if interrupt.signal == signal.SIGINT == number:
             raise KeyboardInterrupt
         interrupt.signal = number
+        _leave_closed(terminals)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, note) for number in _signals()}
     try:
         yield interrupt
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _signals() -> list[signal.Signals]:
+    """What is listened to; Windows has no SIGHUP."""
+    noted = [signal.SIGINT, signal.SIGTERM]
+    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        noted.append(signal.SIGHUP)
+    return noted
+
+
+def _leave_closed(terminals: list[int]) -> None:
+    """Write no more to a terminal that was closed: every word to it would be an error."""
+    for descriptor in terminals:
+        if not os.isatty(descriptor):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, descriptor)
+            os.close(nowhere)

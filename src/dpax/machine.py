@@ -3,13 +3,16 @@
 Nothing here happens by importing dpax. The command line calls `configure`, and a script may.
 """
 
+import errno
 import os
 from pathlib import Path
 
-from dpax.errors import InputError
+from dpax.errors import InputError, MachineError
 
 DEVICES, CACHE = "DPAX_DEVICES", "DPAX_CACHE"
 """Environment variables that stand in for arguments which are not given."""
+MOST_DEVICES = 1024
+"""More are a slip of the pen, for which JAX would use up the memory."""
 OFF = "off"
 """The cache's name for none."""
 
@@ -28,8 +31,8 @@ def configure(devices: int | None = None, cache: str | os.PathLike | None = None
             user's programs keep what they can make again, if it can be written.
 
     Raises:
-        InputError: JAX has started already, a number of devices that is not positive, or a folder that
-            cannot be made.
+        InputError: JAX has started already, a number of devices that makes no sense, or a folder that
+            cannot be written.
     """
     import jax
 
@@ -47,6 +50,26 @@ def configure(devices: int | None = None, cache: str | os.PathLike | None = None
     jax.config.update("jax_compilation_cache_dir", None if folder is None else str(folder))
     # By default JAX keeps only what took a second to compile; a start has dozens of smaller programs.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def start_devices() -> None:
+    """Let JAX find its devices, which it does once; whatever computes would do so at some point.
+
+    Raises:
+        MachineError: there are none of the kind asked for (JAX_PLATFORMS), or they do not work.
+    """
+    import jax
+
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition(" (set JAX_PLATFORMS")[0].partition("\n")[0]
+        platforms = getattr(jax.config, "jax_platforms", None)
+        asked = f"JAX_PLATFORMS is {platforms}, and " if platforms else ""
+        raise MachineError(
+            f"{asked}JAX finds no such device on this machine{f' ({reason})' * bool(reason)}; "
+            f"{'unset it, or ' * bool(platforms)}set JAX_PLATFORMS=cpu to compute without a GPU"
+        ) from error
 
 
 def cores() -> int:
@@ -67,8 +90,8 @@ def _wanted_devices(given: int | None) -> int | None:
         number = int(text)
     except ValueError:
         number = 0
-    if number < 1:
-        raise InputError(f"{name} should be a whole number of at least 1, got {text}")
+    if not 1 <= number <= MOST_DEVICES:
+        raise InputError(f"{name} should be a whole number from 1 to {MOST_DEVICES}, got {text}")
     return number
 
 
@@ -80,17 +103,22 @@ def cache_folder(given: str | os.PathLike | None = None, known: str | None = Non
         known: the folder where nothing is said, neither here nor by DPAX_CACHE.
 
     Raises:
-        InputError: a folder that cannot be made.
+        InputError: a folder that cannot be written.
     """
-    name, folder = ("cache", given) if given is not None else (CACHE, os.environ.get(CACHE) or known)
+    choices = {"cache": given, CACHE: os.environ.get(CACHE) or None, "jax_compilation_cache_dir": known}
+    name, folder = next((choice for choice in choices.items() if choice[1] is not None), ("", None))
     if folder is None:
         return _own_folder()
     if str(folder) == OFF:
         return None
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
     except OSError as error:
-        raise InputError(f'{name}: {error}; give a folder that can be made, or "{OFF}"') from None
+        raise InputError(
+            f'{name}: {folder} cannot be used ({error.strerror}); give one that can be written, or "{OFF}"'
+        ) from None
     return Path(folder)
 
 
@@ -99,6 +127,7 @@ def _own_folder() -> Path | None:
     from platformdirs import user_cache_path
 
     try:
-        return user_cache_path("dpax", appauthor=False, ensure_exists=True)
+        folder = user_cache_path("dpax", appauthor=False, ensure_exists=True)
     except OSError:
         return None
+    return folder if os.access(folder, os.W_OK | os.X_OK) else None

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +14,10 @@ import pytest
 from ase.constraints import FixAtoms
 
 from dpax.errors import InputError
+from dpax.simulate import md
 from dpax.simulate.checkpoint import Checkpoint
 from dpax.simulate.md import MDFiles, Silent, molecular_dynamics
+from dpax.simulate.output import AseTrajectory, XyzTrajectory
 from dpax.simulate.relax import relax
 from dpax.simulate.settings import MDSettings
 
@@ -129,9 +132,10 @@ def test_restarted_is_uninterrupted(metal, relaxed, tmp_path, name, suffix):
     settings = replace(ENSEMBLES[name], checkpoint_every=4)
     whole, parts = tmp_path / f"whole{suffix}", tmp_path / f"parts{suffix}"
     assert run(metal, relaxed, settings, whole).step == 12
-    stop = AtStep(3, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    number = signal.SIGHUP if name == "nve" else signal.SIGTERM
+    stop = AtStep(3, lambda: os.kill(os.getpid(), number))
     result = run(metal, relaxed, settings, parts, reporter=stop)
-    assert (result.step, result.signal) == (3, signal.SIGTERM)
+    assert (result.step, result.signal) == (3, number)
     with pytest.raises(RuntimeError, match="gone"):
         run(metal, relaxed, settings, parts, restart=True, reporter=AtStep(11, crash))
     assert len(log_of(parts)["step"]) == 1 + 10
@@ -300,3 +304,151 @@ def test_checkpoints_take_each_others_place_at_once(tmp_path, monkeypatch):
         Checkpoint({"a": np.arange(4)}, {"step": 2}).write(path)
     assert Checkpoint.read(path).facts == {"step": 1}
     shutil.rmtree(tmp_path)
+
+
+# Starts that are killed, and simulations under way
+
+
+def until(monkeypatch, count: int) -> None:
+    """Let the machine be gone before the file operation of this number, counted from 0."""
+    done = iter(range(count))
+
+    def counted(real):
+        def operation(*args, **options):
+            if next(done, None) is None:
+                crash()
+            return real(*args, **options)
+
+        return operation
+
+    monkeypatch.setattr(Checkpoint, "write", counted(Checkpoint.write))
+    monkeypatch.setattr(md, "open_trajectory", counted(md.open_trajectory))
+    monkeypatch.setattr(md.ThermoLog, "__init__", counted(md.ThermoLog.__init__))
+    monkeypatch.setattr(md.ThermoLog, "write", counted(md.ThermoLog.write))
+    for kind in (XyzTrajectory, AseTrajectory):
+        monkeypatch.setattr(kind, "write", counted(kind.write))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(metal, relaxed, tmp_path_factory):
+    """Trajectories of whole simulations, by suffix."""
+    folder = tmp_path_factory.mktemp("whole")
+    for suffix in (".xyz", ".traj"):
+        run(metal, relaxed, replace(NVE, steps=3), folder / f"whole{suffix}", overwrite=True)
+    return folder
+
+
+@pytest.mark.parametrize("suffix", [".xyz", ".traj"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_killed_before_its_first_checkpoint_is_begun_again(
+    metal, relaxed, uninterrupted, tmp_path, monkeypatch, suffix, overwrite
+):
+    """Between any two operations of the start; what was there before is replaced, or still there."""
+    settings = replace(NVE, steps=3)
+    for count in range(6):
+        output = tmp_path / f"{count}{suffix}"
+        if overwrite:
+            run(metal, relaxed, replace(settings, seed=5), output)
+        with monkeypatch.context() as patch:
+            until(patch, count)
+            with pytest.raises(RuntimeError, match="gone"):
+                run(metal, relaxed, settings, output, overwrite=overwrite)
+        if count == 0:
+            assert len(list(tmp_path.iterdir())) == 3 * overwrite
+            continue
+        run(metal, relaxed, settings, output, restart=True)
+        assert log_of(output)["step"].tolist() == [0, 1, 2, 3]
+        assert MDFiles(output).log.read_bytes() == (uninterrupted / "whole.log").read_bytes()
+        frames = [ase.io.read(path, index=":") for path in (output, uninterrupted / f"whole{suffix}")]
+        assert frames[0] == frames[1]
+
+
+def beginning(metal, relaxed, output: Path, monkeypatch, count: int) -> None:
+    """What earlier versions left, which wrote the first checkpoint last."""
+    with monkeypatch.context() as patch:
+        until(patch, count)
+        with pytest.raises(RuntimeError):
+            run(metal, relaxed, NVE, output)
+    MDFiles(output).checkpoint.unlink()
+
+
+@pytest.mark.parametrize("suffix", [".xyz", ".traj"])
+@pytest.mark.parametrize("count", [2, 3, 4, 5])
+def test_a_beginning_without_a_checkpoint_is_begun_again(
+    metal, relaxed, tmp_path, monkeypatch, suffix, count
+):
+    output = tmp_path / f"a{suffix}"
+    beginning(metal, relaxed, output, monkeypatch, count)
+    with pytest.raises(InputError, match="is there already: go on with --restart"):
+        run(metal, relaxed, NVE, output)
+    if count == 5:  # the only frame, cut short
+        output.write_bytes(output.read_bytes()[:-100])
+    assert run(metal, relaxed, NVE, output, restart=True).step == 12
+    assert log_of(output)["step"].tolist() == list(range(13))
+
+
+FOREIGN = {
+    "structure": lambda output: ase.io.write(output, crystal(1)),
+    "trajectory": lambda output: ase.io.write(output, [crystal(1), crystal(1)]),
+    "notes": lambda output: output.write_text("notes\n"),
+    "notes in the log": lambda output: output.with_suffix(".log").write_text("# my notes\n"),
+    "another log": lambda output: output.with_suffix(".log").write_text("step 0\n"),
+    "bytes in the log": lambda output: output.with_suffix(".log").write_bytes(b"\xff\xfe\x00"),
+}
+
+
+@pytest.mark.parametrize("suffix", [".xyz", ".traj"])
+@pytest.mark.parametrize("name", FOREIGN)
+def test_foreign_files_are_not_begun_again(metal, relaxed, tmp_path, monkeypatch, suffix, name):
+    """Neither where there is no checkpoint, nor where one was the only thing that was written."""
+    output = tmp_path / f"a{suffix}"
+    with monkeypatch.context() as patch:
+        until(patch, 1)
+        with pytest.raises(RuntimeError):
+            run(metal, relaxed, NVE, output)
+    FOREIGN[name](output)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(InputError, match="is not of its making; move it away"):
+        run(metal, relaxed, NVE, output, restart=True)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    MDFiles(output).checkpoint.unlink()
+    with pytest.raises(InputError, match="no checkpoint to go on from"):
+        run(metal, relaxed, NVE, output, restart=True)
+    with pytest.raises(InputError, match="there already: replace it with --overwrite"):
+        run(metal, relaxed, NVE, output)
+
+
+def test_a_living_simulation_is_left_alone(metal, relaxed, tmp_path):
+    """In whatever format the other one is, for both would write one log and one checkpoint."""
+    output, refused = tmp_path / "a.xyz", []
+
+    def attempt(path: Path, **options) -> None:
+        with pytest.raises(InputError) as caught:
+            molecular_dynamics(metal, relaxed, NVE, path, **options)
+        refused.append(str(caught.value))
+
+    def beside() -> None:
+        files = {path: path.read_bytes() for path in tmp_path.iterdir()}
+        for path in (output, tmp_path / "a.traj", tmp_path / "a.extxyz"):
+            for options in ({}, {"restart": True}, {"overwrite": True}):
+                attempt(path, **options)
+        thread = threading.Thread(target=attempt, args=(output,), kwargs={"restart": True})
+        thread.start()
+        thread.join()
+        assert {path: path.read_bytes() for path in tmp_path.iterdir()} == files
+
+    run(metal, relaxed, NVE, output, reporter=AtStep(5, beside))
+    assert len(refused) == 10
+    assert all(f"in use by process {os.getpid()} on " in text for text in refused)
+    assert log_of(output)["step"].tolist() == list(range(13))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.checkpoint", "a.log", "a.xyz"]
+
+
+def test_a_checkpoint_belongs_to_one_format(metal, relaxed, tmp_path):
+    """Its marks are bytes in one and frames in the other, so that a file would be cut at a wrong place."""
+    run(metal, relaxed, NVE, tmp_path / "a.traj")
+    ase.io.write(tmp_path / "a.xyz", crystal())
+    before = (tmp_path / "a.xyz").read_bytes()
+    with pytest.raises(InputError, match=r"belongs to a trajectory that ends in \.traj, not to .*a\.xyz"):
+        run(metal, relaxed, replace(NVE, steps=13), tmp_path / "a.xyz", restart=True)
+    assert (tmp_path / "a.xyz").read_bytes() == before

@@ -162,3 +162,13 @@ def test_arrays_of_another_model_are_refused():
         from_named_arrays(tree | {"c": np.zeros(1)}, "p", arrays)
     with pytest.raises(InputError, match=r"p\['a'\] has shape \(2, 3\), expected \(3, 2\)"):
         from_named_arrays(tree | {"a": np.zeros((3, 2))}, "p", arrays)
+
+
+@pytest.mark.parametrize("name", ["[1]", "a*b", "**", "?", "a\\b", "a#b@c %20", "{x}"])
+def test_a_folder_may_have_any_name(tmp_path, name):
+    """Nothing in it is taken for a pattern, which would match another run's folder or none."""
+    (tmp_path / "axb" / "1").mkdir(parents=True)
+    made = write(tmp_path / name, 1, 2, 3, keep=2)
+    with Checkpoints(tmp_path / name, read_only=True) as checkpoints:
+        assert checkpoints.steps() == [2, 3]
+    assert_same(read(tmp_path / name)[0], made[3])

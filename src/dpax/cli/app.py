@@ -3,13 +3,16 @@
 Nothing here or at the top of a command's file imports JAX, so that `dpax --help` is instant.
 """
 
+import sys
 import warnings
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
 
 import dpax
 from dpax.cli.change_bias import change_bias
+from dpax.cli.command import Command
 from dpax.cli.compress import compress
 from dpax.cli.convert import convert
 from dpax.cli.convert_data import convert_data
@@ -41,24 +44,24 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command("train")(train)
+app.command("train", cls=Command)(train)
 app.command("test", cls=many_values(*SYSTEM, KEYS))(compare)
 app.command("eval", cls=many_values(LAMMPS_TYPES))(evaluate)
 app.command("eval-desc", cls=many_values(*SYSTEM))(eval_desc)
 app.command("model-devi", cls=many_values("--models", "-m", *SYSTEM, KEYS))(model_devi)
 app.command("md", cls=many_values(LAMMPS_TYPES))(md)
 app.command("relax", cls=many_values(LAMMPS_TYPES))(relax)
-app.command("validate")(validate)
+app.command("validate", cls=Command)(validate)
 app.command("convert-data", cls=many_values(*TYPE_MAP, KEYS))(convert_data)
 app.command("neighbor-stat", cls=many_values(*SYSTEM, *TYPE_MAP))(neighbor_stat)
-app.command("inspect")(inspect)
-app.command("show")(show)
-app.command("convert")(convert)
-app.command("convert-backend", help="The same as convert, by DeePMD-kit's name.")(convert)
-app.command("freeze")(freeze)
-app.command("export")(export)
+app.command("inspect", cls=Command)(inspect)
+app.command("show", cls=Command)(show)
+app.command("convert", cls=Command)(convert)
+app.command("convert-backend", cls=Command, help="The same as convert, by DeePMD-kit's name.")(convert)
+app.command("freeze", cls=Command)(freeze)
+app.command("export", cls=Command)(export)
 app.command("ipi", cls=many_values(LAMMPS_TYPES))(ipi)
-app.command("compress")(compress)
+app.command("compress", cls=Command)(compress)
 app.command("change-bias", cls=many_values(*SYSTEM, "--bias-value", "-b", KEYS))(change_bias)
 
 
@@ -80,5 +83,9 @@ def _options(
 def main() -> None:
     """Run the command line; exit code 0, or 2 for a mistake of the user, or 1 for a failure of dpax."""
     warnings.showwarning = show_warning
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # A name or a unit that the terminal's encoding lacks is no reason to fail.
+            stream.reconfigure(errors="backslashreplace")
     with guarded():
         app()

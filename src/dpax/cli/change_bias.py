@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from dpax.cli.outputs import refuse_inputs
 from dpax.cli.sources import (
     KeepUnconvergedOption,
     KeysOption,
@@ -60,6 +61,7 @@ def change_bias(
     output = model.with_name(f"{model.stem}_updated.dpax") if output is None else output
     if output.exists() and not overwrite:
         raise InputError(f"{output} exists already; give another name, or --overwrite to replace it")
+    refuse_inputs(output, model, *(system or []), *([datafile] if datafile is not None else []))
     start_jax(devices)
     from dpax.cli.trained_model import read_trained_model
     from dpax.interfaces.model_files import write_model

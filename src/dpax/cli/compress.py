@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dpax.cli.outputs import refuse_inputs
 from dpax.cli.sources import data_of_input
 from dpax.cli.start import Branch, start_jax
 from dpax.errors import InputError
@@ -51,6 +52,7 @@ def compress(
         raise InputError(f"{output} exists already; give another name, or --overwrite to replace it")
     if not output.absolute().parent.is_dir():
         raise InputError(f"{output}: the folder {output.parent} does not exist")
+    refuse_inputs(output, model, *([training_script] if training_script is not None else []))
     if training_script is not None and min_distance is not None:
         raise InputError("--training-script and --min-distance both say the smallest distance; keep one")
     start_jax(devices=1)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from dpax.cli.outputs import refuse_inputs
 from dpax.cli.start import Branch, start_jax
 from dpax.errors import InputError
 
@@ -25,6 +26,7 @@ def convert(
         raise InputError(f"{target} exists already; give another name, or --overwrite to replace it")
     if not target.absolute().parent.is_dir():
         raise InputError(f"{target}: the folder {target.parent} does not exist")
+    refuse_inputs(target, source)
     start_jax(devices=1)
     from dpax.interfaces.conversion import convert as convert_file
 

@@ -1,6 +1,5 @@
 """`dpax convert-data`: data from one format to another."""
 
-import shutil
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -11,6 +10,7 @@ import typer
 from dpax.cli.failures import say
 from dpax.cli.sources import KeepUnconvergedOption, KeysOption, TypeMapOption, reading
 from dpax.errors import InputError
+from dpax.files import replacing
 
 if TYPE_CHECKING:
     from dpax.data import Frame, Reading
@@ -59,13 +59,8 @@ def convert_data(
         if dpdata_format is None
         else _from_dpdata(inputs, dpdata_format, type_map, how)
     )
-    partial = output.with_name(f"{output.name}.part")
-    _remove(partial)
-    try:
+    with replacing(output) as partial:
         _write(partial, kind, frames, copies, names)
-        partial.replace(output)
-    finally:
-        _remove(partial)
     labels = [name for name in LABELS if any(getattr(frame, name) is not None for frame in frames)]
     described = f"with {', '.join(labels)}" if labels else "without labels"
     typer.echo(f"{len(frames)} frames of {' '.join(names)} written, {described}: {output} ({kind})")
@@ -133,11 +128,3 @@ def _write(
         write_hdf5(path, frames, names, copies=copies)
     else:
         write_deepmd_npy(path, frames, names, mixed=kind is Format.mixed, copies=copies)
-
-
-def _remove(path: Path) -> None:
-    """Take away what an interrupted conversion has left."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

@@ -1,10 +1,12 @@
 """DeePMD-kit's commands that dpax does not have: whoever types one is told what to do instead."""
 
+import sys
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
+from dpax.cli.failures import UNREAD
 from dpax.errors import InputError
 
 REFUSED_COMMANDS = {
@@ -30,3 +32,12 @@ class Commands(TyperGroup):
         if cmd_name in REFUSED_COMMANDS:
             raise InputError(f"dpax has no command {cmd_name}: {REFUSED_COMMANDS[cmd_name]}")
         return super().get_command(ctx, cmd_name)
+
+    def invoke(self, ctx: typer.Context) -> Any:
+        """Run a command; a closed standard output, which typer would call a failure, ends it quietly."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise SystemExit(UNREAD) from None
+        return result

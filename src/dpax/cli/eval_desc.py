@@ -8,6 +8,7 @@ import typer
 from dpax.cli.sources import ListOption, SystemOption, frame_groups, listed_systems, only_one
 from dpax.cli.start import Branch, Devices, load_potential
 from dpax.errors import InputError
+from dpax.files import replacing, writing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,12 +50,14 @@ def eval_desc(
     existing = [str(path) for path in files if path.exists()]
     if existing and not overwrite:
         raise InputError(f"{existing[0]} exists already; give another folder, or --overwrite to replace it")
-    output.mkdir(parents=True, exist_ok=True)
+    with writing(output):
+        output.mkdir(parents=True, exist_ok=True)
     for one, path in zip(systems, files, strict=True):
         array = described(potential, one)
         if dtype != "native":
             array = array.astype(np.float32 if dtype == "fp32" else np.float64)
-        np.save(path, array)
+        with replacing(path) as temporary:
+            np.save(temporary, array)
         typer.echo(f"{path}: {' × '.join(map(str, array.shape))}")
 
 

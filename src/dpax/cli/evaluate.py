@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dpax.cli.outputs import refuse_inputs
 from dpax.cli.sources import LammpsTypesOption
 from dpax.cli.start import Branch, Devices, load_potential
 from dpax.errors import InputError
+from dpax.files import replacing
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -31,17 +33,13 @@ def evaluate(
     from ase.io.extxyz import write_extxyz
 
     _check_output(output, overwrite)
+    refuse_inputs(output, model, structures)
     potential = load_potential(model, devices, branch)
-    partial = output.with_name(f"{output.name}.part")
     count = 0
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            for atoms, evaluation in _evaluated(potential, structures, type_map or ()):
-                write_extxyz(file, [with_results(atoms, evaluation)])
-                count += 1
-        partial.replace(output)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(output) as partial, partial.open("w", encoding="utf-8") as file:
+        for atoms, evaluation in _evaluated(potential, structures, type_map or ()):
+            write_extxyz(file, [with_results(atoms, evaluation)])
+            count += 1
     typer.echo(f"{count} structure{'s' * (count != 1)} evaluated: {output}")
 
 

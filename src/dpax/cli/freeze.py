@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dpax.cli.failures import say
+from dpax.cli.outputs import refuse_inputs
 from dpax.cli.start import start_jax
 from dpax.computing import computing
 from dpax.errors import InputError
@@ -29,6 +30,7 @@ def freeze(
         raise InputError(f"{output} exists already; give another name, or --overwrite to replace it")
     if not output.absolute().parent.is_dir():
         raise InputError(f"{output}: the folder {output.parent} does not exist")
+    refuse_inputs(output, run / "input.json")
     start_jax(devices=1)
     from dpax.model.file import save_model
     from dpax.train.run import RunFolder

@@ -86,8 +86,9 @@ def parameter_counts(model: "EnergyModel") -> Counter[str]:
 
 
 def _print_statistics(model: "EnergyModel") -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from dpax.cli.console import PlainConsole
 
     # All neighbour slots of a type have the same statistics; the angular columns share mean and deviation.
     mean, deviation = (_first_slot(model, name) for name in ("mean", "stddev"))
@@ -97,7 +98,7 @@ def _print_statistics(model: "EnergyModel") -> None:
     for number, element in enumerate(model.type_map):
         numbers = (mean[number, 0], deviation[number, 0], deviation[number, 1])
         table.add_row(element, f"{model.bias[number]:.6f}", *(f"{value:.6g}" for value in numbers))
-    Console(highlight=False).print(table)
+    PlainConsole().print(table)
 
 
 def _first_slot(model: "EnergyModel", name: str) -> "np.ndarray":

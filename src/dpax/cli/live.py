@@ -3,6 +3,8 @@
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from dpax.cli.console import PlainConsole
+
 
 class LiveLine:
     """Steps done of a total, and a text about the last one.
@@ -12,7 +14,7 @@ class LiveLine:
     """
 
     def __init__(self, console: Console | None = None):
-        self._console = console or Console(highlight=False)
+        self._console = console or PlainConsole()
         self._progress: Progress | None = None
         self._task = TaskID(0)
         self._total = self._done = 0
@@ -30,7 +32,7 @@ class LiveLine:
                 TextColumn("step"),
                 MofNCompleteColumn(),
                 BarColumn(bar_width=None),
-                TextColumn("{task.fields[text]}"),
+                TextColumn("{task.fields[text]}", markup=False),
                 *([TimeRemainingColumn(compact=True)] if shows_time else []),
                 console=self._console,
             )

@@ -3,21 +3,22 @@
 from collections.abc import Iterator, Sequence
 
 import typer
-from typer.core import TyperCommand
+
+from dpax.cli.command import Command
 
 
-def many_values(*flags: str) -> type[TyperCommand]:
+def many_values(*flags: str) -> type[Command]:
     """A class of commands in which every value that follows one of the flags belongs to it.
 
     The option itself is declared as a list, which click lets repeat: `-m a b` becomes `-m a -m b`. A value
     begins with a minus sign only if it is a number.
     """
 
-    class Command(TyperCommand):
+    class WithManyValues(Command):
         def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
             return super().parse_args(ctx, list(_repeated(args, flags)))
 
-    return Command
+    return WithManyValues
 
 
 def _repeated(arguments: Sequence[str], flags: Sequence[str]) -> Iterator[str]:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from dpax.cli.outputs import refuse_inputs
 from dpax.cli.sources import LammpsTypesOption
 from dpax.cli.start import Branch, Devices, load_potential
 from dpax.errors import InputError
@@ -79,7 +80,7 @@ def md(
 ) -> None:
     """Simulate with a model; Ctrl-C stops after a checkpoint, and --restart goes on from it.
 
-    The exit code after Ctrl-C is 130, after SIGTERM 143, as shells have it.
+    The exit code after Ctrl-C is 130, after SIGTERM 143, after SIGHUP 129, as shells have it.
     """
     settings = MDSettings(
         steps=steps,
@@ -105,7 +106,10 @@ def md(
     atoms = read_structure(structure, index, supercell, type_map or ())
     potential = load_potential(model, devices, branch)
     check_elements(atoms, potential.type_map, structure)
-    from dpax.simulate.md import molecular_dynamics
+    from dpax.simulate.md import MDFiles, molecular_dynamics
+
+    for path in MDFiles(output).paths:
+        refuse_inputs(path, model, structure)
 
     result = molecular_dynamics(
         potential, atoms, settings, output, restart=restart, overwrite=overwrite, reporter=MDReporter()

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
+from dpax.cli.outputs import refuse_inputs
 from dpax.cli.sources import (
     KeepUnconvergedOption,
     KeysOption,
@@ -16,6 +17,7 @@ from dpax.cli.sources import (
 )
 from dpax.cli.start import Branch, Devices, start_jax
 from dpax.errors import InputError
+from dpax.files import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -76,20 +78,16 @@ def model_devi(
         raise InputError(f"{output} exists already; give another name, or --overwrite to replace it")
     if not output.absolute().parent.is_dir():
         raise InputError(f"{output}: the folder {output.parent} does not exist")
+    refuse_inputs(output, *models, *(system or []))
     potentials = _load_alike(models, devices, branch)
     systems = open_systems(system or ["."], potentials[0].type_map, reading=reading(keys, keep_unconverged))
-    partial = output.with_name(f"{output.name}.part")
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            for one in systems:
-                write_header(file, one.name, atomic)
-                for number, (frame, evaluations) in enumerate(_evaluated(potentials, one)):
-                    labels = frame if real_error else None
-                    deviation = model_deviation(evaluations, labels, relative=relative, relative_v=relative_v)
-                    write_row(file, number * frequency, deviation, atomic)
-        partial.replace(output)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(output) as partial, partial.open("w", encoding="utf-8") as file:
+        for one in systems:
+            write_header(file, one.name, atomic)
+            for number, (frame, evaluations) in enumerate(_evaluated(potentials, one)):
+                labels = frame if real_error else None
+                deviation = model_deviation(evaluations, labels, relative=relative, relative_v=relative_v)
+                write_row(file, number * frequency, deviation, atomic)
     frames = sum(len(one) for one in systems)
     typer.echo(f"{frames} frame{'s' * (frames != 1)} compared: {output}")
 

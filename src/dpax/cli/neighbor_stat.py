@@ -9,7 +9,7 @@ from dpax.cli.sources import SystemOption, TypeMapOption, reading
 
 
 def neighbor_stat(
-    rcut: Annotated[float, typer.Option("--rcut", "-r", min=0.0, help="Cut-off radius, Å.")],
+    rcut: Annotated[float, typer.Option("--rcut", "-r", min=0.0, max=100.0, help="Cut-off radius, Å.")],
     system: SystemOption = None,
     type_map: TypeMapOption = None,
     mixed_type: Annotated[

@@ -6,9 +6,11 @@ from typing import Annotated
 import typer
 
 from dpax.cli.md import Index, Structure
+from dpax.cli.outputs import refuse_inputs
 from dpax.cli.sources import LammpsTypesOption
 from dpax.cli.start import Branch, Devices, load_potential
 from dpax.errors import InputError
+from dpax.files import replacing
 from dpax.simulate.settings import OptimizerName
 
 
@@ -36,6 +38,7 @@ def relax(
     from dpax.simulate.structure import check_elements, output_format, read_structure
 
     file_format = output_format(output, overwrite)
+    refuse_inputs(output, model, structure)
     atoms = read_structure(structure, index, lammps_types=type_map or ())
     potential = load_potential(model, devices, branch)
     check_elements(atoms, potential.type_map, structure)
@@ -51,7 +54,8 @@ def relax(
         optimizer=optimizer,
         report=lambda step, energy, force: typer.echo(f"step {step}: {energy:.6f} eV, {force:.5f} eV/Å"),
     )
-    write(output, result.atoms, format=file_format)
+    with replacing(output) as temporary:
+        write(temporary, result.atoms, format=file_format)
     if not result.converged:
         raise InputError(
             f"not relaxed after {result.steps} steps: the largest force is {result.fmax:.3g} eV/Å, above "

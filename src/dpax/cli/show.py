@@ -53,8 +53,9 @@ def _of(branch: str | None) -> str:
 
 
 def _print_branches(_: Path, scripts: Scripts) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from dpax.cli.console import PlainConsole
 
     facts = list(dict.fromkeys(key for script in scripts.values() for key in script.get("info") or {}))
     table = Table("branch", "alias", *facts)
@@ -62,7 +63,7 @@ def _print_branches(_: Path, scripts: Scripts) -> None:
         info = script.get("info") or {}
         others = ", ".join(script.get("model_branch_alias") or [])
         table.add_row(branch, others, *(str(info.get(key, "")) for key in facts))
-    Console(highlight=False).print(table)
+    PlainConsole().print(table)
 
 
 def _print_setting(key: str, title: str, _: Path, scripts: Scripts) -> None:
@@ -95,11 +96,11 @@ def _print_observed(path: Path, scripts: Scripts) -> None:
 
 
 def _print_tree(path: Path, scripts: Scripts) -> None:
-    from rich.console import Console
+    from dpax.cli.console import PlainConsole
 
     for branch in scripts:
         tree = serialization_tree(_model(path, branch).serialize())
-        Console(highlight=False).print(tree, soft_wrap=True)
+        PlainConsole().print(tree, soft_wrap=True)
 
 
 def _model(path: Path, branch: str | None) -> "EnergyModel":

@@ -91,7 +91,7 @@ def listed_systems(datafile: Path) -> list[str]:
         lines = datafile.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"--datafile {datafile}: cannot be read ({error})") from None
-    paths = [line.strip() for line in lines if line.strip()]
+    paths = [line if Path(line).exists() else line.strip() for line in lines if line.strip()]
     if not paths:
         raise InputError(f"--datafile {datafile}: names no system; write one path into each line")
     return paths

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dpax.errors import InputError
-from dpax.machine import configure
+from dpax.machine import configure, start_devices
 
 if TYPE_CHECKING:
     from dpax.infer import Potential
@@ -34,11 +34,12 @@ def start_jax(devices: int | None) -> None:
         devices: what the option `--devices` says.
 
     Raises:
-        InputError: not a positive number of devices.
+        InputError: not a sensible number of devices, or JAX does not find those that it is told to use.
     """
     if devices is not None and devices < 1:
         raise InputError(f"--devices: should be at least 1, got {devices}")
     configure(devices)
+    start_devices()
 
 
 def load_potential(path: Path, devices: int | None, branch: str | None = None) -> "Potential":

@@ -22,6 +22,7 @@ from dpax.cli.sources import (
 )
 from dpax.cli.start import Branch, Devices, load_potential
 from dpax.errors import InputError
+from dpax.files import replacing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -124,7 +125,8 @@ def compare(
     if json_file is not None:
         report = {name: {"frames": counts[name]} | flat(errors[name]) for name in errors}
         report["all"] = {"frames": sum(counts.values())} | flat(errors.total())
-        json_file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        with replacing(json_file) as temporary:
+            temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
 def _named_data(
@@ -183,17 +185,15 @@ def flat(errors: "Errors") -> dict[str, float]:
 
 def _print_tables(errors: "SystemErrors", counts: dict[str, int]) -> None:
     from rich.box import SIMPLE
-    from rich.console import Console
     from rich.table import Table
 
+    from dpax.cli.console import PlainConsole
     from dpax.data.metrics import UNITS
 
-    console = Console(highlight=False)
+    console = PlainConsole()
     rows = {name: (counts[name], errors[name]) for name in errors}
     for name, (count, found) in {**rows, "all": (sum(counts.values()), errors.total())}.items():
-        console.print(
-            f"{name}: {count} frame{'s' * (count != 1)}", style="bold", markup=False, soft_wrap=True
-        )
+        console.print(f"{name}: {count} frame{'s' * (count != 1)}", style="bold", soft_wrap=True)
         table = Table("quantity", "unit", "MAE", "RMSE", box=SIMPLE)
         table.columns[2].justify = table.columns[3].justify = "right"
         for quantity, rmse in found.rmse.items():

@@ -16,6 +16,13 @@ def train(
     input_file: Annotated[Path, typer.Argument(metavar="INPUT", help="Input file (.json, .yaml or .toml).")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.")],
     restart: Annotated[bool, typer.Option("--restart", help="Go on from the run's last checkpoint.")] = False,
+    allow_changes: Annotated[
+        bool,
+        typer.Option(
+            "--allow-changes",
+            help="With --restart: go on even with other data, learning rate, loss and so on.",
+        ),
+    ] = False,
     init_model: Annotated[
         Path | None,
         typer.Option(
@@ -60,12 +67,14 @@ def train(
 ) -> None:
     """Train a model; Ctrl-C stops after a checkpoint, and --restart goes on from it.
 
-    The exit code after Ctrl-C is 130, after SIGTERM 143, as shells have it.
+    The exit code after Ctrl-C is 130, after SIGTERM 143, after SIGHUP 129, as shells have it.
     """
     from dpax.cli.inputs import load_settings
     from dpax.cli.progress import TrainReporter
 
     start = _start(restart, init_model, finetune, model_branch, use_pretrain_script)
+    if overwrite and not restart:
+        _check_inputs(output, input_file, init_model, finetune)
     if start is not None:
         start_jax(devices)
         settings = load_settings(input_file, start.change)
@@ -87,6 +96,7 @@ def train(
             output,
             base=input_file.absolute().parent,
             restart=restart,
+            allow_changes=allow_changes,
             overwrite=overwrite,
             init_model=model if init_model is not None else None,
             finetune=model if finetune is not None else None,
@@ -94,6 +104,19 @@ def train(
         )
     if result.signal is not None:
         raise typer.Exit(128 + result.signal)
+
+
+def _check_inputs(output: Path, *inputs: Path | None) -> None:
+    """Refuse a new run that would remove what it is made from.
+
+    Raises:
+        InputError: the input file or the trained model is a file of the run that lies there.
+    """
+    from dpax.train.run import RunFolder
+
+    for path in inputs:
+        if path is not None and RunFolder(output).owns(path):
+            raise InputError(f"{path} belongs to the run {output}, which would be replaced; give another -o")
 
 
 def _start(

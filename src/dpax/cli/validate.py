@@ -83,8 +83,9 @@ def _warnings(settings: "InputSettings", training: "list[Survey]", validation: "
 
 def print_surveys(surveys: "list[Survey]") -> None:
     """A table of what the data hold."""
-    from rich.console import Console
     from rich.table import Table
+
+    from dpax.cli.console import PlainConsole
 
     titles = ("system", "frames", "atoms", "labels", "neighbours max", "mean", "closest / Å")
     table = Table(*titles)
@@ -97,7 +98,7 @@ def print_surveys(surveys: "list[Survey]") -> None:
         labels = ", ".join(one.labels) or "none"
         numbers = (f"{one.most_neighbors}", f"{one.mean_neighbors:.1f}", f"{one.closest:.3f}")
         table.add_row(one.name, f"{one.frames}", atoms, labels, *numbers)
-    Console(highlight=False).print(table)
+    PlainConsole().print(table)
 
 
 def _print_estimate(probe: "StepProbe") -> None:

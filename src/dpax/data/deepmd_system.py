@@ -24,6 +24,17 @@ from dpax.data.rows import Folder, Rows
 from dpax.data.type_files import VIRTUAL, check_range, read_names, read_types, translation
 from dpax.errors import InputError
 
+TEXTS = frozenset(("type.raw", "type_map.raw", "nopbc"))
+"""The files of a system."""
+ARRAYS = frozenset(
+    f"{stem}.npy"
+    for stem in (
+        *("coord", "box", "energy", "force", "virial", "drdq", "hessian", "fparam", "aparam"),
+        *("atom_ener", "atomic_ener", "atom_pref", "atomic_pref", "atom_ener_coeff", "atomic_ener_coeff"),
+        *("real_atom_types", "numb_copy"),
+    )
+)
+"""Those of a set that are read."""
 PER_ATOM = ("positions", "forces", "atom_energies", "atom_pref", "atom_ener_coeff", "aparam")
 
 

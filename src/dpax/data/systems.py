@@ -130,13 +130,39 @@ def _locate(paths: str | Sequence[str], base: Path | None, patterns: Sequence[st
 
 
 def _search(path: str, base: Path, patterns: Sequence[str]) -> list[_Location]:
-    file, separator, group = str(Path(path).expanduser()).partition(SEPARATOR)
-    if (base / file).exists():
-        places = [(base / file, file if separator else path)]
-    else:
-        # Relative to the base, so that special characters in the base are not taken for a pattern.
-        places = [(base / match, match) for match in sorted(glob.glob(file, root_dir=base, recursive=True))]
-    return [found for whole, name in places for found in _systems_in(whole, name, group, patterns)]
+    """What exists by this very name, before anything in it is taken for a group, a home or a pattern."""
+    readings = [reading for text in dict.fromkeys((path, _expanded(path))) for reading in _readings(text)]
+    places = [(file, group) for file, group in readings if (base / file).exists()][:1] or [
+        (match, group) for file, group in readings for match in _matches_of(file, base)
+    ]
+    return [found for file, group in places for found in _systems_in(base / file, file, group, patterns)]
+
+
+def _readings(path: str) -> Iterator[tuple[str, str]]:
+    """A file and a group in it: the whole path is the file, or what comes before one of the separators."""
+    yield path, ""
+    file, separator, group = path.rpartition(SEPARATOR)
+    while separator:
+        yield file, group
+        file, separator, more = file.rpartition(SEPARATOR)
+        group = f"{more}{SEPARATOR}{group}"
+
+
+def _expanded(path: str) -> str:
+    """With the home of a user for ~ at the beginning, if there is one."""
+    try:
+        return str(Path(path).expanduser())
+    except RuntimeError:
+        return path
+
+
+def _matches_of(pattern: str, base: Path) -> list[str]:
+    """The files that match a pattern; as much of it as exists by this very name is no pattern."""
+    literal, parts = Path(), list(Path(pattern).parts)
+    while len(parts) > 1 and (base / literal / parts[0]).exists():
+        literal /= parts.pop(0)
+    matches = glob.glob(str(Path(*parts)), root_dir=base / literal, recursive=True)
+    return [str(literal / match) for match in sorted(matches)]
 
 
 def _systems_in(whole: Path, name: str, group: str, patterns: Sequence[str]) -> Iterator[_Location]:
@@ -164,7 +190,7 @@ def _matches(folder: str, patterns: Sequence[str]) -> bool:
 
 
 def _seen_from(path: str, base: Path | None) -> str:
-    if Path(path).expanduser().is_absolute():
+    if Path(_expanded(path)).is_absolute():
         return ""
     places = dict.fromkeys(str(place.resolve()) for place in (base or Path(), Path()))
     return f" (looked for in {' and in '.join(places)})"

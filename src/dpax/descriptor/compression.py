@@ -28,6 +28,8 @@ from dpax.nn.module import Fixed, Module, to_numpy
 Net = Callable[[Float[Array, " points"]], Float[Array, "points width"]]
 """The radial embedding net on a list of numbers."""
 
+MOST_ROWS = 1_000_000
+"""Of a table; those that serve have thousands."""
 _TERMS = 6
 _SAMPLES = np.linspace(0.0, 1.0, 7)[1:-1]
 """Where in each interval the table is compared with the net; its deviation peaks in the middle."""
@@ -285,6 +287,11 @@ def _count_fine(knots: Knots, dtype: np.dtype) -> int:
         raise InputError(
             f"no table can be made from {lower} to {upper} in steps of {fine} and on to {top} in steps of "
             f"{coarse}: strides are positive and table_extrapolate is at least 1"
+        )
+    if not (upper - lower) / fine + (top - upper) / coarse < MOST_ROWS:
+        raise InputError(
+            f"a table from {lower} to {upper} in steps of {fine} and on to {top} in steps of {coarse} has "
+            f"more than {MOST_ROWS} rows; take a larger stride, or extrapolate less"
         )
     count = round((upper - lower) / fine)
     a, b, step = np.array([lower, upper, fine], np.promote_types(np.float32, dtype))

@@ -73,6 +73,8 @@ def compress(
             f"{source}: does not say how close the atoms of its data come; give their smallest distance, "
             "or the input file that names the data"
         )
+    if distance is not None and not 0 < distance < np.inf:
+        raise InputError(f"--min-distance: should be positive and finite, got {distance}")
     with computing(True):
         before = Potential(EnergyModel.deserialize(model.serialize()), provenance)
         try:

@@ -1,6 +1,5 @@
 """From one kind of model file to another, with a proof that nothing has changed."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +8,7 @@ import numpy as np
 
 from dpax.data import Frame
 from dpax.errors import InputError
+from dpax.files import replacing
 from dpax.infer import Evaluation, Potential
 from dpax.interfaces.model_files import load, write_model
 from dpax.model.potential import EnergyModel
@@ -54,18 +54,11 @@ def convert(source: Path, target: Path, branch: str | None = None) -> Agreement:
         InputError: a file that cannot be read or written, or models that differ.
     """
     before = load(source, branch=branch)
-    temporary = target.with_name(f".{os.getpid()}.{target.name}")
-    try:
-        try:
-            write_model(temporary, before.model, before.provenance)
-        except InputError as error:
-            raise InputError(str(error).replace(str(temporary), str(target))) from None
+    with replacing(target) as temporary:
+        write_model(temporary, before.model, before.provenance)
         found = compare(before, load(temporary))
         if max(found) > tolerance(before.model) or not np.isfinite(found).all():
             raise InputError(f"{target}: not written, for it would differ from {source}: {found}")
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
     return found
 
 

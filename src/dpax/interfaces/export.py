@@ -7,7 +7,6 @@ leading axis, over which it loops, so that memory beyond its inputs and outputs 
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,7 @@ import dpax
 from dpax.computing import computing
 from dpax.data import Frame
 from dpax.errors import InputError
+from dpax.files import replacing
 from dpax.infer import Potential
 from dpax.interfaces import run_exported
 from dpax.model.derivatives import block_gradients, default_block_size
@@ -61,8 +61,7 @@ def export_potential(
     if not folder.absolute().parent.is_dir():
         raise InputError(f"{folder}: the folder {folder.absolute().parent} does not exist; make it first")
     _check_platforms(platforms)
-    with tempfile.TemporaryDirectory(dir=folder.absolute().parent, prefix=f".{folder.name}.") as temporary:
-        made = Path(temporary) / folder.name
+    with replacing(folder) as made:
         made.mkdir()
         (made / _PROGRAM).write_bytes(_program(potential.model, platforms))
         _write_json(made / "potential.json", _facts(potential, platforms))
@@ -72,7 +71,6 @@ def export_potential(
         worst, tolerance = run_exported.check(made)
         if not max(worst.values()) <= tolerance:
             raise RuntimeError(f"the exported program differs from the model by {worst}; nothing was written")
-        made.rename(folder)
     return worst
 
 

@@ -6,9 +6,11 @@ from typing import Any
 
 from dpax.computing import computing
 from dpax.errors import InputError
+from dpax.files import replacing
 from dpax.infer import Potential
 from dpax.interfaces import deepmd
 from dpax.interfaces.deepmd_script import input_of
+from dpax.machine import start_devices
 from dpax.model.file import load_model, save_model
 from dpax.model.potential import EnergyModel
 
@@ -24,9 +26,10 @@ def open_model(path: str | os.PathLike, branch: str | None = None) -> tuple[Ener
         The model, and where it comes from.
 
     Raises:
-        InputError: not a model file, damaged, or of a kind that dpax does not read.
+        InputError: not a model file, damaged, or of a kind that dpax does not read; or JAX finds no device.
     """
     path = Path(path)
+    start_devices()
     with computing(True):  # whatever the caller's mode, a float64 model stays one
         if deepmd.is_foreign(path):
             return deepmd.read_model(path, branch)
@@ -64,14 +67,11 @@ def write_model(path: str | os.PathLike, model: EnergyModel, provenance: dict[st
             return save_model(path, model, provenance)
         if not path.absolute().parent.is_dir():
             raise InputError(f"{path}: the folder {path.parent} does not exist; make it first")
-        temporary = path.with_name(f".{os.getpid()}.{path.name}")
-        try:
-            deepmd.write_model(temporary, model, provenance)
-            os.replace(temporary, path)
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from None
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(path) as temporary:
+            try:
+                deepmd.write_model(temporary, model, provenance)
+            except InputError as error:
+                raise InputError(f"{path}: {error}") from None
 
 
 def load(

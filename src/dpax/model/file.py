@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from dpax.errors import InputError
+from dpax.files import replacing
 from dpax.model.potential import EnergyModel
 
 FORMAT = "dpax"
@@ -31,7 +32,7 @@ def save_model(path: str | os.PathLike, model: EnergyModel, provenance: dict) ->
         provenance: JSON-able facts of where it comes from.
 
     Raises:
-        InputError: the folder does not exist.
+        InputError: the folder does not exist, or the file cannot be written (`MachineError`).
     """
     path = Path(path)
     if not path.absolute().parent.is_dir():
@@ -44,12 +45,9 @@ def save_model(path: str | os.PathLike, model: EnergyModel, provenance: dict) ->
         "model": json.dumps(tree),
         "provenance": json.dumps(provenance),
     }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        save_file(arrays, temporary, metadata=header)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        # Not save_file: its temporary file stays where it is killed, and others may not read what it writes.
+        temporary.write_bytes(save(arrays, metadata=header))
 
 
 def read_header(path: str | os.PathLike) -> dict[str, Any]:

@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, TextIO
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 import numpy as np
 
 from dpax.errors import InputError
+from dpax.files import replacing
 
 if TYPE_CHECKING:
     from dpax.data import Frame
@@ -32,7 +33,8 @@ class DetailFiles:
     """Writes PREFIX.e.out, .e_peratom.out, .f.out, .v.out, .v_peratom.out, .s.out and .h.out.
 
     The columns, the one header line (which names the first system) and the order of rows are DeePMD-kit's:
-    the systems follow each other without anything between them. A frame adds what it has labels for.
+    the systems follow each other without anything between them. A frame adds what it has labels for. The
+    files appear when all frames have been added.
 
     Args:
         prefix: path and beginning of the names; None writes nothing.
@@ -50,8 +52,8 @@ class DetailFiles:
             )
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._open.close()
+    def __exit__(self, *error: Any) -> None:
+        self._open.__exit__(*error)
 
     def add(
         self, system: str, frame: "Frame", evaluation: "Evaluation", hessian: np.ndarray | None = None
@@ -74,7 +76,8 @@ class DetailFiles:
     def _file(self, kind: str, system: str) -> TextIO:
         if kind not in self._files:
             path = Path(f"{self._prefix}.{kind}.out")
-            file = self._open.enter_context(path.open("w", encoding="utf-8"))
+            temporary = self._open.enter_context(replacing(path))
+            file = self._open.enter_context(temporary.open("w", encoding="utf-8"))
             titles = [f"{source}_{name}" for source in ("data", "pred") for name in _COLUMNS[kind]]
             title = f"{system}{_UNITS.get(kind, '')}: {' '.join(titles)}{_REMARKS.get(kind, '')}"
             file.write(f"# {title}\n")

@@ -7,6 +7,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from dpax.errors import InputError
+from dpax.files import replacing
 
 LOG = "log.jsonl"
 _PANELS = (
@@ -71,7 +72,8 @@ def plot_learning_curve(run_dir: str | Path, out: str | Path) -> None:
         axis.legend(frameon=False)
     axes[-1].plot(*_points(records, "lr"), color="0.4", linewidth=1.2)
     axes[-1].set(xlabel="step", ylabel="learning rate", yscale="log")
-    figure.savefig(out, dpi=150)
+    with replacing(Path(out)) as temporary:
+        figure.savefig(temporary, dpi=150)
 
 
 def _curves(records: list[dict[str, Any]], key: str) -> dict[str, tuple[list[int], list[float]]]:

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
+from dpax.files import replacing
+
 
 class ParityPanel(NamedTuple):
     """One quantity."""
@@ -40,4 +42,5 @@ def plot_parity(panels: Sequence[ParityPanel], out: str | Path) -> None:
             ylabel=f"prediction / {panel.unit}",
             aspect="equal",
         )
-    figure.savefig(out, dpi=150)
+    with replacing(Path(out)) as temporary:
+        figure.savefig(temporary, dpi=150)

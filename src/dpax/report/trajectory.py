@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from dpax.files import replacing
+
 
 def plot_energy_drift(time: np.ndarray, potential: np.ndarray, total: np.ndarray, out: str | Path) -> None:
     """Draw how total and potential energy move away from their first values.
@@ -23,4 +25,5 @@ def plot_energy_drift(time: np.ndarray, potential: np.ndarray, total: np.ndarray
     axis.plot(time, 1e3 * (total - total[0]), label="total", linewidth=1.2)
     axis.set(xlabel="time / fs", ylabel="energy change / meV atom⁻¹")
     axis.legend(frameon=False)
-    figure.savefig(out, dpi=150)
+    with replacing(Path(out)) as temporary:
+        figure.savefig(temporary, dpi=150)

@@ -1,7 +1,6 @@
 """Where a simulation stands, in one file that is always whole."""
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from dpax.errors import InputError
+from dpax.files import replacing
 
 _FACTS = "facts"
 
@@ -24,14 +24,14 @@ class Checkpoint:
     """What JSON holds: the step, the state of the random numbers, the sizes of the files, and so on."""
 
     def write(self, path: Path) -> None:
-        """Write a file that takes the place of the one before at once, or not at all."""
-        temporary = path.with_name(f"{path.name}.part")
-        with temporary.open("wb") as file:
-            arrays: dict[str, Any] = self.arrays | {_FACTS: np.array(json.dumps(self.facts))}
+        """Write a file that takes the place of the one before at once, or not at all.
+
+        Raises:
+            MachineError: it cannot be written.
+        """
+        arrays: dict[str, Any] = self.arrays | {_FACTS: np.array(json.dumps(self.facts))}
+        with replacing(path, durable=True) as temporary, temporary.open("wb") as file:
             np.savez(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
 
     @classmethod
     def read(cls, path: Path) -> "Checkpoint":

@@ -2,7 +2,8 @@
 
 import signal
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -11,10 +12,14 @@ import ase
 import numpy as np
 from ase import units
 
-from dpax.errors import InputError
+from dpax.errors import InputError, MachineError
+from dpax.faults import machine_error
+from dpax.files import remove_temporaries
 from dpax.infer import Potential
 from dpax.interfaces.ase import Calculator
 from dpax.interrupt import Interrupt, listening
+from dpax.lock import locked
+from dpax.simulate.beginning import is_beginning
 from dpax.simulate.checkpoint import Checkpoint
 from dpax.simulate.guard import Guard
 from dpax.simulate.integrator import Integrator, draw_velocities
@@ -32,6 +37,11 @@ class MDFiles:
     trajectory: Path
 
     @property
+    def lock(self) -> Path:
+        """What other processes are kept out by; trajectories in all formats share it, as they do the rest."""
+        return self.trajectory.with_name(f".{self.trajectory.stem}.lock")
+
+    @property
     def log(self) -> Path:
         """Temperature, energies and so on, a line for each logged step."""
         return self.trajectory.with_suffix(".log")
@@ -41,22 +51,39 @@ class MDFiles:
         """What `--restart` goes on from."""
         return self.trajectory.with_suffix(".checkpoint")
 
-    def check(self, overwrite: bool) -> None:
-        """See whether a simulation may be written here; nothing is changed.
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """All of them."""
+        return self.trajectory, self.log, self.checkpoint, self.lock
+
+    def check_place(self) -> None:
+        """See whether a simulation may be written here.
 
         Raises:
-            InputError: another ending, no such folder, or files that are there and not to be replaced.
+            InputError: another ending, or no such folder.
         """
         if self.trajectory.suffix not in FORMATS:
             raise InputError(f"{self.trajectory}: a trajectory's name ends in {', '.join(FORMATS)}")
         if not self.trajectory.absolute().parent.is_dir():
             raise InputError(f"{self.trajectory}: the folder {self.trajectory.parent} does not exist")
-        for path in (self.trajectory, self.log, self.checkpoint):
-            if path.exists() and not overwrite:
-                raise InputError(
-                    f"{path} is there already: go on with --restart, replace it with --overwrite, or give "
-                    "another --output"
-                )
+
+    def check_new(self) -> None:
+        """See that nothing would be replaced.
+
+        Raises:
+            InputError: files that are there.
+        """
+        there = [path for path in (self.trajectory, self.log, self.checkpoint) if path.exists()]
+        if there:
+            restart = "go on with --restart, " if self.checkpoint.exists() or self.begun else ""
+            raise InputError(
+                f"{there[0]} is there already: {restart}replace it with --overwrite, or give another --output"
+            )
+
+    @property
+    def begun(self) -> bool:
+        """Whether trajectory and log are those of a simulation that ended before its first checkpoint."""
+        return is_beginning(self.trajectory, self.log)
 
 
 @dataclass(frozen=True)
@@ -152,8 +179,8 @@ def molecular_dynamics(
     """Simulate, and write trajectory, log and checkpoints.
 
     A restarted simulation goes on as it would have gone on, bit for bit on the same machine. One that was
-    killed loses the steps since its last checkpoint, and nothing of them stays in its files. SIGINT and
-    SIGTERM end it after a checkpoint.
+    killed loses the steps since its last checkpoint, and nothing of them stays in its files. SIGINT, SIGTERM
+    and SIGHUP end it after a checkpoint. While it runs, its files are locked.
 
     Args:
         potential: computes the forces.
@@ -162,23 +189,42 @@ def molecular_dynamics(
         settings: of the simulation.
         output: the trajectory, `.xyz`, `.extxyz` or `.traj`; log and checkpoint have its name and end in
             `.log` and `.checkpoint`.
-        restart: go on from the checkpoint.
+        restart: go on from the checkpoint; from the beginning, if it ended before it had written one.
         overwrite: replace files that are there.
         reporter: is told of the progress.
 
     Raises:
         InputError: a structure or settings that do not fit each other or the potential, files that are there
-            already, a checkpoint of another simulation, or a simulation that blew up.
+            already or in use, a checkpoint of another simulation, or a simulation that blew up.
     """
     files = MDFiles(output)
-    if restart:
-        checkpoint = Checkpoint.read(files.checkpoint)
-    else:
-        checkpoint = None
-        files.check(overwrite)
-    simulation = _Simulation(potential, atoms, settings, files, reporter or Silent())
-    simulation.begin() if checkpoint is None else simulation.resume(checkpoint)
-    return simulation.run()
+    files.check_place()
+    advice = "wait until it has ended, or stop it; another simulation needs another --output"
+    with locked(files.lock, f"{output} with its log and checkpoint", advice):
+        remove_temporaries(output.absolute().parent, output.stem)
+        checkpoint = _checkpoint_of(files) if restart else None
+        if not (restart or overwrite):
+            files.check_new()
+        simulation = _Simulation(potential, atoms, settings, files, reporter or Silent())
+        simulation.begin(overwrite) if checkpoint is None else simulation.resume(checkpoint)
+        return simulation.run()
+
+
+def _checkpoint_of(files: MDFiles) -> Checkpoint | None:
+    """What a restart goes on from; None if there is no more than a beginning.
+
+    Raises:
+        InputError: there is neither, or the files of the checkpoint are in another format.
+    """
+    if not files.checkpoint.exists() and files.begun:
+        return None
+    checkpoint = Checkpoint.read(files.checkpoint)
+    suffix = checkpoint.facts.get("suffix", files.trajectory.suffix)
+    if suffix != files.trajectory.suffix:
+        raise InputError(
+            f"{files.checkpoint}: belongs to a trajectory that ends in {suffix}, not to {files.trajectory}"
+        )
+    return checkpoint
 
 
 class _Simulation:
@@ -194,9 +240,14 @@ class _Simulation:
         self.rng = np.random.default_rng(settings.seed)
         self.done = self.saved = 0
         self.marks: dict[str, int | None] = {"trajectory": None, "log": None}
+        self.overwrite = False
 
-    def begin(self) -> None:
-        """At the structure that was given."""
+    def begin(self, overwrite: bool) -> None:
+        """At the structure that was given.
+
+        A checkpoint is the first thing that is written: whatever ends the simulation after it, a restart
+        knows where it began and what may be replaced.
+        """
         if not self.settings.keep_velocities:
             draw_velocities(self.atoms, self.settings.first_temperature, self.rng)
         elif not self.atoms.has("momenta"):
@@ -205,7 +256,8 @@ class _Simulation:
         self.start = self._thermo()
         self.guard = Guard(self.settings, self.potential.provenance, self.start.temperature)
         self._check()
-        self.files.checkpoint.unlink(missing_ok=True)
+        self.overwrite = overwrite
+        self._save()
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Where the checkpoint was written."""
@@ -227,11 +279,23 @@ class _Simulation:
         self.start = Thermo(**facts["start"])
         self.guard = Guard(self.settings, self.potential.provenance, self.start.temperature)
         self.marks = facts["marks"]
+        self.overwrite = facts.get("overwrite", False)
+        self._check_beginning()
         change = abs(self.atoms.get_potential_energy() - facts["energy"]) / len(self.atoms)
         if not change < _SAME_ENERGY:
             raise InputError(
                 f"{self.files.checkpoint}: the model's energy is {change:.2g} eV/atom away from the one that "
                 "it holds; give the model that the simulation began with"
+            )
+
+    def _check_beginning(self) -> None:
+        """Before anything else was written than a checkpoint, trajectory and log were not there."""
+        files, new = self.files, self.marks["log"] is None
+        there = files.trajectory.exists() or files.log.exists()
+        if new and there and not (self.overwrite or files.begun):
+            raise InputError(
+                f"{files.checkpoint}: the simulation had not written anything yet, and {files.trajectory} or "
+                f"{files.log} is not of its making; move it away, or replace it with --overwrite"
             )
 
     def run(self) -> MDResult:
@@ -246,15 +310,32 @@ class _Simulation:
             stack.callback(self.reporter.finish)
             text = f"{len(self.atoms)} atoms ({self.atoms.symbols}), {settings.ensemble.upper()}"
             self.reporter.start(settings, self.done, text)
-            if new:
-                self._write(self.start)
-                self._save()
-            self._steps(interrupt)
-            if self.saved < self.done:
-                self._save()
+            with self._naming_the_last_checkpoint():
+                if new:
+                    self._write(self.start)
+                    self._save_with_marks()
+                self._steps(interrupt)
+                if self.saved < self.done:
+                    self._save_with_marks()
             stopped = interrupt.signal if self.done < settings.steps else None
             self.reporter.finish(self._last_words(stopped))
             return MDResult(self.done, stopped)
+
+    @contextmanager
+    def _naming_the_last_checkpoint(self) -> Iterator[None]:
+        """Let failures of the machine say from where the simulation may go on."""
+        try:
+            yield
+        except Exception as error:
+            known = machine_error(error)
+            if known is None:
+                raise
+            raise MachineError(f"{known}. {self._last_checkpoint()}") from error
+
+    def _last_checkpoint(self) -> str:
+        if not self.files.checkpoint.exists():
+            return "There is no checkpoint yet"
+        return f"The last checkpoint is that of step {self.saved}, from which --restart goes on"
 
     def _steps(self, interrupt: Interrupt) -> None:
         clock = _Clock(self.settings.time_step)
@@ -268,7 +349,7 @@ class _Simulation:
                 self.reporter.line(thermo, self._drift(thermo), clock.ns_per_day())
             self._write(thermo)
             if self.done % self.settings.checkpoint_every == 0:
-                self._save()
+                self._save_with_marks()
 
     def _step(self) -> None:
         try:
@@ -289,9 +370,9 @@ class _Simulation:
         if self.done == 0:
             return InputError(f"the structure is not one to start a simulation from: {complaint}")
         return InputError(
-            f"the simulation blew up at step {self.done}: {complaint}. The last checkpoint is that of step "
-            f"{self.saved}. Try a smaller --time-step, a start that `dpax relax` has relaxed, or a model "
-            "trained on structures like these"
+            f"the simulation blew up at step {self.done}: {complaint}. {self._last_checkpoint()}. Try a "
+            "smaller --time-step, a start that `dpax relax` has relaxed, or a model trained on structures "
+            "like these"
         )
 
     def _write(self, thermo: Thermo | None) -> None:
@@ -301,8 +382,12 @@ class _Simulation:
         if self.done % self.settings.every == 0:
             self.trajectory.write(snapshot(self.atoms, self.done, self.done * self.settings.time_step))
 
-    def _save(self) -> None:
+    def _save_with_marks(self) -> None:
         """Write a checkpoint; trajectory and log are brought to the disk before it speaks of them."""
+        self.marks = {"trajectory": self.trajectory.mark(), "log": self.log.mark()}
+        self._save()
+
+    def _save(self) -> None:
         atoms = self.atoms
         arrays = {
             "numbers": atoms.numbers,
@@ -317,7 +402,9 @@ class _Simulation:
             "settings": self.settings.physics(),
             "rng": self.rng.bit_generator.state,
             "capacities": self.potential.capacities,
-            "marks": {"trajectory": self.trajectory.mark(), "log": self.log.mark()},
+            "suffix": self.files.trajectory.suffix,
+            "overwrite": self.overwrite,
+            "marks": self.marks,
         }
         Checkpoint(arrays | self.integrator.state(), facts).write(self.files.checkpoint)
         self.saved = self.done

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -12,6 +13,7 @@ from ase.io.extxyz import write_extxyz
 from ase.io.trajectory import TrajectoryReader, TrajectoryWriter
 
 from dpax.errors import InputError
+from dpax.files import replacing, writing
 
 
 class Trajectory(Protocol):
@@ -47,8 +49,10 @@ class TextFile:
     """Lines that are appended, and cut back to a number of bytes."""
 
     def __init__(self, path: Path, mark: int | None):
+        self.path = path
         if mark is None:
-            self.file: IO[str] = path.open("w", encoding="utf-8")
+            with writing(path):
+                self.file: IO[str] = path.open("w", encoding="utf-8")
             return
         size = path.stat().st_size if path.is_file() else 0
         if size < mark:
@@ -56,18 +60,21 @@ class TextFile:
                 f"{path}: is shorter ({size} bytes) than when the checkpoint was written ({mark} bytes); "
                 "put the file back, or start the simulation anew"
             )
-        os.truncate(path, mark)
-        self.file = path.open("a", encoding="utf-8")
+        with writing(path):
+            os.truncate(path, mark)
+            self.file = path.open("a", encoding="utf-8")
 
     def mark(self) -> int:
         """Bring all lines to the disk; the number of bytes."""
-        self.file.flush()
-        os.fsync(self.file.fileno())
+        with writing(self.path):
+            self.file.flush()
+            os.fsync(self.file.fileno())
         return os.fstat(self.file.fileno()).st_size
 
     def close(self) -> None:
         """Close the file."""
-        self.file.close()
+        with suppress(OSError):  # every line was flushed: a full disk has been complained about already
+            self.file.close()
 
 
 class XyzTrajectory(TextFile):
@@ -75,22 +82,26 @@ class XyzTrajectory(TextFile):
 
     def write(self, atoms: ase.Atoms) -> None:
         """Append a frame with the results of its calculator."""
-        write_extxyz(self.file, [atoms])
-        self.file.flush()
+        with writing(self.path):
+            write_extxyz(self.file, [atoms])
+            self.file.flush()
 
 
 class AseTrajectory:
     """ASE's own format, which cannot be cut back: the frames up to the mark are copied."""
 
     def __init__(self, path: Path, mark: int | None):
+        self._path = path
         self._frames = 0 if mark is None else mark
         if mark is not None:
             _keep_frames(path, mark)
-        self._writer = TrajectoryWriter(path, "w" if mark is None else "a")
+        with writing(path):
+            self._writer = TrajectoryWriter(path, "w" if mark is None else "a")
 
     def write(self, atoms: ase.Atoms) -> None:
         """Append a frame with the results of its calculator."""
-        self._writer.write(atoms)
+        with writing(self._path):
+            self._writer.write(atoms)
         self._frames += 1
 
     def mark(self) -> int:
@@ -99,13 +110,17 @@ class AseTrajectory:
 
     def close(self) -> None:
         """Close the file."""
-        self._writer.close()
+        with suppress(OSError):
+            self._writer.close()
 
 
 def _keep_frames(path: Path, count: int) -> None:
-    temporary = path.with_name(f"{path.name}.part")
     try:
-        with TrajectoryReader(path) as reader, TrajectoryWriter(temporary) as writer:
+        with (
+            replacing(path) as temporary,
+            TrajectoryReader(path) as reader,
+            TrajectoryWriter(temporary) as writer,
+        ):
             if len(reader) < count:
                 raise InputError(
                     f"{path}: has {len(reader)} frames, fewer than at the time of the checkpoint ({count}); "
@@ -113,11 +128,8 @@ def _keep_frames(path: Path, count: int) -> None:
                 )
             for number in range(count):
                 writer.write(reader[number])
-        os.replace(temporary, path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read as a trajectory ({error})") from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 FORMATS: dict[str, Callable[[Path, int | None], Trajectory]] = {
@@ -140,12 +152,16 @@ class ThermoLog(TextFile):
     def __init__(self, path: Path, mark: int | None, columns: Sequence[str]):
         super().__init__(path, mark)
         if mark is None:
-            self.file.write("#" + " ".join(f"{name:>19}" for name in columns) + "\n")
+            self._append("#" + " ".join(f"{name:>19}" for name in columns))
 
     def write(self, step: int, values: Sequence[float]) -> None:
         """Append a line."""
-        self.file.write(f" {step:19d} " + " ".join(f"{value:19.10f}" for value in values) + "\n")
-        self.file.flush()
+        self._append(f" {step:19d} " + " ".join(f"{value:19.10f}" for value in values))
+
+    def _append(self, line: str) -> None:
+        with writing(self.path):
+            self.file.write(f"{line}\n")
+            self.file.flush()
 
 
 def snapshot(atoms: ase.Atoms, step: int, time: float) -> ase.Atoms:

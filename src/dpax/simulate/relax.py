@@ -1,5 +1,6 @@
 """Positions, and perhaps the cell, of least energy, by ASE's optimizers."""
 
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -54,9 +55,15 @@ def relax(
         report: is told step, energy (eV) and largest force (eV/Å).
 
     Raises:
-        InputError: an element that the potential does not know, a cell that cannot be relaxed, or atoms that
-            ran into each other.
+        InputError: a number that makes no sense, an element that the potential does not know, a cell that
+            cannot be relaxed, or atoms that ran into each other.
     """
+    if not 0 < fmax < math.inf:
+        raise InputError(f"--fmax: should be positive and finite, got {fmax}")
+    if steps < 0:
+        raise InputError(f"--steps: should not be negative, got {steps}")
+    if not math.isfinite(pressure):
+        raise InputError(f"--pressure: should be finite, got {pressure}")
     if cell and not atoms.pbc.all():
         raise InputError(
             "--cell: the structure is not periodic in all three directions; leave the option out"

@@ -1,5 +1,6 @@
 """What a simulation is told: a plain dataclass, so that the command line may show its defaults at once."""
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -10,6 +11,8 @@ Thermostat = Literal["langevin", "nose-hoover"]
 CellMotion = Literal["isotropic", "full"]
 OptimizerName = Literal["BFGS", "LBFGS", "FIRE", "BFGSLineSearch", "GPMin"]
 
+LARGEST_DISTANCE = 10.0
+"""Å; atoms of anything are closer, and to search for pairs so far apart takes long."""
 _FREE_AT_RESTART = {
     "steps",
     "seed",
@@ -67,12 +70,21 @@ class MDSettings:
     def __post_init__(self) -> None:
         positive = ("time_step", "thermostat_time", "barostat_time", "every", "log_every", "checkpoint_every")
         for name in positive:
-            if not getattr(self, name) > 0:
-                raise InputError(f"{_option(name)}: should be positive, got {getattr(self, name)}")
+            if not 0 < getattr(self, name) < math.inf:
+                raise InputError(f"{_option(name)}: should be positive and finite, got {getattr(self, name)}")
         if self.steps < 0:
             raise InputError(f"--steps: should not be negative, got {self.steps}")
-        if self.temperature is not None and min(self.temperature) < 0:
-            raise InputError(f"--temperature: should not be negative, got {min(self.temperature):g} K")
+        for kelvin in self.temperature or ():
+            if not 0 <= kelvin < math.inf:
+                raise InputError(f"--temperature: should be finite and not negative, got {kelvin:g} K")
+        if not math.isfinite(self.pressure):
+            raise InputError(f"--pressure: should be finite, got {self.pressure}")
+        if self.max_temperature is not None and not self.max_temperature > 0:
+            raise InputError(f"--max-temperature: should be positive, got {self.max_temperature} K")
+        if self.min_distance is not None and not 0 <= self.min_distance <= LARGEST_DISTANCE:
+            raise InputError(
+                f"--min-distance: should be from 0 to {LARGEST_DISTANCE:g} Å, got {self.min_distance}"
+            )
         if self.temperature is None and (self.ensemble != "nve" or not self.keep_velocities):
             raise InputError(
                 "--temperature is missing, K; only NVE with --keep-velocities does without: it starts from "

@@ -1,5 +1,6 @@
 """The structure that a simulation starts from, and the name of the file that one ends in."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +9,9 @@ from ase.io.formats import UnknownFileTypeError, filetype, ioformats
 
 from dpax.data.structure_files import iterate_structures
 from dpax.errors import InputError
+
+MOST_ATOMS = 10**8
+"""More have no room in the memory of any machine."""
 
 
 def read_structure(
@@ -36,6 +40,10 @@ def read_structure(
     if min(supercell) < 1:
         raise InputError(
             f"--supercell: should be three positive numbers, got {' '.join(map(str, supercell))}"
+        )
+    if len(atoms) * math.prod(supercell) > MOST_ATOMS:
+        raise InputError(
+            f"--supercell: {path} would become more than {MOST_ATOMS} atoms; repeat it less often"
         )
     for direction, (times, periodic) in enumerate(zip(supercell, atoms.pbc, strict=True)):
         if times > 1 and not periodic:

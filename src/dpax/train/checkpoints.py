@@ -1,9 +1,12 @@
 """Checkpoints: the whole state of a training, stored by orbax, verified when read."""
 
+import errno
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -14,10 +17,15 @@ import orbax.checkpoint as ocp
 from flax import nnx
 from jaxtyping import PyTree
 
-from dpax.errors import InputError
+from dpax.errors import InputError, MachineError
+from dpax.faults import error_number, machine_error
+from dpax.files import writing
 from dpax.model.potential import EnergyModel
 
 _ITEMS = ("arrays", "meta")
+_PATTERN = frozenset("*?[\\")
+_NOT_DAMAGE = {errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE}
+"""Reasons why a checkpoint cannot be read now, though nothing may be wrong with it."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +48,8 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, keep: int | None = None, *, read_only: bool = False):
-        # orbax tells of its every move; users hear of checkpoints from the training itself.
-        logging.getLogger("absl").setLevel(logging.ERROR)
+        # orbax tells of its every move and failure; users hear of them from the training itself.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
         options = ocp.CheckpointManagerOptions(
             max_to_keep=None if read_only else keep,
             enable_async_checkpointing=False,
@@ -51,28 +59,39 @@ class Checkpoints:
             save_interval_steps=0 if read_only else 1,
         )
         self.folder = folder
-        self._manager = ocp.CheckpointManager(folder.absolute(), options=options, item_names=_ITEMS)
+        self._link = ExitStack()
+        if not read_only:
+            with writing(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+        path = self._link.enter_context(_plain_path(folder))
+        self._manager = ocp.CheckpointManager(path, options=options, item_names=_ITEMS)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._manager.close()
+        self._link.close()
 
     def steps(self) -> list[int]:
         """Steps of the checkpoints that are there, oldest first."""
         return sorted(self._manager.all_steps())
 
     def save(self, step: int, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint of a step that is later than all others."""
+        """Write a checkpoint of a step that is later than all others.
+
+        Raises:
+            MachineError: it cannot be written; the earlier ones are as they were.
+        """
         meta = {**checkpoint.meta, "digest": _digest(checkpoint)}
-        self._manager.save(
-            step,
-            force=True,
-            args=ocp.args.Composite(
-                arrays=ocp.args.StandardSave(checkpoint.arrays), meta=ocp.args.JsonSave(meta)
-            ),
-        )
+        with writing(self.folder / str(step)):
+            self._manager.save(
+                step,
+                force=True,
+                args=ocp.args.Composite(
+                    arrays=ocp.args.StandardSave(checkpoint.arrays), meta=ocp.args.JsonSave(meta)
+                ),
+            )
 
     def drop_after(self, step: int) -> None:
         """Remove the checkpoints of later steps: damaged ones, which a resumed training passes again."""
@@ -97,6 +116,9 @@ class Checkpoints:
             arrays = {name: np.asarray(array) for name, array in restored["arrays"].items()}
             meta = dict(restored["meta"])
         except Exception as error:  # orbax and its storage raise many kinds for damaged files
+            known = machine_error(error) if error_number(error) in _NOT_DAMAGE else None
+            if known is not None:
+                raise MachineError(f"{self.folder / str(step)}: {known}") from error
             raise InputError(
                 f"{self.folder / str(step)}: damaged checkpoint ({type(error).__name__})"
             ) from None
@@ -116,12 +138,27 @@ class Checkpoints:
         for step in reversed(steps):
             try:
                 return self.restore(step)
+            except MachineError:
+                raise  # the training must not fall back behind a sound checkpoint
             except InputError as error:
                 warn(f"{error}; trying the one before" if step != steps[0] else str(error))
         raise InputError(
             f"{self.folder}: no usable checkpoint; start the training anew with --overwrite, or in another "
             "folder"
         )
+
+
+@contextmanager
+def _plain_path(folder: Path) -> Iterator[Path]:
+    """A path to a folder for orbax, which takes the characters of file patterns in it for a pattern."""
+    path = folder.absolute()
+    if not _PATTERN.intersection(str(path)):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="dpax-") as temporary:
+        link = Path(temporary) / folder.name.translate(dict.fromkeys(map(ord, _PATTERN), "_"))
+        link.symlink_to(path, target_is_directory=True)
+        yield link
 
 
 def named_arrays(tree: PyTree, prefix: str) -> dict[str, np.ndarray]:

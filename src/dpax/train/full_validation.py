@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from dpax.files import replacing, writing
 from dpax.train.error_sums import ErrorMeans, validation_error
 from dpax.train.log import lines_up_to
 from dpax.train.run import RunFolder
@@ -46,8 +47,7 @@ class FullValidation:
         self.best: list[Best] = []
         self._kept = chosen.max_best_ckpt if chosen.scheduled else 1
         self._folder, self._suffix = folder, "_ema" if averaged else ""
-        name = Path(chosen.full_val_file)
-        self.log = folder.path / f"{name.stem}{self._suffix}{name.suffix}"
+        self.log = folder.path / chosen.log_name(averaged=averaged)
 
     def due(self, step: int) -> bool:
         """Whether this is a step after which to validate."""
@@ -100,13 +100,14 @@ class FullValidation:
         """Keep what the file of errors holds up to a step and drop what lies beyond; 0 starts anew."""
         header = "# step " + " ".join(f"{name:>15s}" for name, _, _ in _COLUMNS) + "\n"
         kept = lines_up_to(self.log, step, lambda line: int(line.split()[0]) if line[0] != "#" else 0)
-        self.log.write_text("".join(kept or [header]), encoding="utf-8")
+        with replacing(self.log) as temporary:
+            temporary.write_text("".join(kept or [header]), encoding="utf-8")
 
     def write_log(self, step: int, means: ErrorMeans) -> None:
         """Add a line to the file of errors; nan where nothing was labelled."""
         values = (means.mae(term) if kind == "mae" else means.rmse(term) for _, term, kind in _COLUMNS)
         numbers = " ".join(f"{float('nan') if value is None else value:15.5e}" for value in values)
-        with self.log.open("a", encoding="utf-8") as file:
+        with writing(self.log), self.log.open("a", encoding="utf-8") as file:
             file.write(f"{step:6d} {numbers}\n")
 
     def state(self) -> list[dict[str, Any]]:

@@ -3,9 +3,11 @@
 import json
 import math
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
+from dpax.files import replacing, writing
 from dpax.train.error_sums import TERMS, error_name
 from dpax.train.learning_settings import LossSettings
 from dpax.train.setup import LABELS
@@ -31,9 +33,11 @@ class LearningCurve:
             kept = [
                 f"#  {'step':>5s}" + "".join(f" {name:>14s}" for name in self._columns) + f" {'lr':>10s}\n"
             ]
-        lcurve.write_text("".join(kept), encoding="utf-8")
+        with replacing(lcurve) as temporary:
+            temporary.write_text("".join(kept), encoding="utf-8")
         lines = lines_up_to(jsonl, after, lambda line: json.loads(line)["step"])
-        jsonl.write_text("".join(lines), encoding="utf-8")
+        with replacing(jsonl) as temporary:
+            temporary.write_text("".join(lines), encoding="utf-8")
         self._lcurve = lcurve.open("a", encoding="utf-8")
         self._jsonl = jsonl.open("a", encoding="utf-8")
 
@@ -41,14 +45,20 @@ class LearningCurve:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._lcurve.close()
-        self._jsonl.close()
+        # Every line was flushed: a disk that is full now has been complained about already.
+        with suppress(OSError):
+            self._lcurve.close()
+        with suppress(OSError):
+            self._jsonl.close()
 
     def add(self, step: int, record: Mapping[str, Any]) -> None:
-        """Write a record: `lr` and the errors in training (`rmse_f_trn`) and validation (`rmse_f_val`)."""
+        """Write a record: `lr` and the errors in training (`rmse_f_trn`) and validation (`rmse_f_val`).
+
+        Raises:
+            MachineError: it cannot be written.
+        """
         values = "".join(f" {record.get(name, math.nan):14.4e}" for name in self._columns)
-        self._lcurve.write(f"{step:8d}{values} {record['lr']:10.2e}\n")
-        self._lcurve.flush()
+        _append(self._lcurve, f"{step:8d}{values} {record['lr']:10.2e}\n")
         self.note({"step": step, **record})
 
     def note(self, record: Mapping[str, Any]) -> None:
@@ -57,8 +67,13 @@ class LearningCurve:
             key: None if isinstance(value, float) and not math.isfinite(value) else value
             for key, value in record.items()
         }
-        self._jsonl.write(json.dumps(clean) + "\n")
-        self._jsonl.flush()
+        _append(self._jsonl, json.dumps(clean) + "\n")
+
+
+def _append(file: TextIO, line: str) -> None:
+    with writing(Path(file.name)):
+        file.write(line)
+        file.flush()
 
 
 def shown_errors(loss: LossSettings, labels: Collection[str]) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ import secrets
 import signal
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -14,13 +14,16 @@ from typing import Any
 from dpax.computing import computing
 from dpax.data import Batch
 from dpax.errors import InputError
+from dpax.faults import machine_error
 from dpax.interrupt import Interrupt, listening
+from dpax.machine import start_devices
 from dpax.model.derivatives import make_mesh
 from dpax.model.file import save_model
 from dpax.model.potential import EnergyModel
 from dpax.train.bias import adjust_bias
 from dpax.train.checkpoints import Checkpoint, Checkpoints, restored_model
 from dpax.train.checks import Seen, check_labels, check_names, data_warnings, sel_warnings
+from dpax.train.data_record import Sections, check_sizes, describe, digests, read
 from dpax.train.error_sums import ErrorMeans, Errors
 from dpax.train.full_validation import FullValidation, full_validations
 from dpax.train.learner import Learner
@@ -28,6 +31,7 @@ from dpax.train.log import LearningCurve, shown_errors
 from dpax.train.origin import Origin, choose_origin, started
 from dpax.train.profile import Profile
 from dpax.train.reporter import Reporter, Silent
+from dpax.train.restart import Changes
 from dpax.train.run import RunFolder
 from dpax.train.settings import InputSettings, StartedFromSettings
 from dpax.train.setup import (
@@ -64,6 +68,7 @@ def train(
     *,
     base: Path | None = None,
     restart: bool = False,
+    allow_changes: bool = False,
     overwrite: bool = False,
     init_model: EnergyModel | None = None,
     finetune: EnergyModel | None = None,
@@ -73,9 +78,9 @@ def train(
     """Train a model.
 
     The run's folder gets `input.json` (the settings as resolved), the learning curve (`lcurve.out` and
-    `log.jsonl`), `checkpoints/`, `best.dpax` and `model.dpax`. It is made only when settings, data,
-    statistics and the first batch were found good. From then on Ctrl-C or SIGTERM stops after the step under
-    way and a checkpoint; before, there is nothing to be saved.
+    `log.jsonl`), `checkpoints/`, `best.dpax` and `model.dpax`, when settings, data, statistics and the first
+    batch were found good. From then on Ctrl-C, SIGTERM or SIGHUP stops after the step under way and a
+    checkpoint; before, there is nothing to be saved. Until the training ends, the folder is locked.
 
     Args:
         settings: a whole input.
@@ -83,6 +88,7 @@ def train(
         base: folder that relative paths in the settings start from; the working directory by default.
         restart: go on from the last checkpoint of the run, bit for bit as if it had not stopped; from the
             beginning if there is none yet.
+        allow_changes: of data and settings, even those that make the restart another experiment.
         overwrite: replace a run that is there.
         init_model: a trained model to start from: weights, statistics and energy bias are its own.
         finetune: a trained model to start from on other data: its types become those of the settings, and
@@ -91,14 +97,23 @@ def train(
         devices: JAX devices that share the work; all local ones by default.
 
     Raises:
-        InputError: settings or data are wrong, the folder holds a run, the trained model does not fit the
-            settings, or the loss is no longer finite.
+        InputError: settings or data are wrong, the folder holds a run, or one that is under way, the trained
+            model does not fit the settings, the restart would be another experiment, or the loss is no longer
+            finite.
     """
+    start_devices()
     origin = choose_origin(settings, restart, init_model, finetune)
+    if allow_changes and not restart:
+        raise InputError("--allow-changes is about a run that goes on; give --restart too, or leave it out")
+    folder = RunFolder(Path(run_dir))
+    if restart:
+        folder.read_settings()  # no folder is made where no run is
     # The worker threads make NumPy arrays only, so this thread's precision is all that matters.
-    with computing(settings.model.needs_x64):
-        training = Training(settings, RunFolder(Path(run_dir)), base, reporter or Silent(), devices, origin)
-        return training.run(restart=restart, overwrite=overwrite)
+    with folder.locked(), computing(settings.model.needs_x64):
+        if not restart:
+            folder.check_new(overwrite)
+        training = Training(settings, folder, base, reporter or Silent(), devices, origin)
+        return training.run(restart=restart, allow_changes=allow_changes)
 
 
 class Training:
@@ -122,6 +137,7 @@ class Training:
         devices: list[Any] | None,
         origin: Origin | None = None,
     ):
+        self.asked_seed = settings.training.seed
         if settings.training.seed is None:
             # Whatever is drawn from here on is on record: the seed is written into the run's input.json.
             training = settings.training.model_copy(update={"seed": secrets.randbelow(2**31)})
@@ -139,14 +155,20 @@ class Training:
         self.saved: int | None = None  # step of the last checkpoint
         self.data = open_data(settings.training.training_data, settings.model.type_map, base)
         check_labels(settings, self.data)
+        section = settings.training.validation_data
+        self.valid_data = None if section is None else open_data(section, settings.model.type_map, base)
         self.total = total_steps(settings.training, self.data)
         self.shown = ErrorMeans()  # what the next line of the learning curve shows
         self.validations = full_validations(settings, self.total, folder)
+        self.changes = Changes()
 
-    def run(self, *, restart: bool, overwrite: bool) -> TrainResult:
-        """Train from the beginning or from the last checkpoint to the end, or until interrupted."""
+    def run(self, *, restart: bool, allow_changes: bool) -> TrainResult:
+        """Train from the beginning or from the last checkpoint to the end, or until interrupted.
+
+        The folder must be locked, and for a new run it must have been checked.
+        """
         with ExitStack() as stack:
-            checkpoint = self._read_run(restart, overwrite)
+            checkpoint = self._read_run(allow_changes) if restart else self._begin()
             self.build(checkpoint)
             loader = stack.enter_context(self.learner.open_loader())
             # The first batch shows what is wrong with the data: nothing is written before.
@@ -155,8 +177,9 @@ class Training:
             self.curve = self._open_folder(stack, restart)
             traced = self.settings.training.profiling or self.settings.training.enable_profiler
             profile = stack.enter_context(Profile(self.folder.profile if traced else None))
-            self._train(chain([first], loader), interrupt, profile)
-            return self._finish(interrupt)
+            with self._naming_the_last_checkpoint():
+                self._train(chain([first], loader), interrupt, profile)
+                return self._finish(interrupt)
 
     def _train(self, batches: Iterator[Any], interrupt: Interrupt, profile: Profile) -> None:
         """Step until the end or an interrupt."""
@@ -183,22 +206,57 @@ class Training:
 
     # Preparation
 
-    def _read_run(self, restart: bool, overwrite: bool) -> Checkpoint | None:
-        """See that a run may begin here, or with `restart` read the last good checkpoint."""
-        if not restart:
-            self.folder.check_new(overwrite)
-            return None
+    def _begin(self) -> None:
+        """A new run: nothing is noted of another one, whose settings may have been taken."""
+        self.settings = self._with_dpax(restarts=())
+        self.record = self._describe_data()
+
+    def _describe_data(self) -> Sections:
+        valid = [] if self.valid_data is None else self.valid_data.systems
+        return describe({"training_data": self.data.systems, "validation_data": valid})
+
+    def _with_dpax(self, **values: Any) -> InputSettings:
+        """The settings with values of the section dpax replaced."""
+        return self.settings.model_copy(update={"dpax": self.settings.dpax.model_copy(update=values)})
+
+    def _read_run(self, allow_changes: bool) -> Checkpoint | None:
+        """Read the last good checkpoint, None if there is none yet, and see what has changed since."""
         before = self.folder.read_settings()
-        # What the run started from is a part of what is continued, and so is the seed below.
-        kept = {
-            "model": self.settings.model.model_copy(update={"finetune_head": before.model.finetune_head}),
-            "dpax": self.settings.dpax.model_copy(update={"started_from": before.dpax.started_from}),
-        }
-        self.settings = self.settings.model_copy(update=kept)
+        self._keep(before)
         self.folder.check_model(before.model, self.settings.model)
-        # The run's seed, which it may have drawn itself, is a part of what is continued.
-        training = self.settings.training.model_copy(update={"seed": before.training.seed})
-        self.settings = self.settings.model_copy(update={"training": training})
+        self.record = self._describe_data()
+        checkpoint = self._last_checkpoint_of_run(before)
+        done = 0 if checkpoint is None else checkpoint.meta["progress"]["step"]
+        changes = self.changes
+        recorded = read(self.folder.data)
+        if checkpoint is not None and recorded is not None:
+            check_sizes(recorded["training_data"], self.record["training_data"])
+        changes.compare_data(recorded, self.record)
+        changes.compare_settings(before, self.settings)
+        changes.compare_rates(
+            before, self.settings, (total_steps(before.training, self.data), self.total), done
+        )
+        changes.compare_seeds(before.training.seed, self.asked_seed)
+        # A run that has learned nothing yet may become any experiment.
+        if checkpoint is not None and not allow_changes:
+            changes.check()
+        for text in changes.texts:
+            self.reporter.message(f"warning: --restart: {text}")
+        noted = tuple(f"step {done}: {text}" for text in changes.texts)
+        self.settings = self._with_dpax(restarts=before.dpax.restarts + noted)
+        return checkpoint
+
+    def _keep(self, before: InputSettings) -> None:
+        """Take over what belongs to the run: what it started from, and the seed, which it may have drawn."""
+        kept = {"started_from": before.dpax.started_from, "restarts": before.dpax.restarts}
+        self.settings = self._with_dpax(**kept).model_copy(
+            update={
+                "model": self.settings.model.model_copy(update={"finetune_head": before.model.finetune_head}),
+                "training": self.settings.training.model_copy(update={"seed": before.training.seed}),
+            }
+        )
+
+    def _last_checkpoint_of_run(self, before: InputSettings) -> Checkpoint | None:
         if self.folder.checkpoints.is_dir():
             with Checkpoints(self.folder.checkpoints, read_only=True) as checkpoints:
                 if checkpoints.steps():
@@ -218,8 +276,13 @@ class Training:
         if checkpoint is not None and self.settings.dpax.started_from is not None:
             sel = checkpoint.meta["sel"]
         self.stat_file, shared = shared_statistics(self.settings, self.base)
+        for path in shared:
+            self.folder.check_shared("training.stat_file", path, self.settings)
         caches = [self.folder.statistics, *shared]
         self.statistics = data_statistics(self.settings, self.data, caches, sel)
+        if checkpoint is not None and self.statistics.sel != checkpoint.meta["sel"]:
+            # The data have changed, and with them what "auto" would be; it belongs to the weights.
+            self.statistics = data_statistics(self.settings, self.data, caches, checkpoint.meta["sel"])
         model = initial_model(self.settings, self.statistics, seed)
         if self.origin is not None and checkpoint is None:
             model = self._started(model, self.origin)
@@ -243,10 +306,9 @@ class Training:
             self.reporter.message(f"warning: {text}")
 
     def _open_validation(self, model: EnergyModel, seed: int) -> ValidationSet | None:
-        section = self.settings.training.validation_data
-        if section is None:
+        data = self.valid_data
+        if data is None:
             return None
-        data = open_data(section, self.settings.model.type_map, self.base)
         check_names(self.settings, data)
         return ValidationSet(data, model, weighed_labels(self.settings.loss, data), seed, self.learner)
 
@@ -255,10 +317,11 @@ class Training:
         meta = checkpoint.meta
         self.done = self.saved = meta["progress"]["step"]
         self.shown = ErrorMeans(**meta["shown"])
-        if self.valid is not None and meta["valid"] is not None:
-            self.valid.restore(meta["valid"])
-        for validation in self.validations:
-            validation.restore(meta["best"].get(validation.name, []))
+        if not self.changes.reranked:
+            if self.valid is not None and meta["valid"] is not None:
+                self.valid.restore(meta["valid"])
+            for validation in self.validations:
+                validation.restore(meta["best"].get(validation.name, []))
         self.learner.restore(checkpoint)
 
     def _started(self, fresh: EnergyModel, origin: Origin) -> EnergyModel:
@@ -279,6 +342,7 @@ class Training:
         if not restart:
             self.folder.prepare_new(training.disp_file, *(one.log.name for one in self.validations))
         self.folder.write_settings(self.settings)
+        stack.enter_context(digests(self.record, self.folder.data))
         write_statistics(self.folder.statistics, self.statistics)
         if self.stat_file is not None:
             write_statistics(self.stat_file, self.statistics)
@@ -319,8 +383,7 @@ class Training:
         if not math.isfinite(errors.loss):
             raise InputError(
                 f"step {self.done + 1}: the loss is no longer finite, with "
-                f"{', '.join(batch.sources)}. Look at these frames, or lower learning_rate.start_lr. "
-                f"{self._last_checkpoint()}"
+                f"{', '.join(batch.sources)}. Look at these frames, or lower learning_rate.start_lr"
             )
         self.done += 1
         return lr, errors
@@ -379,14 +442,24 @@ class Training:
         """Weights that are not finite must not replace good ones."""
         if not self.learner.is_finite():
             raise InputError(
-                f"step {self.done}: the weights are no longer finite; lower learning_rate.start_lr. "
-                f"{self._last_checkpoint()}"
+                f"step {self.done}: the weights are no longer finite; lower learning_rate.start_lr"
             )
+
+    @contextmanager
+    def _naming_the_last_checkpoint(self) -> Iterator[None]:
+        """Let what stops the run say from where it may go on."""
+        try:
+            yield
+        except Exception as error:
+            known = error if isinstance(error, InputError) else machine_error(error)
+            if known is None:
+                raise
+            raise type(known)(f"{known}. {self._last_checkpoint()}") from error
 
     def _last_checkpoint(self) -> str:
         if self.saved is None:
             return "There is no checkpoint yet"
-        return f"The last checkpoint is that of step {self.saved}"
+        return f"The last checkpoint is that of step {self.saved}, from which --restart goes on"
 
     def _write_model(
         self,

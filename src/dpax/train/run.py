@@ -3,12 +3,18 @@
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dpax.errors import InputError
+from dpax.files import remove_temporaries, replacing, writing
+from dpax.lock import locked
 from dpax.model.settings import ModelSettings
+from dpax.train import file_names
+from dpax.train.restart import differences
 from dpax.train.settings import InputSettings, read_settings
 
 
@@ -21,27 +27,32 @@ class RunFolder:
     @property
     def input(self) -> Path:
         """The settings as resolved."""
-        return self.path / "input.json"
+        return self.path / file_names.INPUT
 
     @property
     def log(self) -> Path:
         """The learning curve as JSON lines."""
-        return self.path / "log.jsonl"
+        return self.path / file_names.LOG
 
     @property
     def checkpoints(self) -> Path:
         """The folder of checkpoints."""
-        return self.path / "checkpoints"
+        return self.path / file_names.CHECKPOINTS
 
     @property
     def statistics(self) -> Path:
         """Cached statistics of the training data."""
-        return self.path / "statistics.json"
+        return self.path / file_names.STATISTICS
+
+    @property
+    def data(self) -> Path:
+        """What the data were when the run was last started."""
+        return self.path / file_names.DATA
 
     @property
     def profile(self) -> Path:
         """The folder of a trace of JAX's profiler."""
-        return self.path / "profile"
+        return self.path / file_names.PROFILE
 
     @property
     def model(self) -> Path:
@@ -53,40 +64,84 @@ class RunFolder:
         """The same with the moving average of the weights."""
         return self.path / "model_ema.dpax"
 
-    def check_new(self, overwrite: bool) -> None:
-        """See whether a new run may be put here; nothing is changed.
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from writing here; a folder that is made for it and stays empty is removed.
 
         Raises:
-            InputError: the folder holds a run already, or other files, and `overwrite` is not given; or it
-                cannot be made.
+            InputError: a run is written here, in another process or another thread; or the folder cannot be
+                made.
         """
-        place = next(p for p in (self.path, *self.path.absolute().parents) if p.exists())
+        places = (self.path, *self.path.absolute().parents)
+        place = next(path for path in places if path.exists())
         if not place.is_dir():
             raise InputError(f"{place} is a file; give a folder for the run with -o")
         if not os.access(place, os.W_OK):
             raise InputError(f"{place}: nothing may be written here; give another folder with -o")
-        if self.path.is_dir() and any(self.path.iterdir()) and not overwrite:
-            if self.input.exists():
-                raise InputError(
-                    f"{self.path} already holds a run: continue it with --restart, replace it with "
-                    "--overwrite, or give another -o"
-                )
+        made = [path for path in places if not path.exists()]
+        self.path.mkdir(parents=True, exist_ok=True)
+        advice = "wait until it has ended, or stop it; another run needs another -o"
+        try:
+            with locked(self.path / file_names.LOCK, f"the run {self.path}", advice):
+                remove_temporaries(self.path)
+                yield
+        finally:
+            with suppress(OSError):
+                for path in made:
+                    path.rmdir()
+
+    def check_new(self, overwrite: bool) -> None:
+        """See whether a new run may be put here; nothing is changed.
+
+        Raises:
+            InputError: the folder holds a run already, or other files, and `overwrite` is not given.
+        """
+        if overwrite or all(file.name == file_names.LOCK for file in self.path.iterdir()):
+            return
+        if self.input.exists():
             raise InputError(
-                f"{self.path} is not empty and holds no run: give another -o, or --overwrite to use it anyway"
+                f"{self.path} already holds a run: continue it with --restart, replace it with "
+                "--overwrite, or give another -o"
             )
+        raise InputError(
+            f"{self.path} is not empty and holds no run: give another -o, or --overwrite to use it anyway"
+        )
+
+    def owns(self, path: Path) -> bool:
+        """Whether a path is the run's folder, or one of the files in it that a new run would remove."""
+        folder, file = self.path.resolve(), path.resolve()
+        if not file.is_relative_to(folder):
+            return False
+        return file == folder or file_names.is_reserved(file.relative_to(folder).parts[0])
+
+    def check_shared(self, key: str, path: Path, settings: InputSettings) -> None:
+        """See that a file which may lie anywhere is none of the run's own.
+
+        Args:
+            key: of the settings, which names the file.
+            path: of the file.
+            settings: of the run.
+
+        Raises:
+            InputError: it is one.
+        """
+        logs = [self.path / name for name in settings.named_files.values()]
+        if self.owns(path) or path.resolve() in [log.resolve() for log in logs]:
+            raise InputError(f"{key}: {path} is one of the run's own files; choose another name")
 
     def prepare_new(self, *logs: str) -> None:
-        """Make the folder for a new run; the files of a run that is there are removed.
+        """Make room for a new run: the files of a run that is there are removed.
 
         Args:
             logs: names of the files that the run will write its errors to.
         """
-        files = [self.input, self.log, self.checkpoints, self.profile, self.model, self.averaged_model]
+        files = [self.input, self.log, self.data, self.checkpoints, self.profile]
+        files += [self.model, self.averaged_model]
         files += [self.path / name for name in logs]
         files += [*self.path.glob("best*.dpax")]
-        for file in files:
-            shutil.rmtree(file) if file.is_dir() else file.unlink(missing_ok=True)
-        self.path.mkdir(parents=True, exist_ok=True)
+        with writing(self.path):
+            for file in files:
+                shutil.rmtree(file) if file.is_dir() else file.unlink(missing_ok=True)
 
     def write_settings(self, settings: InputSettings) -> None:
         """Write the settings as resolved."""
@@ -108,25 +163,15 @@ class RunFolder:
         Raises:
             InputError: the model sections differ; the message says in what.
         """
-        changes = _differences(before.resolved(), now.resolved(), "model")
+        changes = differences(before.resolved(), now.resolved(), "model")
         if changes:
             raise InputError(
-                f"{self.input}: the run was started with another model section: {', '.join(changes)}. "
+                f"{self.input}: the run was started with another model section: "
+                f"{', '.join(map(str, changes))}. "
                 "A restart must keep the model: undo the change, or start anew in another folder"
             )
 
 
-def _differences(before: Any, now: Any, path: str) -> list[str]:
-    """What differs between two trees of plain settings."""
-    if before == now:
-        return []
-    if not (isinstance(before, dict) and isinstance(now, dict)):
-        return [f"{path} was {before!r} and is now {now!r}"]
-    keys = dict.fromkeys([*before, *now])
-    return [text for key in keys for text in _differences(before.get(key), now.get(key), f"{path}.{key}")]
-
-
 def _write_json(path: Path, content: Any) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

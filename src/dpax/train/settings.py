@@ -15,6 +15,7 @@ from dpax.data.label_keys import check_keys
 from dpax.errors import InputError
 from dpax.model.settings import ModelSettings
 from dpax.settings import Refused, Settings, read_input
+from dpax.train.file_names import comparable, is_reserved
 from dpax.train.learning_settings import LearningRateSettings, LossSettings, OptimizerSettings
 from dpax.train.older_inputs import modernised
 
@@ -327,6 +328,11 @@ class ValidatingSettings(Settings):
         """Whether this section says when to validate."""
         return self.full_validation or self.ema_full_validation
 
+    def log_name(self, *, averaged: bool) -> str:
+        """The name of the file of errors, of the weights or of their average."""
+        name = Path(self.full_val_file)
+        return f"{name.stem}_ema{name.suffix}" if averaged else self.full_val_file
+
 
 class StartedFromSettings(Settings):
     """The trained model that a run started from, as it is noted in the run's `input.json`."""
@@ -362,6 +368,10 @@ class DpaxSettings(Settings):
     started_from: StartedFromSettings | None = Field(
         default=None,
         description="A record that dpax writes: the model that was given with --init-model or --finetune.",
+    )
+    restarts: tuple[str, ...] = Field(
+        default=(),
+        description="A record that dpax writes: what had changed when the run was restarted, with the step.",
     )
 
 
@@ -403,6 +413,17 @@ class InputSettings(Settings):
         return self
 
     @model_validator(mode="after")
+    def _files_differ(self) -> Self:
+        seen: dict[str, str] = {}
+        for key, name in self.named_files.items():
+            if is_reserved(name):
+                raise ValueError(f"{key}: {name!r} is a name of the run's own files; choose another")
+            other = seen.setdefault(comparable(name), key)
+            if other != key:
+                raise ValueError(f"{key} and {other} would be the same file, {name!r}; choose another name")
+        return self
+
+    @model_validator(mode="after")
     def _validation_fits(self) -> Self:
         validating, metric = self.validating, self.validating.validation_metric
         if validating.ema_full_validation and not self.training.enable_ema:
@@ -421,6 +442,15 @@ class InputSettings(Settings):
                 "and limit_pref are 0)"
             )
         return self
+
+    @property
+    def named_files(self) -> dict[str, str]:
+        """The files in the run's folder whose names are settings, by key."""
+        return {
+            "training.disp_file": self.training.disp_file,
+            "validating.full_val_file": self.validating.log_name(averaged=False),
+            "validating.full_val_file (of the average)": self.validating.log_name(averaged=True),
+        }
 
     @property
     def valid_freq(self) -> int:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from dpax.data import Frame, ParameterWidths, System, frame_edges
 from dpax.descriptor.environment import EnvironmentStatistics
+from dpax.files import replacing
 from dpax.geometry.neighbors import neighbor_counts
 
 _ARRAYS = ("mean", "stddev", "bias", "parameter_mean", "parameter_deviation")
@@ -240,6 +240,5 @@ def write_statistics(path: Path, statistics: Statistics) -> None:
     """Write statistics to a JSON file for the next training on the same data."""
     content = asdict(statistics)
     content |= {name: content[name].tolist() for name in _ARRAYS}
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -17,6 +17,7 @@
 #include <algorithm>
 #include <climits>
 #include <cmath>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -24,6 +25,7 @@
 #include <mpi.h>
 #include <sched.h>
 #include <string>
+#include <sys/prctl.h>
 #include <unistd.h>
 #include <vector>
 
@@ -100,6 +102,53 @@ std::string connect()
     symbol<void (*)(int)>("PyGILState_Release")(state);
   }
   return failed ? "dpax could not be imported; the traceback is above" : "";
+}
+
+// Ranks that die. The wheel's lmp is the child of a script, and that is what mpirun knows: it would wait for a rank
+// whose script was killed, as the rank waits for the others in MPI; and it says nothing of a script that has ended
+// because its rank was killed. In a Python process, which mpirun has started itself, nothing need be done.
+
+const int farewell = SIGRTMAX - 1;    // a signal that nobody else uses
+char last_words[200];
+pid_t witness = 0;
+
+void say_last_words(int)
+{
+  _exit(write(STDERR_FILENO, last_words, strlen(last_words)) < 0 ? 2 : 1);
+}
+
+// End this process when the one does that has started it.
+void die_with(pid_t parent, int rank, const char *reason)
+{
+  snprintf(last_words, sizeof last_words, "ERROR on rank %d: %s\n", rank, reason);
+  signal(farewell, say_last_words);
+  prctl(PR_SET_PDEATHSIG, farewell);
+  if (getppid() != parent) raise(farewell);    // it was too late
+}
+
+void leave_in_order()
+{
+  prctl(PR_SET_PDEATHSIG, 0);
+  kill(witness, SIGKILL);
+}
+
+void prepare_for_death(MPI_Comm world)
+{
+  auto is_running = symbol<int (*)()>("Py_IsInitialized");
+  int ranks, rank;
+  MPI_Comm_size(world, &ranks);
+  MPI_Comm_rank(world, &rank);
+  if (witness || ranks == 1 || (is_running && is_running())) return;
+  const pid_t script = getppid(), self = getpid();
+  witness = fork();
+  if (witness == 0) {
+    for (int fd = 0; fd < 1024; fd++)    // those that mpirun waits for are among them
+      if (fd != STDERR_FILENO) close(fd);
+    die_with(self, rank, "this rank was killed; did the machine run out of memory?");
+    while (true) pause();
+  }
+  if (witness > 0) atexit(leave_in_order);
+  die_with(script, rank, "mpirun has ended this rank; was another one killed?");
 }
 
 // The cores that this rank may keep busy, and its place among the ranks of its node.
@@ -429,6 +478,7 @@ struct Plugin {
 
 extern "C" void lammpsplugin_init(void *lmp, void *handle, void *reg)
 {
+  prepare_for_death(static_cast<LAMMPS *>(lmp)->world);
   Plugin plugin = {static_cast<LAMMPS *>(lmp)->version, "pair", "dpax", "DPA-1 potentials by JAX", "dpax", {},
                    handle};
   plugin.creator.make = [](void *lmp) -> void * { return new PairDPAX(static_cast<LAMMPS *>(lmp)); };

@@ -1,0 +1,33 @@
+"""What every command sees to before it runs."""
+
+import math
+from typing import Any
+
+import typer
+from typer.core import TyperCommand
+
+from dpax.errors import InputError
+
+
+class Command(TyperCommand):
+    """A command that takes finite numbers only: NaN would pass every check of a range."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+        """Turn the arguments into values.
+
+        Raises:
+            InputError: NaN or an infinite number.
+        """
+        rest = super().parse_args(ctx, args)
+        for parameter in self.params:
+            for value in _numbers(ctx.params.get(str(parameter.name))):
+                if not math.isfinite(value):
+                    raise InputError(
+                        f"{max(parameter.opts, key=len)}: should be a finite number, got {value}"
+                    )
+        return rest
+
+
+def _numbers(value: Any) -> list[float]:
+    values = value if isinstance(value, (list, tuple)) else [value]
+    return [one for one in values if isinstance(one, float)]

@@ -1,0 +1,244 @@
+"""What the data of a run are: sizes, times and digests of their files, by which a restart tells changes.
+
+A file whose size, times and number on the file system are what they were is not read again. Digests are made
+in a thread of their own, so that no training waits for them.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event, Thread
+
+from dpax.data import System
+from dpax.data.deepmd_system import ARRAYS, TEXTS
+from dpax.data.hdf5_file import SEPARATOR
+from dpax.data.lmdb_file import is_lmdb
+from dpax.errors import InputError
+
+_CHUNK = 1 << 20
+_SHOWN = 8
+"""Sentences that a message lists."""
+_PATIENCE = 5.0
+"""Seconds that the end of a training waits for digests; a file without one counts as changed once touched."""
+
+
+@dataclass
+class FileRecord:
+    """One file of the data."""
+
+    size: int
+    stamp: list[int]
+    """Times of the last change of its contents and of its entry, ns, and its number on the file system."""
+    digest: str | None = None
+    """Of its contents, where it was read."""
+    path: Path | None = field(default=None, compare=False)
+    """Where it lies; not known of a file in the past."""
+
+    def is_now(self, other: "FileRecord") -> bool:
+        """Whether another file has the contents that this one had; it is read where need be."""
+        if self.size != other.size:
+            return False
+        if self.stamp == other.stamp:
+            other.digest = other.digest or self.digest
+            return True
+        return self.digest is not None and self.digest == other.read()
+
+    def read(self, stop: Event | None = None) -> str | None:
+        """The digest; None if it was stopped, or the file cannot be read."""
+        if self.digest is None and self.path is not None:
+            with suppress(OSError):
+                self.digest = _digest(self.path, stop)
+        return self.digest
+
+
+@dataclass
+class SystemRecord:
+    """One system."""
+
+    name: str
+    frames: int
+    files: dict[str, FileRecord]
+    """By their names within the system, wherever that lies."""
+
+    def changed_files(self, now: "SystemRecord") -> list[str]:
+        """The names of the files that are not what they were."""
+        names = dict.fromkeys([*self.files, *now.files])
+        pairs = {name: (self.files.get(name), now.files.get(name)) for name in names}
+        return [name for name, (old, new) in pairs.items() if not (old and new and old.is_now(new))]
+
+    def contents(self) -> tuple[tuple[str, str | None], ...]:
+        """What two systems with the same contents share; reads the files."""
+        return tuple(sorted((name, file.read()) for name, file in self.files.items()))
+
+
+SECTIONS = ("training_data", "validation_data")
+Sections = dict[str, list[SystemRecord]]
+"""The systems of these sections of an input file."""
+
+
+def describe(sections: Mapping[str, Sequence[System]]) -> Sections:
+    """What the systems are now; nothing is read."""
+    seen: dict[Path, FileRecord] = {}
+
+    def record(path: Path) -> FileRecord:
+        """Systems may share a file."""
+        if path not in seen:
+            facts = path.stat()
+            seen[path] = FileRecord(
+                facts.st_size, [facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino], path=path
+            )
+        return seen[path]
+
+    return {
+        section: [
+            SystemRecord(one.name, len(one), {name: record(path) for name, path in _files(one)})
+            for one in systems
+        ]
+        for section, systems in sections.items()
+    }
+
+
+def _files(system: System) -> Iterator[tuple[str, Path]]:
+    """The files of a system that are read, by names that stay when it is moved."""
+    path = system.path
+    if path.is_file():
+        group = system.name.rpartition(SEPARATOR)[2] if SEPARATOR in system.name else ""
+        yield group, path
+    elif is_lmdb(path):
+        yield "data.mdb", path / "data.mdb"
+    else:
+        for folder in [path, *sorted(path.glob("set.*"))]:
+            inside, kinds = ("", TEXTS) if folder == path else (f"{folder.name}/", ARRAYS)
+            yield from ((f"{inside}{name}", folder / name) for name in kinds.intersection(os.listdir(folder)))
+
+
+def compare(before: Sequence[SystemRecord], now: Sequence[SystemRecord]) -> list[str]:
+    """What has changed, a sentence for each system."""
+    if len(before) != len(now):
+        return [f"there were {len(before)} systems and are now {len(now)}"]
+    found = []
+    changed = [(a, b) for a, b in zip(before, now, strict=True) if a.frames != b.frames or a.changed_files(b)]
+    exchanged = {a.contents(): a.name for a, _ in changed} if len(changed) > 1 else {}
+    for old, new in changed:
+        other = exchanged.get(new.contents()) if exchanged else None
+        if other is not None:
+            found.append(f"{new.name} has taken the place of {other}")
+        elif old.frames != new.frames:
+            found.append(_grown(old, new))
+        else:
+            found.append(f"{new.name} has changed{_named(old, new)}")
+    return found
+
+
+def _named(old: SystemRecord, new: SystemRecord) -> str:
+    """The files that have changed, or may have."""
+    files = sorted(name for name in old.changed_files(new) if name in TEXTS or "/" in name)
+    unread = any(file.digest is None for file in old.files.values())
+    notes = [", ".join(files)] * bool(files) + ["or was touched before dpax had read it"] * unread
+    return f" ({'; '.join(notes)})" if notes else ""
+
+
+def check_sizes(before: Sequence[SystemRecord], now: Sequence[SystemRecord]) -> None:
+    """See that training data have the systems and frames that the order of the batches counts.
+
+    Raises:
+        InputError: they have others.
+    """
+    if len(before) != len(now):
+        found = [f"the run was started with {len(before)} systems, and there are now {len(now)}"]
+    else:
+        found = [_grown(a, b) for a, b in zip(before, now, strict=True) if a.frames != b.frames]
+    if found:
+        raise InputError(
+            f"--restart: {listed(found)}; a run goes on with the frames that it began with. Put the data "
+            "back, or start from the model in another folder (--init-model)"
+        )
+
+
+def _grown(old: SystemRecord, new: SystemRecord) -> str:
+    return f"{new.name} had {old.frames} frames and now has {new.frames}"
+
+
+def listed(texts: Sequence[str]) -> str:
+    """The first of many sentences."""
+    more = len(texts) - _SHOWN
+    return "; ".join(texts[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
+
+
+@contextmanager
+def digests(sections: Sections, path: Path) -> Iterator[None]:
+    """Write a record at once, and again with digests when a thread has made them."""
+    write(sections, path)
+    stop = Event()
+
+    def work() -> None:
+        for file in _every_file(sections):
+            if not stop.is_set():
+                file.read(stop)
+        with suppress(OSError):  # on a full disk the training itself will say so
+            write(sections, path)
+
+    thread = Thread(target=work, name="digests of the data", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join(_PATIENCE)
+        stop.set()
+        thread.join()
+
+
+def _every_file(sections: Sections) -> list[FileRecord]:
+    systems = [system for section in sections.values() for system in section]
+    return list({id(file): file for system in systems for file in system.files.values()}.values())
+
+
+def _digest(path: Path, stop: Event | None) -> str | None:
+    digest, buffer = hashlib.blake2b(digest_size=16), bytearray(_CHUNK)
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            if stop is not None and stop.is_set():
+                return None
+            digest.update(memoryview(buffer)[:count])
+    return digest.hexdigest()
+
+
+def write(sections: Sections, path: Path) -> None:
+    """Write a record; a file that is there is replaced at once or not at all."""
+    content = {
+        section: [
+            {
+                "name": system.name,
+                "frames": system.frames,
+                "files": {name: [f.size, f.stamp, f.digest] for name, f in system.files.items()},
+            }
+            for system in systems
+        ]
+        for section, systems in sections.items()
+    }
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def read(path: Path) -> Sections | None:
+    """The record in a file; None if it is not there, or something else."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return {
+            section: [
+                SystemRecord(
+                    str(system["name"]),
+                    int(system["frames"]),
+                    {name: FileRecord(*facts) for name, facts in system["files"].items()},
+                )
+                for system in content[section]
+            ]
+            for section in SECTIONS
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None

@@ -1,0 +1,209 @@
+"""A mistake is one line and exit code 2: numbers, names, files of another kind, output that nobody takes."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import pytest
+import typer
+
+from dpax.cli.app import app
+from dpax.model.file import save_model
+from model.support import tiny_model
+from train.support import write_toy
+
+WATER = "3\n\nO 0 0 0\nH 0 0 1\nH 0 1 0\n"
+COMMANDS: Any = typer.main.get_command(app)
+NUMBERS = [
+    (name, parameter)
+    for name, command in COMMANDS.commands.items()
+    for parameter in command.params
+    if parameter.type.name.startswith("float")
+]
+
+
+def test_there_are_numbers_to_be_tried():
+    assert {name for name, _ in NUMBERS} >= {"md", "relax", "compress", "ipi", "model-devi", "neighbor-stat"}
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e400"])
+@pytest.mark.parametrize(("name", "parameter"), NUMBERS, ids=[f"{n} {p.name}" for n, p in NUMBERS])
+def test_numbers_are_finite(dpax_inside, name, parameter, value):
+    command, line = COMMANDS.commands[name], [f"{parameter.opts[0]}={value}"]
+    for other in command.params:
+        if other.required and other is not parameter:
+            choices = getattr(other.type, "choices", None)
+            word = str(getattr(choices[0], "value", choices[0])) if choices else "1"
+            line = [*line, f"{other.opts[0]}={word}"] if other.opts[0].startswith("-") else [*line, word]
+    done = dpax_inside(name, *line)
+    assert done.code == 2
+    # A range that excludes infinity speaks first.
+    assert "should be a finite number" in done.err or "is not in the range" in done.err
+
+
+MD = ["md", "water.dpax", "water.xyz", "-o", "md.xyz", "-n", 1, "-t", 300]
+RELAX = ["relax", "water.dpax", "water.xyz", "-o", "relaxed.xyz"]
+COMPRESS = ["compress", "strip.dpax", "-o", "compressed.dpax"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        [*MD[:-4], "-n", -1, "-t", 300],
+        [*MD[:-1], "nan"],
+        [*MD[:-1], "300:inf"],
+        [*MD[:-1], "-1"],
+        [*MD, "--time-step", 0],
+        [*MD, "--time-step", -1],
+        [*MD, "--every", 0],
+        [*MD, "--log-every", -1],
+        [*MD, "--checkpoint-every", 0],
+        [*MD, "--thermostat-time", 0],
+        [*MD, "--barostat-time", -1e30],
+        [*MD, "--max-temperature", 0],
+        [*MD, "--min-distance", -1],
+        [*MD, "--min-distance", 1e30],
+        [*MD, "--index", 10**30],
+        [*MD, "--supercell", 10**30, 1, 1],
+        [*MD, "--supercell", 0, 1, 1],
+        [*MD, "--devices", 0],
+        [*RELAX, "--fmax", 0],
+        [*RELAX, "--fmax", -1],
+        [*RELAX, "--steps", -1],
+        [*COMPRESS, "--min-distance", 0],
+        [*COMPRESS, "--min-distance", -1],
+        [*COMPRESS, "--min-distance", 0.9, "--stride", 0],
+        [*COMPRESS, "--min-distance", 0.9, "--stride", 1e-30],
+        [*COMPRESS, "--min-distance", 0.9, "--extrapolate", 0],
+        [*COMPRESS, "--min-distance", 0.9, "--extrapolate", 1e30],
+        ["freeze", ".", "-o", "frozen.dpax", "--step", -1],
+        ["change-bias", "water.dpax", "-b", 1, 2, 3],
+    ],
+    ids=lambda line: " ".join(map(str, [line[0], *line[4:]])),
+)
+def test_numbers_in_their_ranges(dpax_inside, here, line):
+    before = {path.name for path in here.iterdir()}
+    assert dpax_inside(*line).mistake
+    assert {path.name for path in here.iterdir()} == before
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> Path:
+    """A model, one that can be compressed, a structure, and data."""
+    folder = tmp_path_factory.mktemp("promise")
+    save_model(folder / "water.dpax", tiny_model(attn_layer=0, neuron=[4]), {})
+    strip = tiny_model(attn_layer=0, neuron=[4], tebd_input_mode="strip")
+    save_model(folder / "strip.dpax", strip, {})
+    (folder / "water.xyz").write_text(WATER)
+    write_toy(folder / "toy")
+    return folder
+
+
+@pytest.fixture
+def here(files, tmp_path, monkeypatch) -> Path:
+    """A folder of the test's own with these files, as working directory."""
+    shutil.copytree(files, tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "here"
+
+
+def spoilt(folder: Path, kind: str, suffix: str) -> Path:
+    """A path at which there is not what a command expects."""
+    path = folder / f"{kind}{suffix}"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "device":
+        path.symlink_to("/dev/null")
+    elif kind == "below":
+        (folder / "file").touch()
+        return folder / "file" / path.name
+    elif kind != "missing":
+        path.write_bytes({"empty": b"", "binary": bytes(range(256)) * 40, "text": b"What?\n"}[kind])
+    return path
+
+
+READERS = {
+    "train input": (".yaml", ["train", "{}", "-o", "run"]),
+    "validate input": (".json", ["validate", "{}"]),
+    "eval structures": (".xyz", ["eval", "{}", "-m", "water.dpax", "-o", "out.xyz"]),
+    "eval model": (".dpax", ["eval", "water.xyz", "-m", "{}", "-o", "out.xyz"]),
+    "test data": (".xyz", ["test", "-m", "water.dpax", "-s", "{}"]),
+    "test list": (".txt", ["test", "-m", "water.dpax", "-f", "{}"]),
+    "test input": (".toml", ["test", "-m", "water.dpax", "--train-data", "{}"]),
+    "eval-desc data": (".h5", ["eval-desc", "-m", "water.dpax", "-s", "{}"]),
+    "model-devi data": (".traj", ["model-devi", "-m", "water.dpax", "water.dpax", "-s", "{}"]),
+    "md structure": (".xyz", ["md", "water.dpax", "{}", "-o", "md.xyz", "-n", "1", "-t", "1"]),
+    "md model": (".dp", ["md", "{}", "water.xyz", "-o", "md.xyz", "-n", "1", "-t", "1"]),
+    "relax structure": (".cif", ["relax", "water.dpax", "{}", "-o", "out.xyz"]),
+    "relax model": (".yaml", ["relax", "{}", "water.xyz", "-o", "out.xyz"]),
+    "convert-data data": (".xyz", ["convert-data", "{}", "-o", "out"]),
+    "neighbor-stat data": (".hdf5", ["neighbor-stat", "-s", "{}", "-r", "3"]),
+    "inspect model": (".pth", ["inspect", "{}"]),
+    "show model": (".pt", ["show", "{}", "size"]),
+    "convert model": (".hlo", ["convert", "{}", "out.dpax"]),
+    "freeze run": ("", ["freeze", "{}", "-o", "out.dpax"]),
+    "export model": (".dpax", ["export", "{}", "-o", "out"]),
+    "ipi structure": (".xyz", ["ipi", "water.dpax", "{}", "--unix", "x", "--wait", "0"]),
+    "compress model": (".dpax", ["compress", "{}", "-o", "out.dpax"]),
+    "compress script": (".json", ["compress", "strip.dpax", "-t", "{}", "-o", "out.dpax"]),
+    "change-bias model": (".dpax", ["change-bias", "{}", "-b", "1", "2", "-o", "out.dpax"]),
+    "change-bias data": ("", ["change-bias", "water.dpax", "-s", "{}", "-o", "out.dpax"]),
+}
+KINDS = ["missing", "empty", "folder", "device", "binary", "text", "below"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("reader", READERS)
+def test_files_of_another_kind(dpax_inside, here, reader, kind):
+    suffix, line = READERS[reader]
+    path = spoilt(here, kind, suffix)
+    before = set(here.iterdir())
+    mistake = dpax_inside(*(word.format(path) for word in line)).mistake
+    assert path.name in mistake
+    assert "Errno" not in mistake
+    assert set(here.iterdir()) == before
+
+
+NAMES = ["[red]x[bold]", "a@1#b *?", "~x", "[1]", "-ü\n", "set.000"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_are_taken_as_they_stand(dpax_inside, here, name):
+    shutil.copy("water.dpax", f"{name}.dpax")
+    shutil.copy("water.xyz", f"{name}.xyz")
+    shutil.copytree("toy", name)
+    path = f"./{name}"
+    out = dpax_inside("eval", f"{path}.xyz", "-m", f"{path}.dpax", "-o", f"{path}.out.xyz")
+    assert out.code == 0, out
+    assert f"1 structure evaluated: {name}.out.xyz" in out.out
+    assert dpax_inside("convert-data", path, "-o", f"{path}.h5").code == 0
+    systems = [path, f"{path}.h5", f"{path}.h5#/O1H2"]
+    done = dpax_inside("test", "-m", f"{path}.dpax", "-s", *systems, "--json", f"{path}.json", "-d", path)
+    assert done.code == 0, done
+    assert f"{name}.h5#/O1H2: 6 frames" in done.out
+    assert dpax_inside("relax", f"{path}.dpax", f"{path}.xyz", "-o", f"{path}.cif", "--fmax", 1e9).code == 0
+    assert len(ase.io.read(Path(f"{name}.cif").absolute(), do_not_split_by_at_sign=True)) == 3
+
+
+def test_output_that_nobody_takes():
+    """A closed pipe ends a command quietly; a full disk behind it is named."""
+    told = (
+        "import typer; from dpax.cli.app import app, main; "
+        "app.command('say')(lambda: typer.echo('word')); main()"
+    )
+    command = [sys.executable, "-c", told, "say"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as closed:
+        assert closed.stdout is not None
+        assert closed.stderr is not None
+        closed.stdout.close()
+        assert closed.stderr.read() == ""
+        assert closed.wait(300) == 141
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=300, check=False
+        )
+    assert done.returncode == 2
+    assert done.stderr == "dpax: error: the disk is full; make room and try again\n"
