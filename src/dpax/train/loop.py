@@ -157,6 +157,8 @@ class Training:
         check_labels(settings, self.data)
         section = settings.training.validation_data
         self.valid_data = None if section is None else open_data(section, settings.model.type_map, base)
+        if self.valid_data is not None:
+            check_names(settings, self.valid_data)
         self.total = total_steps(settings.training, self.data)
         self.shown = ErrorMeans()  # what the next line of the learning curve shows
         self.validations = full_validations(settings, self.total, folder)
@@ -309,7 +311,6 @@ class Training:
         data = self.valid_data
         if data is None:
             return None
-        check_names(self.settings, data)
         return ValidationSet(data, model, weighed_labels(self.settings.loss, data), seed, self.learner)
 
     def _restore(self, checkpoint: Checkpoint) -> None:
