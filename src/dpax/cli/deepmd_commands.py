@@ -6,7 +6,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from dpax.cli.failures import guarded
+from dpax.cli.failures import UNREAD
 from dpax.errors import InputError
 
 REFUSED_COMMANDS = {
@@ -34,8 +34,10 @@ class Commands(TyperGroup):
         return super().get_command(ctx, cmd_name)
 
     def invoke(self, ctx: typer.Context) -> Any:
-        """Run a command; a closed or full standard output is dealt with here, before typer hides it."""
-        with guarded():
+        """Run a command; a closed standard output, which typer would call a failure, ends it quietly."""
+        try:
             result = super().invoke(ctx)
             sys.stdout.flush()
-            return result
+        except BrokenPipeError:
+            raise SystemExit(UNREAD) from None
+        return result
