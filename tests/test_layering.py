@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "dpax"
-LEAVES = {"errors", "interrupt", "machine", "settings", "geometry"}
+LEAVES = {"errors", "interrupt", "machine", "input_file", "settings", "geometry"}
 # What each room may import besides itself, the leaves and the package's own version.
 BELOW = {
     "errors": set(),
     "machine": {"errors"},
     "interrupt": set(),
+    "input_file": {"errors"},
     "settings": {"errors"},
     "geometry": {"errors"},
     "nn": set(),

@@ -17,7 +17,7 @@ die; see `workers.py`.
    or `damaged_text` of `mutations.py`, or write one that knows the format: take it apart, change the parts
    with these two, put it together again with the checksums made right.
 
-Why the mutations are our own: every input may kill its process, which a hypothesis test would not survive, and
-a shrunk example is of little use where the file has a few kilobytes. Atheris, which looks at the branches that
-Python code takes, sees nothing of the C libraries that read HDF5 and LMDB.
+Why the mutations are our own: every input may kill its process, which a hypothesis test would not
+survive, and a shrunk example is of little use where the file has a few kilobytes. Atheris, which looks at
+the branches that Python code takes, sees nothing of the C libraries that read HDF5 and LMDB.
 """

@@ -26,8 +26,8 @@ from .target import Target, inputs_in, write_input
 from .targets import target_named
 
 VALID, REFUSED = "valid", "InputError"
-LONGEST_MESSAGE = 1500
-"""Characters of a message; more than one line of a screen holds several times over is not one sentence."""
+LONGEST_MESSAGE = 6000
+"""Characters of a message, which may spell out ten mistakes."""
 _SLEEPING = 60
 """Seconds after which a reading that takes no processor time counts as one that hangs."""
 

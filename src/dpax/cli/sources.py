@@ -96,7 +96,7 @@ def data_of_input(path: Path, section: str) -> "DataSettings":
     Raises:
         InputError: no such section, or mistakes in it.
     """
-    from dpax.settings import read_input
+    from dpax.input_file import read_input
     from dpax.train.settings import TrainingDataSettings, ValidationDataSettings
 
     training = read_input(path).get("training")

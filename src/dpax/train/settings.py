@@ -11,8 +11,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from dpax.errors import InputError
+from dpax.input_file import read_input
 from dpax.model.settings import ModelSettings
-from dpax.settings import Refused, Settings, read_input
+from dpax.settings import Refused, Settings
 from dpax.train.learning_settings import LearningRateSettings, LossSettings, OptimizerSettings
 from dpax.train.older_inputs import modernised
 
