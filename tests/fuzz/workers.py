@@ -133,6 +133,8 @@ class _Worker:
                 yield from self._died()
                 return
             self._heard = monotonic()
+            if isinstance(outcome, str):
+                raise RuntimeError(f"a process cannot begin to read:\n{outcome}")
             if outcome is None:
                 self.finished = True
                 self._process.join()
@@ -169,11 +171,15 @@ def _work(name: str, seed: int, folder: Path, numbers: range, messages: Connecti
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
     warnings.simplefilter("ignore")
-    target = target_named(name)
-    inputs = inputs_in(folder / "sound")
-    # What libraries load and keep with the first file that they read is not counted.
-    for entry in sorted((folder / "sound").iterdir()):
-        target.read(entry)
+    try:
+        target = target_named(name)
+        inputs = inputs_in(folder / "sound")
+        # What libraries load and keep with the first file that they read is not counted.
+        for entry in sorted((folder / "sound").iterdir()):
+            target.read(entry)
+    except BaseException:
+        messages.send(traceback.format_exc())
+        return
     _limit_memory(target.gigabytes)
     for number in numbers:
         place = Path(tempfile.mkdtemp(dir=folder))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dpax.cli.failures import say
-from dpax.errors import InputError
+from dpax.errors import InputError, brief
 
 if TYPE_CHECKING:
     from dpax.data import Frame, System
@@ -48,9 +48,9 @@ def listed_systems(datafile: Path) -> list[str]:
         InputError: the file cannot be read, or names nothing.
     """
     try:
-        lines = datafile.read_text(encoding="utf-8").splitlines()
+        lines = datafile.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--datafile {datafile}: cannot be read ({error})") from None
+        raise InputError(f"--datafile {datafile}: cannot be read ({brief(error)})") from None
     paths = [line.strip() for line in lines if line.strip()]
     if not paths:
         raise InputError(f"--datafile {datafile}: names no system; write one path into each line")

@@ -207,7 +207,7 @@ def type_indices(elements: Sequence[str], type_map: Sequence[str], source: str) 
     missing = sorted(set(elements) - set(index))
     if missing:
         raise InputError(
-            f"{source}: contains {', '.join(missing)}, which the model's type_map {list(type_map)} lacks; "
+            f"{source}: contains {', '.join(missing[:10])}{', ...' * (len(missing) > 10)}, which the model's type_map {list(type_map)} lacks; "
             "add the element to type_map or leave this structure out"
         )
     return np.array([index[name] for name in elements], dtype=np.int32)

@@ -8,6 +8,10 @@ NAMES = {
     "json": "settings",
     "yaml": "settings",
     "toml": "settings",
+    "npy": "systems",
+    "hdf5": "systems",
+    "hdf5-content": "systems",
+    "lmdb": "systems",
 }
 """The name of every target, and the module in this folder that has it in its `TARGETS`."""
 
