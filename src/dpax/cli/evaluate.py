@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dpax.cli.start import Branch, Devices, load_potential
-from dpax.errors import InputError
+from dpax.errors import InputError, brief
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -91,11 +91,12 @@ def _read(path: Path) -> Iterator["Atoms"]:
     """The structures of a file, one at a time: it may be longer than the memory."""
     from ase.io import iread
 
+    from dpax.data.ase_checks import check_before_ase
+
     if not path.is_file():
         raise InputError(f"{path}: no such file")
+    check_before_ase(path, str(path))
     try:
         yield from iread(path, index=":")
     except Exception as error:  # ASE's readers raise whatever their parsing runs into
-        raise InputError(
-            f"{path}: ASE cannot read this file ({str(error) or type(error).__name__})"
-        ) from None
+        raise InputError(f"{path}: ASE cannot read this file ({brief(error)})") from error

@@ -10,8 +10,9 @@ import ase.io
 import numpy as np
 from ase.stress import voigt_6_to_full_3x3_stress
 
-from dpax.data.frame import LABELS, Frame, type_indices
-from dpax.errors import InputError
+from dpax.data.ase_checks import check_before_ase
+from dpax.data.frame import LABELS, Frame, check_numbers, type_indices
+from dpax.errors import InputError, brief
 from dpax.geometry.cell import volume
 
 FORCES = ("forces", "force")
@@ -67,16 +68,19 @@ def read_atoms(path: Path, name: str) -> list[ase.Atoms]:
     Raises:
         InputError: ASE cannot read the file, or it holds no structure.
     """
+    check_before_ase(path, name)
     try:
         found = ase.io.read(path, index=":")
     except Exception as error:  # ASE's readers raise whatever their parsing runs into
         raise InputError(
-            f"{name} cannot be read by ASE: {str(error) or type(error).__name__}; expected a file with "
+            f"{name} cannot be read by ASE: {brief(error)}; expected a file with "
             "structures (.extxyz, .traj, .db, OUTCAR, vasprun.xml, ...)"
         ) from error
     structures = found if isinstance(found, list) else [found]
     if not structures:
         raise InputError(f"{name} holds no structures")
+    for number, atoms in enumerate(structures):
+        check_numbers(atoms.numbers, f"{name} frame {number}")
     return structures
 
 
@@ -102,6 +106,7 @@ def frame_from_atoms(
     Raises:
         InputError: an element that type_map lacks, or an unsound structure (see `Frame`).
     """
+    check_numbers(atoms.numbers, source)
     periodic = np.asarray(atoms.pbc, dtype=bool)
     return Frame(
         positions=np.array(atoms.positions, dtype=np.float64),

@@ -156,7 +156,8 @@ def _reading(path: Path | str) -> Iterator[None]:
         raise
     except Exception as error:
         raise InputError(
-            f"{path}: this is not a whole HDF5 file, it is damaged or cut short ({brief(error)}); write it again"
+            f"{path}: this is not a whole HDF5 file, it is damaged or cut short ({brief(error)}); "
+            "write it again"
         ) from error
 
 

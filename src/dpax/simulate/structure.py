@@ -7,7 +7,9 @@ import ase
 import ase.io
 from ase.io.formats import UnknownFileTypeError, filetype, ioformats
 
-from dpax.errors import InputError
+from dpax.data.ase_checks import check_before_ase
+from dpax.data.frame import check_numbers
+from dpax.errors import InputError, brief
 
 
 def read_structure(path: Path, index: int = -1, supercell: tuple[int, int, int] = (1, 1, 1)) -> ase.Atoms:
@@ -24,13 +26,16 @@ def read_structure(path: Path, index: int = -1, supercell: tuple[int, int, int] 
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
+        check_before_ase(path, str(path), frames=index + 1 if index >= 0 else None)
         atoms = ase.io.read(path, index=index)
+    except InputError:
+        raise
     except (IndexError, StopIteration):
         raise InputError(f"{path}: has no structure with the index {index}") from None
     except Exception as error:  # ASE's readers raise whatever their parsing runs into
-        reason = str(error) or type(error).__name__
-        raise InputError(f"{path}: ASE cannot read a structure from this file ({reason})") from None
+        raise InputError(f"{path}: ASE cannot read a structure from this file ({brief(error)})") from error
     assert isinstance(atoms, ase.Atoms)
+    check_numbers(atoms.numbers, str(path))
     if min(supercell) < 1:
         raise InputError(
             f"--supercell: should be three positive numbers, got {' '.join(map(str, supercell))}"

@@ -12,6 +12,11 @@ NAMES = {
     "hdf5": "systems",
     "hdf5-content": "systems",
     "lmdb": "systems",
+    "lmdb-content": "systems",
+    "extxyz": "structures",
+    "statistics": "small_files",
+    "pair-table": "small_files",
+    "list": "small_files",
 }
 """The name of every target, and the module in this folder that has it in its `TARGETS`."""
 

@@ -194,7 +194,7 @@ _STRANGE = (
 
 
 def _rewritten_lmdb(random: Random, name: str, content: bytes) -> bytes:
-    """Records with some of their parts replaced; they keep their length, so that the pages stay whole."""
+    """A record with one of its parts replaced, in the place of the old one, so that the pages stay whole."""
     starts = [place for place in range(len(content)) if content[place] in (0x83, 0x85, 0x86, 0x87)]
     for place in random.sample(starts, len(starts)):
         unpacker = msgpack.Unpacker(raw=False, strict_map_key=False)
@@ -229,4 +229,5 @@ TARGETS = [
     Target("hdf5", _make_hdf5, read, _damage_hdf5),
     Target("hdf5-content", _make_hdf5, read, _rewritten_hdf5),
     Target("lmdb", _make_lmdb, read, _damage_lmdb),
+    Target("lmdb-content", _make_lmdb, read, _rewritten_lmdb),
 ]
