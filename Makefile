@@ -9,7 +9,7 @@ SOURCES := src tests benchmarks examples
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
 # pytest comes last, so that its closing line is the last one printed.
-.PHONY: test check lint faults demo bench clean
+.PHONY: test check lint fuzz faults demo bench clean
 
 test: lint
 	$(PYTEST)
@@ -26,6 +26,10 @@ lint: $(INSTALLED)
 faults: $(INSTALLED)
 	DPAX_FAULT_RESULTS=$${DPAX_FAULT_RESULTS:-faults.jsonl} $(BIN)/python -m pytest tests/faults -m slow
 
+# Damaged files for every reader, for hours: tests/fuzz/__init__.py says more.
+fuzz: $(INSTALLED)
+	cd tests && ../$(BIN)/python -m fuzz
+
 # A small data set, a training, an error table, molecular dynamics and figures, in ./demo.
 demo: $(INSTALLED)
 	$(BIN)/python examples/demo/run.py demo
@@ -41,4 +45,4 @@ $(INSTALLED): pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build dist demo
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .fuzz build dist demo

@@ -1,6 +1,12 @@
 """The errors that a user is meant to read."""
 
 
+def brief(error: BaseException) -> str:
+    """The first line of what a library says, or the kind of its error, for a sentence of dpax's own."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return line if len(line) <= 200 else f"{line[:197]}..."
+
+
 class InputError(ValueError):
     """A mistake in what the user gave: settings, data, a model file, a structure.
 

@@ -1,4 +1,4 @@
-"""The base of every settings class, and the reader of input files.
+"""The base of every settings class.
 
 Each part of dpax has its own settings class beside the code that it configures. All of them share
 what stands here: they are frozen, know no key that is not declared, treat keys that start with `_`
@@ -6,18 +6,25 @@ as comments, accept DeePMD-kit's alternative spellings, and report every mistake
 """
 
 import difflib
-import json
-import re
-import tomllib
 import typing
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from dpax.errors import InputError
+
+MOST_MISTAKES = 10
+"""Mistakes of a section that are spelled out."""
+_LONGEST = 500
+"""Characters of one mistake; a longer one loses its middle."""
 
 
 class Refused(NamedTuple):
@@ -83,6 +90,18 @@ class Settings(BaseModel, metaclass=_RaisesInputError):
             kept[key if name in data else name] = value
         return kept
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _numbers_are_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse what Python and pydantic take for a number: true for 1; and integers beyond 64 bits."""
+        truth_is_meant = _mentions_bool(cls.model_fields[str(info.field_name)].annotation)
+        for number in _scalars(value):
+            if isinstance(number, bool) and not truth_is_meant:
+                raise ValueError(f"should not be true or false, got {_short(value)}")
+            if isinstance(number, int) and abs(number) >= 2**63:
+                raise ValueError(f"should be a smaller number, got {_digits(number)}")
+        return value
+
     @classmethod
     def _is_neutral(cls, key: str, value: Any) -> bool:
         return key in cls.REFUSED and value in cls.REFUSED[key].neutral
@@ -90,6 +109,18 @@ class Settings(BaseModel, metaclass=_RaisesInputError):
     def resolved(self) -> dict[str, Any]:
         """All values, defaults included, as plain JSON types; reading them again gives the same settings."""
         return self.model_dump(mode="json")
+
+
+def _mentions_bool(annotation: Any) -> bool:
+    return annotation in (bool, Any) or any(map(_mentions_bool, typing.get_args(annotation)))
+
+
+def _scalars(value: Any) -> Iterator[Any]:
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _scalars(item)
+    else:
+        yield value
 
 
 # Explaining mistakes
@@ -104,10 +135,12 @@ def explain(settings: type[BaseModel], error: ValidationError) -> str:
             continue
         owner, path = _locate(settings, detail["loc"])
         found.setdefault(path, _describe(settings, owner, detail))
-    mistakes = [f"{path}: {message}" if path else message for path, message in found.items()]
+    mistakes = [_clipped(f"{path}: {message}" if path else message) for path, message in found.items()]
     if len(mistakes) == 1:
         return mistakes[0]
-    return f"{len(mistakes)} mistakes: " + "; ".join(f"({n}) {text}" for n, text in enumerate(mistakes, 1))
+    shown = "; ".join(f"({n}) {text}" for n, text in enumerate(mistakes[:MOST_MISTAKES], 1))
+    first = f", the first {MOST_MISTAKES}" if len(mistakes) > MOST_MISTAKES else ""
+    return f"{len(mistakes)} mistakes{first}: {shown}"
 
 
 def _locate(settings: type[BaseModel], location: tuple[int | str, ...]) -> tuple[type[BaseModel], str]:
@@ -180,72 +213,15 @@ def _homes(settings: type[BaseModel], key: str, path: str = "") -> Iterator[str]
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    text = _digits(value) if isinstance(value, int) else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-# Reading input files
+def _digits(number: int) -> str:
+    """A number as it is written; Python refuses to write one of more than 4,300 digits."""
+    return repr(number) if number.bit_length() < 10_000 else "one of thousands of digits"
 
 
-def read_input(path: str | Path) -> dict[str, Any]:
-    """Read a JSON, YAML or TOML input file into a plain dictionary.
-
-    Args:
-        path: ending in .json, .yaml, .yml or .toml.
-
-    Raises:
-        InputError: the file is missing, of another kind, or has a syntax error (named with its line).
-    """
-    path = Path(path)
-    parsers = {".json": _parse_json, ".yaml": _parse_yaml, ".yml": _parse_yaml, ".toml": _parse_toml}
-    parse = parsers.get(path.suffix.lower())
-    if parse is None:
-        raise InputError(
-            f"{path}: an input file ends in {', '.join(parsers)}, not in {path.suffix or 'nothing'}"
-        )
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not a text file in UTF-8 ({error.reason} at byte {error.start})") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    content = parse(path, text)
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: an input file holds sections (model, training, …), got {_short(content)}")
-    return content
-
-
-def _parse_json(path: Path, text: str) -> Any:
-    def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        content = dict(pairs)
-        if len(content) < len(pairs):
-            keys = [key for key, _ in pairs if not key.startswith("_")]
-            repeated = sorted({key for key in keys if keys.count(key) > 1})
-            if repeated:
-                raise InputError(f"{path}: the key {repeated[0]!r} is given twice in one section")
-        return content
-
-    try:
-        return json.loads(text, object_pairs_hook=without_repeats)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}: line {error.lineno}, column {error.colno}: {error.msg}") from None
-
-
-def _parse_yaml(path: Path, text: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise InputError(f"{path}: {where}{error.problem or error.context}") from None
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: {error}") from None
-
-
-def _parse_toml(path: Path, text: str) -> Any:
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        place = re.search(r"\(at (line \d+, column \d+)\)", str(error))
-        where = f"{place[1]}: " if place else ""
-        raise InputError(f"{path}: {where}{str(error).split(' (at ')[0]}") from None
+def _clipped(text: str) -> str:
+    half = _LONGEST // 2
+    return text if len(text) <= _LONGEST else f"{text[:half]} ... {text[-half:]}"

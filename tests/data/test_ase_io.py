@@ -1,5 +1,8 @@
 """Structures from ASE: labels in every spelling, periodicity, and mistakes."""
 
+import bz2
+import gzip
+import lzma
 import re
 
 import ase
@@ -147,7 +150,14 @@ def test_an_unknown_element_is_named_with_the_type_map():
     [
         ("", ["a.xyz"]),
         ("not a structure\nat all\n", ["a.xyz", "cannot be read by ASE"]),
-        ("3\nProperties=species:S:1:pos:R:3\nH 0 0 0\n", ["a.xyz", "cannot be read by ASE"]),
+        ("3\nProperties=species:S:1:pos:R:3\nH 0 0 0\n", ["a.xyz frame 0", "3 atoms, but 1 lines follow"]),
+        ("99999999999999\n\nH 0 0 0\n", ["a.xyz frame 0", "99999999999999 atoms, but 1 lines follow"]),
+        ("9" * 4000 + "\n\nH 0 0 0\n", ["a.xyz frame 0", "atoms, but 1 lines follow"]),
+        ("-1\n\nH 0 0 0\n", ["a.xyz frame 0", "to have -1 atoms"]),
+        ("1\n\nH 0 0 0\n2000000000\n\nH 0 0 0\n", ["a.xyz frame 1", "2000000000 atoms, but 1 lines"]),
+        ("1\nProperties=species:S:1:pos:R:999999999\nH 0 0 0\n", ["a.xyz frame 0", "100000 columns"]),
+        ("1\nProperties=Z:I:1:pos:R:3\n300 0 0 0\n", ["a.xyz frame 0", "atomic number 300"]),
+        ("1\nProperties=Z:I:1:pos:R:3\n-1 0 0 0\n", ["a.xyz frame 0", "atomic number -1"]),
         ("1\nProperties=species:S:1:pos:R:3 energy=nan\nH 0 0 0\n", ["a.xyz frame 0", "energy is nan"]),
         (
             '1\nProperties=species:S:1:pos:R:3 energy="no"\nH 0 0 0\n',
@@ -166,6 +176,25 @@ def test_a_bad_file_is_refused_by_name(tmp_path, text, words):
     with pytest.raises(InputError) as caught:
         AseSystem(tmp_path / "a.xyz", ("H",), name="a.xyz")
     assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", ["gz", "bz2", "xz"])
+def test_an_absurd_number_of_atoms_in_a_compressed_file(tmp_path, suffix):
+    pack = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}[suffix]
+    path = tmp_path / f"a.xyz.{suffix}"
+    path.write_bytes(pack(b"99999999999999\n\nH 0 0 0\n"))
+    with pytest.raises(InputError, match=r"a.xyz.* frame 0: is to have 99999999999999 atoms"):
+        AseSystem(path, ("H",))
+    path.write_bytes(pack(b"1\n\nH 0 0 0\n")[:-9])
+    with pytest.raises(InputError, match="cannot be read by ASE"):
+        AseSystem(path, ("H",))
+
+
+def test_lattice_vectors_behind_the_atoms_are_no_frames(tmp_path):
+    """A form of XYZ that ASE reads: three lines VEC1 ... after the atoms."""
+    frame = "2\n\nH 0 0 0\nH 0 0 1\nVEC1 3 0 0\nVEC2 0 3 0\nVEC3 0 0 3\n"
+    (tmp_path / "a.xyz").write_text(frame * 2)
+    assert len(AseSystem(tmp_path / "a.xyz", ("H",))) == 2
 
 
 def test_parameters_come_with_any_structure_and_rare_labels_with_the_labels():

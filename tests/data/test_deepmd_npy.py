@@ -364,7 +364,7 @@ def test_a_file_that_shrinks_during_training_is_noticed(tmp_path):
     write_system(tmp_path / "s")
     system = DeepmdSystem(tmp_path / "s", ("O", "H"))
     cut_short(tmp_path / "s")
-    with pytest.raises(InputError, match=r"force.npy became shorter"):
+    with pytest.raises(InputError, match=r"force.npy vanished or became shorter"):
         system.frame(3)
 
 

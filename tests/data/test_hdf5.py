@@ -95,8 +95,8 @@ def changed(name, value):
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (cut_short, ["all.h5 is not a whole HDF5 file"]),
-        (emptied, ["all.h5 is not a whole HDF5 file"]),
+        (cut_short, ["all.h5", "this is not a whole HDF5 file"]),
+        (emptied, ["all.h5", "this is not a whole HDF5 file"]),
         (changed("gas/set.000/coord.npy", None), ["#/gas/set.000 has no coord.npy"]),
         (changed("gas/set.000", None), ["#/gas has type.raw but no set.*"]),
         (

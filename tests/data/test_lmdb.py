@@ -1,11 +1,16 @@
 """Data sets of DeePMD-kit in LMDB: frames of many sizes, and what a user is told when they are damaged."""
 
+import os
+import struct
 import sys
 
+import hypothesis
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 
 from dpax.data import BatchOrder, CapacityPlanner, batch_sizes, elements_in, make_batch, open_systems
+from dpax.data.lmdb_pages import DamagedError, LmdbPages
 from dpax.errors import InputError
 
 from .builders import FIELDS, random_frame
@@ -166,6 +171,18 @@ def test_virtual_atoms_zero_cells_and_denied_labels(tmp_path):
         (lambda r: r.update(forces={"type": "<f8", "shape": [9], "data": b"12"}), "forces is not an array"),
         (lambda r: r.update(energies="low"), "energy does not hold numbers|energies does not hold numbers"),
         (lambda r: r.update(atom_types=packed(np.array([0, 1, 5, 1]))), "index 5"),
+        (
+            lambda r: r.update(atom_types=packed(np.array([0, 1, 0.5, 1]))),
+            "atom_types: expected whole numbers",
+        ),
+        (lambda r: r.update(atom_types=packed(np.array([0, 1]))), "has 2 atom_types, but .* 4 atoms"),
+        (lambda r: r["forces"].update(type="nonsense"), "forces is not an array"),
+        (lambda r: r["forces"].update(type="O"), "forces is not an array"),
+        (lambda r: r["forces"].update(type="f8,,("), "forces is not an array"),
+        (lambda r: r["forces"].update(shape=[2**40, 3]), "forces is not an array"),
+        (lambda r: r["forces"].update(shape="long"), "forces is not an array"),
+        (lambda r: r.update(forces=[[1.0], [2.0, 3.0]]), "forces is not an array"),
+        (lambda r: r.update(forces=True), "forces does not hold numbers"),
     ],
 )
 def test_a_damaged_frame_is_refused_by_name(tmp_path, change, words):
@@ -178,14 +195,119 @@ def test_a_damaged_frame_is_refused_by_name(tmp_path, change, words):
         system.frame(1)
 
 
+def test_a_denial_that_is_no_number(tmp_path):
+    write_lmdb(tmp_path / "d.lmdb", [record_of(random_frame(4), find_forces={"type": "<f8"})])
+    with pytest.raises(InputError, match=r"d.lmdb frame 0: find_forces is not an array"):
+        open_systems("d.lmdb", ("O", "H"), tmp_path)
+
+
+# The file of LMDB itself
+
+
+def library_file(folder, values, deleted=()):
+    """What the library writes for values of given lengths, and for some that are taken out again."""
+    environment = lmdb.open(str(folder), map_size=2**26)
+    content = {f"{k:05d}".encode(): bytes([k % 251]) * length for k, length in enumerate(values)}
+    with environment.begin(write=True) as transaction:
+        for key, value in content.items():
+            transaction.put(key, value)
+    with environment.begin(write=True) as transaction:
+        for k in deleted:
+            key = f"{k:05d}".encode()
+            if transaction.delete(key):
+                del content[key]
+    environment.close()
+    return content
+
+
+@hypothesis.given(
+    st.lists(st.sampled_from([0, 1, 30, 1000, 2000, 2100, 4080, 9000]), max_size=300),
+    st.lists(st.integers(0, 300), max_size=40),
+)
+def test_values_are_those_that_the_library_wrote(tmp_path_factory, values, deleted):
+    folder = tmp_path_factory.mktemp("pages")
+    content = library_file(folder, values, deleted)
+    pages = LmdbPages(folder / "data.mdb")
+    assert pages.entries == len(content)
+    for key in [*content, *(f"{k:05d}".encode() for k in deleted), b"", b"0", b"00000 ", b"9" * 400]:
+        assert pages.get(key) == content.get(key)
+
+
+def test_a_deep_tree(tmp_path):
+    content = library_file(tmp_path, [60] * 20_000)
+    pages = LmdbPages(tmp_path / "data.mdb")
+    assert all(pages.get(key) == value for key, value in content.items())
+
+
+@pytest.mark.parametrize("length", [0, 10, 100, 4096, 5000, 8192, 9000, 12_000, -4096, -1])
+def test_a_file_that_is_cut_short_is_refused(tmp_path, frames, length):
+    write_lmdb(tmp_path / "c.lmdb", [record_of(frame) for frame in frames])
+    path = tmp_path / "c.lmdb/data.mdb"
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(InputError, match=r"c.lmdb is not a whole LMDB data set \(.*\); write it again"):
+        [s.frame(index) for s in open_systems("c.lmdb", ("O", "H"), tmp_path) for index in range(len(s))]
+
+
+def test_a_file_that_is_cut_short_while_it_is_open(data):
+    systems = open_systems("set.lmdb", ("O", "H"), data)
+    os.truncate(data / "set.lmdb/data.mdb", 8192)
+    with pytest.raises(InputError, match="not a whole LMDB data set"):
+        systems[0].frame(0)
+
+
+def changed(raw, place, form, number):
+    return raw[:place] + struct.pack(form, number) + raw[place + struct.calcsize(form) :]
+
+
+def test_pages_that_lead_in_a_circle(tmp_path):
+    library_file(tmp_path, [60] * 5000)
+    raw = (tmp_path / "data.mdb").read_bytes()
+    described = max((0, 4096), key=lambda start: struct.unpack_from("<Q", raw, start + 144))
+    (root,) = struct.unpack_from("<Q", raw, described + 128)
+    (stop,) = struct.unpack_from("<H", raw, root * 4096 + 12)
+    for node in struct.unpack_from(f"<{(stop - 16) // 2}H", raw, root * 4096 + 16):
+        raw = changed(raw, root * 4096 + node, "<I", root)
+    (tmp_path / "data.mdb").write_bytes(raw)
+    with pytest.raises(DamagedError, match="has no end"):
+        LmdbPages(tmp_path / "data.mdb").get(b"00001")
+
+
 @pytest.mark.parametrize(
     ("records", "metadata", "words"),
     [
         ([b"\xc1 is no msgpack"], {}, "the record 000000000000 is damaged"),
         ([], {"nframes": 0}, "holds no frames"),
-        ([record_of(random_frame())], {"nframes": 3}, "has no frame 1 of 3"),
-        ([record_of(random_frame())], {"nframes": None}, "does not tell nframes"),
-        ([record_of(random_frame())], {"frame_nlocs": [1, 2]}, "frame_nlocs lists 2 frames, nframes is 1"),
+        ([record_of(random_frame())], {"nframes": 3}, "nframes is 3, but it has 2 records"),
+        ([record_of(random_frame())], {"nframes": 2}, "has no frame 1 of 2"),
+        ([record_of(random_frame())], {"nframes": None}, "nframes .* expected the number of frames"),
+        ([record_of(random_frame())], {"nframes": True}, "nframes .* expected the number of frames"),
+        ([record_of(random_frame())], {"nframes": 1.0}, "nframes .* expected the number of frames"),
+        ([record_of(random_frame())], {"nframes": "1"}, "nframes .* expected the number of frames"),
+        ([record_of(random_frame())], {"nframes": -1}, "holds no frames"),
+        ([record_of(random_frame())], {"nframes": 2**63 - 1}, "expected the number of frames"),
+        ([record_of(random_frame())], {"frame_idx_fmt": "99999999999d"}, "frame_idx_fmt .* such as 012d"),
+        ([record_of(random_frame())], {"frame_idx_fmt": "s"}, "frame_idx_fmt .* such as 012d"),
+        ([record_of(random_frame())], {"frame_idx_fmt": 12}, "frame_idx_fmt .* such as 012d"),
+        ([record_of(random_frame())], {"type_map": True}, "type_map .* list of different element names"),
+        ([record_of(random_frame())], {"type_map": "OH"}, "type_map .* list of different element names"),
+        ([record_of(random_frame())], {"type_map": ["O", 1]}, "type_map .* list of different element names"),
+        (
+            [record_of(random_frame())],
+            {"type_map": ["O", "O"]},
+            "type_map .* list of different element names",
+        ),
+        ([record_of(random_frame())], {"type_map": {"O": 1}}, "type_map .* list of different element names"),
+        (
+            [record_of(random_frame())],
+            {"frame_nlocs": [1, 2]},
+            r"frame_nlocs has the shape \[2\], nframes is 1",
+        ),
+        ([record_of(random_frame())], {"frame_nlocs": 5}, r"frame_nlocs has the shape \[\], nframes is 1"),
+        ([record_of(random_frame())], {"frame_nlocs": [[5], []]}, "frame_nlocs is not an array"),
+        ([record_of(random_frame())], {"frame_nlocs": "5"}, "frame_nlocs does not hold numbers"),
+        ([record_of(random_frame())], {"frame_nlocs": [5.5]}, "frame_nlocs: expected whole numbers, got 5.5"),
+        ([record_of(random_frame())], {"frame_nlocs": [None]}, "frame_nlocs does not hold numbers"),
+        ([record_of(random_frame())], {"frame_system_ids": [2**64 - 1]}, "frame_system_ids: expected whole"),
     ],
 )
 def test_a_wrong_data_set_is_refused_when_it_is_opened(tmp_path, records, metadata, words):
@@ -201,10 +323,9 @@ def test_a_file_that_is_not_lmdb(tmp_path):
         open_systems("w.lmdb", ("O", "H"), tmp_path)
 
 
-@pytest.mark.parametrize("package", ["lmdb", "msgpack"])
-def test_without_the_extra_it_says_what_to_install(data, monkeypatch, package):
-    monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(InputError, match=rf"package {package}.*pip install 'dpax\[lmdb\]'"):
+def test_without_the_extra_it_says_what_to_install(data, monkeypatch):
+    monkeypatch.setitem(sys.modules, "msgpack", None)
+    with pytest.raises(InputError, match=r"package msgpack.*pip install 'dpax\[lmdb\]'"):
         open_systems("set.lmdb", ("O", "H"), data)
 
 

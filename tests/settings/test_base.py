@@ -1,6 +1,5 @@
-"""The base class of settings, and the readers of input files."""
+"""The base class of settings."""
 
-import json
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -8,7 +7,7 @@ import pytest
 from pydantic import Field
 
 from dpax.errors import InputError
-from dpax.settings import Refused, Settings, read_input
+from dpax.settings import Refused, Settings
 
 
 class Oven(Settings):
@@ -26,6 +25,9 @@ class Oven(Settings):
 class Kitchen(Settings):
     oven: Oven
     cooks: tuple[str, ...] = ()
+    hours: tuple[int | None, ...] = ()
+    open: bool | None = None
+    tables: int | bool = 1
 
 
 def message(settings: dict, cls: type[Settings] = Kitchen) -> str:
@@ -49,7 +51,10 @@ def test_key_in_the_wrong_section_is_told_its_home():
 
 
 def test_key_like_nothing_lists_what_is_known():
-    assert message({"oven": {"temperature": 1}, "xyz": 2}) == "xyz: unknown key; known here are cooks, oven"
+    assert (
+        message({"oven": {"temperature": 1}, "xyz": 2})
+        == "xyz: unknown key; known here are cooks, hours, open, oven, tables"
+    )
 
 
 def test_all_mistakes_are_reported():
@@ -116,52 +121,35 @@ def test_numbers_are_finite(number):
     assert "finite" in message({"temperature": float(number)}, Oven)
 
 
-CONTENT = {"model": {"rcut": 6.0, "names": ["O", "H"]}, "steps": 10}
-TEXTS = {
-    "input.json": json.dumps(CONTENT),
-    "input.yaml": "model:\n  rcut: 6.0\n  names: [O, H]\nsteps: 10\n",
-    "input.yml": "model: {rcut: 6.0, names: [O, H]}\nsteps: 10\n",
-    "input.toml": 'steps = 10\n[model]\nrcut = 6.0\nnames = ["O", "H"]\n',
-}
-
-
-@pytest.mark.parametrize("name", TEXTS)
-def test_formats_are_read_alike(tmp_path, name):
-    path = tmp_path / name
-    path.write_text(TEXTS[name])
-    assert read_input(path) == CONTENT
-
-
 @pytest.mark.parametrize(
-    ("name", "text", "line"),
+    ("settings", "path"),
     [
-        ("input.json", '{\n  "a": 1,\n  "b": ,\n}', "line 3"),
-        ("input.yaml", "a: 1\nb: [1, 2\nc: 3\n", "line 3"),
-        ("input.toml", "a = 1\nb = \n", "line 2"),
+        ({"oven": {"temperature": True}}, "oven.temperature"),
+        ({"oven": {"temperature": 1, "shelves": False}}, "oven.shelves"),
+        ({"oven": {"temperature": 1}, "hours": [8, None, True]}, "hours"),
+        ({"oven": {"temperature": 1}, "cooks": [True]}, "cooks"),
     ],
 )
-def test_syntax_error_names_its_line(tmp_path, name, text, line):
-    path = tmp_path / name
-    path.write_text(text)
-    with pytest.raises(InputError, match=f"{name}: {line}"):
-        read_input(path)
+def test_truth_is_no_number(settings, path):
+    assert message(settings).startswith(f"{path}: should not be true or false, got ")
 
 
-def test_key_given_twice_in_json(tmp_path):
-    path = tmp_path / "input.json"
-    path.write_text('{"a": 1, "a": 2, "_comment": 1, "_comment": 2}')
-    with pytest.raises(InputError, match="'a' is given twice"):
-        read_input(path)
+def test_truth_where_it_is_meant():
+    kitchen = Kitchen.model_validate({"oven": {"temperature": 1}, "open": True, "tables": False})
+    assert (kitchen.open, kitchen.tables) == (True, False)
 
 
-def test_missing_file_other_suffix_and_other_content(tmp_path):
-    with pytest.raises(InputError, match=r"none\.json: cannot be read: No such file"):
-        read_input(tmp_path / "none.json")
-    with pytest.raises(InputError, match=r"ends in \.json, \.yaml, \.yml, \.toml, not in \.ini"):
-        read_input(tmp_path / "input.ini")
-    (tmp_path / "list.json").write_text("[1]")
-    with pytest.raises(InputError, match=r"holds sections .* got \[1\]"):
-        read_input(tmp_path / "list.json")
-    (tmp_path / "bytes.json").write_bytes(b"\xff\xfe")
-    with pytest.raises(InputError, match="UTF-8"):
-        read_input(tmp_path / "bytes.json")
+@pytest.mark.parametrize("number", [2**63, -(2**70), 10**5000], ids=["63 bits", "70 bits", "5001 digits"])
+def test_a_number_beyond_64_bits(number):
+    assert "shelves: should be a smaller number, got " in message({"temperature": 1, "shelves": number}, Oven)
+
+
+def test_a_whole_number_may_be_written_with_an_exponent():
+    assert Oven(temperature=1, shelves=1e3).shelves == 1000  # pyright: ignore[reportArgumentType]
+    assert "shelves" in message({"temperature": 1, "shelves": 1.5}, Oven)
+
+
+def test_many_and_long_mistakes_stay_readable():
+    text = message({"oven": {"temperature": 1}, "cooks": [1] * 5000, "k" * 9000: 1})
+    assert text.startswith("5001 mistakes, the first 10: (1) ")
+    assert len(text) < 6000

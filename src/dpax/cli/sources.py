@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dpax.cli.failures import say
-from dpax.errors import InputError
+from dpax.errors import InputError, brief
 
 if TYPE_CHECKING:
     from dpax.data import Frame, Reading, System
@@ -88,10 +88,9 @@ def listed_systems(datafile: Path) -> list[str]:
         InputError: the file cannot be read, or names nothing.
     """
     try:
-        lines = datafile.read_text(encoding="utf-8").splitlines()
+        lines = datafile.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise InputError(f"--datafile {datafile}: cannot be read ({reason})") from None
+        raise InputError(f"--datafile {datafile}: cannot be read ({brief(error)})") from None
     paths = [line if Path(line).exists() else line.strip() for line in lines if line.strip()]
     if not paths:
         raise InputError(f"--datafile {datafile}: names no system; write one path into each line")
@@ -137,7 +136,7 @@ def data_of_input(path: Path, section: str) -> "DataSettings":
     Raises:
         InputError: no such section, or mistakes in it.
     """
-    from dpax.settings import read_input
+    from dpax.input_file import read_input
     from dpax.train.settings import TrainingDataSettings, ValidationDataSettings
 
     training = read_input(path).get("training")

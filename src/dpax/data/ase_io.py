@@ -15,7 +15,7 @@ from ase.stress import voigt_6_to_full_3x3_stress
 
 from dpax.data.convergence import unconverged
 from dpax.data.declared_units import check_complete, declared_factors, unit_keys
-from dpax.data.frame import LABELS, Frame, type_indices
+from dpax.data.frame import LABELS, Frame, check_numbers, type_indices
 from dpax.data.label_keys import look_alikes
 from dpax.data.structure_files import dpdata_advice, iterate_structures, uncompressed
 from dpax.errors import InputError
@@ -217,6 +217,7 @@ def frame_from_atoms(
         InputError: an element that type_map lacks, an unsound structure (see `Frame`), a virial and a stress
             that contradict each other, or units that are not known.
     """
+    check_numbers(atoms.numbers, source)
     periodic = np.asarray(atoms.pbc, dtype=bool)
     factors = declared_factors(atoms.info, source)
     if factors.get("length", 1.0) != 1.0:

@@ -21,6 +21,8 @@ LABELS = (
     "hessian",
 )
 """The labels a frame may carry."""
+HEAVIEST = 118
+"""The largest atomic number of an element."""
 INPUTS = ("fparam", "aparam")
 """What a frame may tell the model beside the structure."""
 
@@ -196,6 +198,20 @@ class System(Protocol):
         ...
 
 
+def check_numbers(numbers: np.ndarray, source: str) -> None:
+    """See that atomic numbers are those of elements; 0 stands for no element.
+
+    Raises:
+        InputError: one is not, in the structure called `source`.
+    """
+    wrong = np.flatnonzero((numbers < 0) | (numbers > HEAVIEST))
+    if len(wrong):
+        raise InputError(
+            f"{source}: atom {wrong[0]} (counted from 0) has the atomic number {numbers[wrong[0]]}, which no "
+            "element has; correct it"
+        )
+
+
 def type_indices(elements: Sequence[str], type_map: Sequence[str], source: str) -> np.ndarray:
     """Translate element names into indices of the model's type_map.
 
@@ -208,8 +224,9 @@ def type_indices(elements: Sequence[str], type_map: Sequence[str], source: str) 
     index = {name: number for number, name in enumerate(type_map)}
     missing = sorted(set(elements) - set(index))
     if missing:
+        names = ", ".join(missing[:10]) + ", ..." * (len(missing) > 10)
         raise InputError(
-            f"{source}: contains {', '.join(missing)}, which the model's type_map {list(type_map)} lacks; "
+            f"{source}: contains {names}, which the model's type_map {list(type_map)} lacks; "
             "add the element to type_map or leave this structure out"
         )
     return np.array([index[name] for name in elements], dtype=np.int32)

@@ -1,6 +1,9 @@
 """Systems in HDF5 files: groups for folders, datasets for files, and the names of DeePMD-kit's npy layout."""
 
+import math
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -8,12 +11,19 @@ from weakref import WeakValueDictionary
 import h5py
 import numpy as np
 
+from dpax.data.npy_file import LONGEST_TEXT
 from dpax.data.rows import Rows
-from dpax.errors import InputError
+from dpax.errors import InputError, brief
 
 SUFFIXES = (".h5", ".hdf5")
 SEPARATOR = "#"
 """Between the file and the group in a path: `file.h5#/group`."""
+_ALWAYS_FINE = 2**20
+"""Bytes of a dataset whose size need not be compared with what is stored."""
+_MOST_COMPRESSED = 5000
+"""Bytes that one stored byte may stand for; zlib reaches a thousand where all numbers are the same."""
+_MOST_AT_ONCE = 2**28
+"""Bytes of a frame, or of a chunk."""
 _OPEN: WeakValueDictionary[tuple[Path, int], h5py.File] = WeakValueDictionary()
 _OPENING = threading.Lock()
 
@@ -25,25 +35,23 @@ class Hdf5Rows(Rows):
         path = f"{file}{SEPARATOR}{name}"
         # Held both: the file stays open, and to find a dataset by its name takes longer than to read it.
         self._file = open_file(file)
-        self._dataset: Any = self._file[name]
-        dataset = self._dataset
-        if dataset.ndim == 0 or dataset.dtype.kind not in "fiu":
-            raise InputError(
-                f"{path} does not hold an array of numbers with one row per frame; write it again"
-            )
-        super().__init__(path, dataset.shape)
+        with _reading(path):
+            self._dataset: Any = self._file[name]
+            shape, kind = self._dataset.shape, self._dataset.dtype.kind
+            if not shape or kind not in "fiu":
+                raise InputError(
+                    f"{path} does not hold an array of numbers with one row per frame; write it again"
+                )
+            _check_size(self._dataset, path)
+        super().__init__(path, shape)
 
     def _row(self, frame: int) -> np.ndarray:
         return self._rows(frame, frame + 1).reshape(-1)
 
     def _rows(self, start: int, stop: int) -> np.ndarray:
         step = self.width if self.flat else 1
-        try:
+        with _reading(self.path):
             return self._dataset[start * step : stop * step].reshape(stop - start, self.width)
-        except OSError as error:
-            raise InputError(
-                f"{self.path} cannot be read: it is damaged ({error}); write it again"
-            ) from error
 
 
 class Hdf5Group:
@@ -52,6 +60,9 @@ class Hdf5Group:
     Args:
         file: the HDF5 file.
         group: the name of the group, from the root of the file.
+
+    Raises:
+        InputError: it is not a whole HDF5 file; so for all that is asked of it.
     """
 
     def __init__(self, file: Path, group: str):
@@ -62,7 +73,8 @@ class Hdf5Group:
         self.where = f"{file}{SEPARATOR}{self._name}"
 
     def _item(self, name: str) -> Any:
-        return self._file.get(f"{self._name.rstrip('/')}/{name}")
+        with _reading(f"{self.where}/{name}"):
+            return self._file.get(f"{self._name.rstrip('/')}/{name}")
 
     def has(self, file: str) -> bool:
         """Whether there is a dataset of this name."""
@@ -72,13 +84,15 @@ class Hdf5Group:
         """The words in a dataset of strings or integers.
 
         Raises:
-            InputError: it is missing.
+            InputError: it is missing, or too large.
         """
-        item = self._item(file)
+        item, path = self._item(file), f"{self.where}/{file}"
         if not isinstance(item, h5py.Dataset):
-            raise InputError(f"{self.where}/{file} cannot be read: no such dataset")
-        values = np.atleast_1d(item[()]).reshape(-1).tolist()
-        return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
+            raise InputError(f"{path} cannot be read: no such dataset")
+        with _reading(path):
+            _check_size(item, path, LONGEST_TEXT)
+            values = np.atleast_1d(item[()]).reshape(-1).tolist()
+            return [_word(value) for value in values]
 
     def arrays(self) -> list[str]:
         """The names of all datasets of arrays, without .npy."""
@@ -87,8 +101,9 @@ class Hdf5Group:
 
     def sets(self) -> list["Hdf5Group"]:
         """The groups `set.*` in it, sorted."""
-        group: Any = self._file[self._name]
-        names = sorted(name for name in group if name.startswith("set."))
+        with _reading(self.where):
+            group: Any = self._file[self._name]
+            names = sorted(name for name in group if name.startswith("set."))
         return [
             Hdf5Group(self.path, f"{self._name}/{name}")
             for name in names
@@ -99,7 +114,7 @@ class Hdf5Group:
         """The first of the datasets `STEM.npy` that exists.
 
         Raises:
-            InputError: it does not hold numbers.
+            InputError: it does not hold numbers, or more of them than the file can hold.
         """
         found = next((f"{stem}.npy" for stem in stems if self.has(f"{stem}.npy")), None)
         return None if found is None else Hdf5Rows(self.path, f"{self._name.rstrip('/')}/{found}")
@@ -112,12 +127,13 @@ def find_groups(file: Path, group: str) -> list[str]:
         InputError: the file is not a whole HDF5 file.
     """
     opened = open_file(file)
-    root = opened.get(group or "/")
-    if not isinstance(root, h5py.Group):
-        return []
-    found = ["" if "type.raw" in root else None]
-    root.visit(lambda name: found.append(name.rpartition("/")[0]) if name.endswith("/type.raw") else None)
-    start = str(root.name).rstrip("/")
+    with _reading(file):
+        root = opened.get(group or "/")
+        if not isinstance(root, h5py.Group):
+            return []
+        found = ["" if "type.raw" in root else None]
+        root.visit(lambda name: found.append(name.rpartition("/")[0]) if name.endswith("/type.raw") else None)
+        start = str(root.name).rstrip("/")
     return sorted(f"{start}/{name}".rstrip("/") or "/" for name in found if name is not None)
 
 
@@ -129,12 +145,47 @@ def open_file(path: Path) -> h5py.File:
     """
     try:
         key = (path.absolute(), path.stat().st_mtime_ns)
-        with _OPENING:
-            found = _OPEN.get(key)
-            if found is None:
-                found = _OPEN[key] = h5py.File(path, "r")
-            return found
     except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    with _reading(path), _OPENING:
+        found = _OPEN.get(key)
+        if found is None:
+            found = _OPEN[key] = h5py.File(path, "r")
+        return found
+
+
+@contextmanager
+def _reading(path: Path | str) -> Iterator[None]:
+    """Damage is an `InputError`, whatever HDF5 and h5py make of it."""
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:
         raise InputError(
-            f"{path} is not a whole HDF5 file: it is damaged or cut short ({error}); write it again"
+            f"{path}: this is not a whole HDF5 file, it is damaged or cut short ({brief(error)}); "
+            "write it again"
         ) from error
+
+
+def _check_size(dataset: Any, path: str, most: int | None = None) -> None:
+    """Compare what a dataset says to hold with what is stored, before memory is taken for it.
+
+    Where chunks are missing, HDF5 fills in a number and calls that content; where they are compressed, a
+    few bytes may stand for many, but not for any number.
+    """
+    size, width = dataset.dtype.itemsize, math.prod(dataset.shape[1:])
+    whole, stored = dataset.shape[0] * width * size if dataset.shape else size, dataset.id.get_storage_size()
+    if whole > _ALWAYS_FINE and whole > _MOST_COMPRESSED * stored:
+        raise InputError(
+            f"{path} says that it holds {whole} bytes, of which {stored} are in the file; write it again"
+        )
+    at_once = max(width * size, math.prod(dataset.chunks or ()) * size)
+    if at_once > _MOST_AT_ONCE or (most is not None and whole > most):
+        raise InputError(
+            f"{path} would take {max(at_once, whole) / 1e6:.0f} MB at once; write it in smaller pieces"
+        )
+
+
+def _word(value: Any) -> str:
+    return value.decode("utf-8-sig") if isinstance(value, bytes) else str(value).removeprefix("\ufeff")

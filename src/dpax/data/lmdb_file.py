@@ -7,8 +7,9 @@ has the number of frames (nframes), how their keys are written (frame_idx_fmt), 
 the number of atoms of each frame (frame_nlocs), and the system each was taken from (frame_system_ids).
 """
 
+import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ import numpy as np
 
 from dpax.data.frame import LABELS, Frame
 from dpax.data.label_keys import look_alikes
+from dpax.data.lmdb_pages import DamagedError, LmdbPages
+from dpax.data.rows import whole_numbers
 from dpax.data.type_files import VIRTUAL, translation
-from dpax.errors import InputError
+from dpax.errors import InputError, brief
 
 SPELLINGS = {
     "positions": ("coords", "coord"),
@@ -64,12 +67,13 @@ class LmdbSystem:
         self.copies: np.ndarray | None = None
         self._data, self._numbers, self._source = data, numbers, source
         probed = np.linspace(0, len(numbers) - 1, min(len(numbers), _PROBED)).round().astype(int)
-        records = [data.record(int(numbers[k])) for k in probed]
-        self.labels = frozenset(name for record in records for name in LABELS if _has(record, name))
-        words = sorted(
-            {word for record in records for word in map(str, record) if not word.startswith("find_")}
-        )
-        self.unread = look_alikes(word for word in words if word not in _WORDS)
+        self.labels = frozenset(label for k in probed for label in self._labels(int(numbers[k])))
+        words = {str(word) for k in probed for word in data.record(int(numbers[k]))}
+        self.unread = look_alikes(word for word in sorted(words - _WORDS) if not word.startswith("find_"))
+
+    def _labels(self, number: int) -> list[str]:
+        record = self._data.record(number)
+        return [name for name in LABELS if _has(record, name, f"{self._source} frame {number}")]
 
     def __len__(self) -> int:
         """The number of frames."""
@@ -91,8 +95,15 @@ class LmdbSystem:
         types = _array(record, _TYPES, source)
         if types is None:
             raise InputError(f"{source}: has no atom_types; expected one index for each atom")
-        types = types.astype(np.int64).reshape(-1)
-        fields = {name: _array(record, SPELLINGS[name], source) for name in SPELLINGS if _has(record, name)}
+        types = whole_numbers(types, f"{source}: atom_types").reshape(-1)
+        if len(types) != self.n_atoms(index):
+            raise InputError(
+                f"{source}: has {len(types)} atom_types, but frame_nlocs says {self.n_atoms(index)} atoms; "
+                "write it again"
+            )
+        fields = {
+            name: _array(record, SPELLINGS[name], source) for name in SPELLINGS if _has(record, name, source)
+        }
         real = types >= 0
         shaped = {
             name: _shaped(name, value.astype(np.float64), real, source)
@@ -133,37 +144,54 @@ class LmdbFile:
 
     def __init__(self, path: Path):
         self.path = path
-        self._lmdb, self._msgpack = _library("lmdb"), _library("msgpack")
+        self._msgpack = _library("msgpack")
         try:
-            # Frames are read in random order, so the neighbours of a page are not worth reading ahead.
-            self._environment = self._lmdb.open(
-                str(path), readonly=True, lock=False, readahead=False, meminit=False
-            )
-        except (OSError, self._lmdb.Error) as error:
+            self._pages = LmdbPages(path / "data.mdb")
+        except (OSError, DamagedError) as error:
             raise self._damaged(error) from error
         metadata = self._unpack(b"__metadata__", f"{path} has no record __metadata__")
-        try:
-            self.frames = int(metadata["nframes"])
-            self._format = str(metadata.get("frame_idx_fmt", "012d"))
-            self._key(0)
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{path}: its __metadata__ does not tell nframes and frame_idx_fmt") from error
+        self.frames = self._described(metadata, "nframes", None, lambda n: type(n) is int and n < 2**40)
+        self._format = self._described(metadata, "frame_idx_fmt", "012d", _is_format)
         if self.frames < 1:
             raise InputError(f"{path} holds no frames; remove it")
-        names = metadata.get("type_map")
-        self.names = None if names is None else [str(element) for element in names]
+        if self.frames > self._pages.entries:
+            raise InputError(
+                f"{path}: nframes is {self.frames}, but it has {self._pages.entries} records; write it again"
+            )
+        self.names = self._described(metadata, "type_map", None, _are_names, needed=False)
         self.n_atoms = self._column(metadata, "frame_nlocs")
         self.systems = self._column(metadata, "frame_system_ids")
         if self.n_atoms is None:
             self.n_atoms = np.array([self._count(number) for number in range(self.frames)])
 
+    def _described(
+        self,
+        metadata: dict[str, Any],
+        key: str,
+        default: Any,
+        fits: Callable[[Any], bool],
+        needed: bool = True,
+    ) -> Any:
+        value = metadata.get(key, default)
+        if value is None and not needed:
+            return None
+        if not fits(value):
+            raise InputError(
+                f"{self.path}: {key} in its __metadata__ is {str(value)[:60]!r}, expected {_DESCRIBED[key]}; "
+                "write it again"
+            )
+        return value
+
     def _column(self, metadata: dict[str, Any], key: str) -> Any:
-        values = metadata.get(key)
+        values = _array(metadata, (key,), f"{self.path} __metadata__")
         if values is None:
             return None
-        if len(values) != self.frames:
-            raise InputError(f"{self.path}: {key} lists {len(values)} frames, nframes is {self.frames}")
-        return np.asarray(values, np.int64)
+        if values.shape != (self.frames,):
+            raise InputError(
+                f"{self.path}: {key} has the shape {list(values.shape)}, nframes is {self.frames}; "
+                "expected one number for each frame"
+            )
+        return whole_numbers(values, f"{self.path}: {key}")
 
     def _count(self, number: int) -> int:
         types = _array(self.record(number), _TYPES, f"{self.path} frame {number}")
@@ -182,21 +210,43 @@ class LmdbFile:
 
     def _unpack(self, key: bytes, missing: str) -> dict[str, Any]:
         try:
-            with self._environment.begin(buffers=True) as transaction:
-                raw = transaction.get(key)
-                found = None if raw is None else self._msgpack.unpackb(raw, raw=False, strict_map_key=False)
-        except self._lmdb.Error as error:
+            raw = self._pages.get(key)
+        except (OSError, DamagedError) as error:
             raise self._damaged(error) from error
-        except (ValueError, self._msgpack.UnpackException) as error:
+        try:
+            found = None if raw is None else self._msgpack.unpackb(raw, raw=False, strict_map_key=False)
+        except MemoryError:
+            raise
+        except Exception as error:  # msgpack raises what it and Python's dictionaries run into
             raise InputError(
-                f"{self.path}: the record {key.decode()} is damaged ({error}); write it again"
+                f"{self.path}: the record {key.decode()} is damaged ({brief(error)}); write it again"
             ) from error
         if not isinstance(found, dict):
             raise InputError(f"{missing}; expected a data set of DeePMD-kit in LMDB")
         return found
 
     def _damaged(self, error: Exception) -> InputError:
-        return InputError(f"{self.path} is not a whole LMDB data set ({error}); write it again")
+        return InputError(f"{self.path} is not a whole LMDB data set ({brief(error)}); write it again")
+
+
+_DESCRIBED = {
+    "nframes": "the number of frames",
+    "frame_idx_fmt": "a format of whole numbers such as 012d",
+    "type_map": "a list of different element names",
+}
+"""What the metadata tell, for messages."""
+
+
+def _is_format(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"0?[0-9]{0,2}d?", value) is not None
+
+
+def _are_names(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and all(isinstance(name, str) and name for name in value)
+        and len(set(value)) == len(value)
+    )
 
 
 _OPEN: WeakValueDictionary[tuple[Path, int], LmdbFile] = WeakValueDictionary()
@@ -233,7 +283,7 @@ def lmdb_names(path: Path) -> set[str]:
 
 
 def _open(path: Path) -> LmdbFile:
-    """A data set, the same one for all that hold it: LMDB must not open a file twice."""
+    """A data set, the same one for all that hold it."""
     try:
         key = (path.absolute(), (path / "data.mdb").stat().st_mtime_ns)
     except OSError as error:
@@ -254,26 +304,35 @@ def _library(name: str) -> Any:
         ) from error
 
 
-def _has(record: dict[str, Any], name: str) -> bool:
+def _has(record: dict[str, Any], name: str, source: str) -> bool:
     """Whether a frame has a field: it stands in the record, and no `find_` denies it."""
     for spelling in SPELLINGS[name]:
         if record.get(spelling) is not None:
-            denials = (record.get(f"find_{word}") for word in SPELLINGS[name])
-            return all(found is None or bool(np.any(_unpacked(found))) for found in denials)
+            denials = (_values(record, f"find_{word}", source) for word in SPELLINGS[name])
+            return all(denial is None or bool(denial.any()) for denial in denials)
     return False
 
 
 def _array(record: dict[str, Any], spellings: Sequence[str], source: str) -> np.ndarray | None:
+    """The numbers under the first of several names that a record has."""
     for spelling in spellings:
-        if record.get(spelling) is not None:
-            try:
-                array = _unpacked(record[spelling])
-            except (KeyError, TypeError, ValueError) as error:
-                raise InputError(f"{source}: {spelling} is not an array ({error}); write it again") from error
+        array = _values(record, spelling, source)
+        if array is not None:
             if array.dtype.kind not in "fiu":
                 raise InputError(f"{source}: {spelling} does not hold numbers; write it again")
             return array
     return None
+
+
+def _values(record: dict[str, Any], key: str, source: str) -> np.ndarray | None:
+    if record.get(key) is None:
+        return None
+    try:
+        return _unpacked(record[key])
+    except MemoryError:
+        raise
+    except Exception as error:  # NumPy raises much of what is no type, shape or number
+        raise InputError(f"{source}: {key} is not an array ({brief(error)}); write it again") from error
 
 
 def _unpacked(value: Any) -> np.ndarray:

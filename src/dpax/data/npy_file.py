@@ -5,7 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from dpax.data.rows import Rows
-from dpax.errors import InputError
+from dpax.errors import InputError, brief
+
+LONGEST_TEXT = 2**24
+"""Bytes of a text file: the types of some millions of atoms, and no frame has as many."""
 
 
 class NpyFile(Rows):
@@ -20,11 +23,12 @@ class NpyFile(Rows):
 
     def __init__(self, path: Path):
         try:
+            # Mapped, not read: what the header promises is then compared with the size of the file.
             rows = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+        except Exception as error:  # a header is an expression of Python, and may fail as one
             raise InputError(
-                f"{path} is not a whole .npy file of numbers: it is damaged or cut short ({error}); "
-                "write it again"
+                f"{path} is not a whole .npy file of numbers: it is damaged or cut short "
+                f"({brief(error)}); write it again"
             ) from error
         if not isinstance(rows, np.memmap) or rows.ndim == 0 or rows.dtype.kind not in "fiu":
             raise InputError(
@@ -37,16 +41,27 @@ class NpyFile(Rows):
 
     def _map(self) -> np.ndarray:
         order = "F" if self._fortran else "C"
-        return np.memmap(self._file, self._dtype, "r", self._offset, self._shape, order)
+        try:
+            return np.memmap(self._file, self._dtype, "r", self._offset, self._shape, order)
+        except (OSError, ValueError) as error:
+            raise self._changed() from error
 
     def _row(self, frame: int) -> np.ndarray:
         if self._fortran:
             return np.array(self._map()[frame]).reshape(-1)
         start = self._offset + frame * self.width * self._dtype.itemsize
-        row = np.fromfile(self._file, self._dtype, count=self.width, offset=start)
+        try:
+            row = np.fromfile(self._file, self._dtype, count=self.width, offset=start)
+        except OSError as error:
+            raise self._changed() from error
         if len(row) < self.width:
-            raise InputError(f"{self.path} became shorter while it was in use; restore it and start again")
+            raise self._changed()
         return row
+
+    def _changed(self) -> InputError:
+        return InputError(
+            f"{self.path} vanished or became shorter while it was in use; restore it and start again"
+        )
 
     def _rows(self, start: int, stop: int) -> np.ndarray:
         if self.width * self.frames == 0:
@@ -72,11 +87,19 @@ class NpyFolder:
         Raises:
             InputError: it is missing or cannot be read.
         """
+        path = self.path / file
         try:
-            return (self.path / file).read_text().split()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not text"
-            raise InputError(f"{self.path / file} cannot be read: {reason}") from error
+            size = path.stat().st_size
+            if size > LONGEST_TEXT:
+                raise InputError(
+                    f"{path} has {size / 1e6:.0f} MB, which is too much for one word per atom; write it again"
+                )
+            # An editor may have put a byte order mark in front.
+            return path.read_text(encoding="utf-8-sig").split()
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path} cannot be read: it is not text in UTF-8; save it as UTF-8") from error
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {error.strerror}") from error
 
     def arrays(self) -> list[str]:
         """The names of all files of arrays, without .npy."""

@@ -73,20 +73,51 @@ class Rows(ABC):
         return row
 
     def integers(self, frame: int) -> np.ndarray:
-        """One row, flat, as int64."""
-        return self._row(frame).astype(np.int64)
+        """One row, flat, as int64.
+
+        Raises:
+            InputError: a number that is not whole.
+        """
+        return whole_numbers(self._row(frame), self.path)
 
     def column(self) -> np.ndarray:
-        """The one integer of each frame, int64 [frames]."""
-        return np.asarray(self._rows(0, self.frames)).astype(np.int64).reshape(self.frames)
+        """The one integer of each frame, int64 [frames].
+
+        Raises:
+            InputError: a number that is not whole.
+        """
+        return whole_numbers(self._rows(0, self.frames), self.path).reshape(self.frames)
 
     def values(self) -> np.ndarray:
-        """The distinct integers in the whole array, sorted; reads it in pieces."""
+        """The distinct integers in the whole array, sorted; reads it in pieces.
+
+        Raises:
+            InputError: a number that is not whole.
+        """
         found = np.empty(0, np.int64)
         for start in range(0, self.frames if self.width else 0, _PIECE):
             stop = min(start + _PIECE, self.frames)
-            found = np.union1d(found, np.asarray(self._rows(start, stop)).astype(np.int64))
+            found = np.union1d(found, whole_numbers(self._rows(start, stop), self.path))
         return found
+
+
+def whole_numbers(numbers: np.ndarray, source: object) -> np.ndarray:
+    """Numbers of any type as int64.
+
+    Args:
+        numbers: any shape.
+        source: where they come from, for the message.
+
+    Raises:
+        InputError: one has a fraction, is NaN or infinite, or does not fit 64 bits.
+    """
+    numbers = np.asarray(numbers)
+    with np.errstate(invalid="ignore"):
+        whole = numbers.astype(np.int64)
+    wrong = whole != numbers
+    if wrong.any():
+        raise InputError(f"{source}: expected whole numbers, got {numbers[wrong][0]}; write it again")
+    return whole
 
 
 class Folder(Protocol):

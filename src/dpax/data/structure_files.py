@@ -16,8 +16,10 @@ import numpy as np
 from ase.data import atomic_numbers
 from ase.io.formats import filetype
 
+from dpax.data.ase_checks import check_before_ase
 from dpax.data.declared_units import declared_factors, unit_keys
-from dpax.errors import InputError
+from dpax.data.frame import check_numbers
+from dpax.errors import InputError, brief
 
 _OPENERS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 _DPDATA = {
@@ -57,19 +59,20 @@ def iterate_structures(
     with uncompressed(path) as plain:
         try:
             form = filetype(str(plain))
+            check_before_ase(plain, name, index + 1 if isinstance(index, int) and index >= 0 else None)
             header = _dump_header(plain) if form == "lammps-dump-text" else []
             options: dict[str, Any] = {"units": _dump_units(header)} if header else {}
             for atoms in ase.io.iread(plain, index, form, do_not_split_by_at_sign=True, **options):
+                check_numbers(atoms.numbers, name)
                 if header:
                     _correct_dump(atoms, header[-1].split(), lammps_types, name)
                 yield _in_dpax_units(atoms, name, labels)
         except InputError:
             raise
         except Exception as error:  # ASE's readers raise whatever their parsing runs into
-            reason = " ".join(str(error).split()) or type(error).__name__
             raise InputError(
-                f"{name} cannot be read by ASE: {reason}; expected a file with structures (.extxyz, .traj, "
-                f".db, OUTCAR, vasprun.xml, …). {dpdata_advice(plain)}"
+                f"{name} cannot be read by ASE: {brief(error)}; expected a file with structures (.extxyz, "
+                f".traj, .db, OUTCAR, vasprun.xml, …). {dpdata_advice(plain)}"
             ) from error
 
 

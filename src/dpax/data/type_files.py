@@ -1,5 +1,6 @@
 """`type.raw` and `type_map.raw`: which element each atom of a DeePMD-kit system is."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,6 +9,10 @@ from dpax.data.frame import type_indices
 from dpax.data.rows import Folder
 from dpax.errors import InputError
 
+_DIGITS = 9
+"""Digits of an index, at most."""
+_LETTERS = 64
+"""Letters of an element's name, at most."""
 VIRTUAL = -1
 """The type that marks a virtual atom in `real_atom_types.npy`."""
 
@@ -19,18 +24,34 @@ def read_types(folder: Folder) -> np.ndarray:
         InputError: the file is missing, empty or not made of whole numbers >= 0.
     """
     path = f"{folder.where}/type.raw"
-    try:
-        types = np.array(folder.words("type.raw"), dtype=np.int64)
-    except ValueError as error:
-        raise InputError(f"{path}: expected whole numbers, one per atom ({error})") from error
-    if len(types) == 0 or types.min() < 0:
-        raise InputError(f"{path}: expected one index >= 0 for each atom, got {types.tolist()}")
-    return types
+    words = folder.words("type.raw")
+    if not words:
+        raise InputError(f"{path}: is empty; expected one index >= 0 for each atom")
+    for atom, word in enumerate(words):
+        if not (word.isascii() and word.isdecimal() and len(word) <= _DIGITS):
+            raise InputError(
+                f"{path}: expected whole numbers >= 0, one index per atom, got {word[:40]!r} for atom {atom} "
+                "(counted from 0)"
+            )
+    return np.array(words, dtype=np.int64)
 
 
 def read_names(folder: Folder) -> list[str] | None:
-    """The element names in `type_map.raw`, or None where there is no such file."""
-    return folder.words("type_map.raw") if folder.has("type_map.raw") else None
+    """The element names in `type_map.raw`, or None where there is no such file.
+
+    Raises:
+        InputError: the file cannot be read, or has a name twice or one that is no name.
+    """
+    if not folder.has("type_map.raw"):
+        return None
+    names = folder.words("type_map.raw")
+    long = next((name for name in names if len(name) > _LETTERS), None)
+    if long is not None:
+        raise InputError(f"{folder.where}/type_map.raw: {long[:_LETTERS]!r}... is no name of an element")
+    twice = next((name for name, times in Counter(names).items() if times > 1), None)
+    if twice is not None:
+        raise InputError(f"{folder.where}/type_map.raw: has {twice} twice; each element has one index")
+    return names
 
 
 def check_range(used: np.ndarray, limit: int, source: str, where: str) -> None:

@@ -20,6 +20,12 @@ GRID_LIMIT = 5e4
 """Grid cells above which the search looks at the shape of the grid: half of vesin's own limit."""
 
 
+FARTHEST = 1e9
+"""Å from the origin: farther away, neighbouring numbers of float64 are more than 1e-7 Å apart."""
+MOST_CELLS = 2.0**30
+"""Cells from the origin: differences of two such numbers are int32."""
+
+
 class EdgeList(NamedTuple):
     """All ordered pairs (i, j) of one frame with |r_j + shift - r_i| <= cut-off, sorted by i, j, shift."""
 
@@ -113,7 +119,7 @@ def find_pairs(
         cutoff: Å.
 
     Raises:
-        InputError: a position that is not finite, or a periodic cell without volume.
+        InputError: a position that is not finite or too far away, or a periodic cell without volume.
     """
     positions = np.asarray(positions, dtype=np.float64).reshape(-1, 3)
     if not np.isfinite(positions).all():
@@ -122,12 +128,24 @@ def find_pairs(
     if len(positions) == 0:
         none = np.empty(0, np.int64)
         return Pairs(none, none, np.empty((0, 3), np.int32))
+    _refuse_distant(np.abs(positions), FARTHEST, "Å", "where float64 no longer resolves 1e-7 Å")
     periodic = np.asarray(pbc, dtype=bool)
     box = complete_cell(cell, periodic)
     wrapped, shifts = wrap(positions, box, periodic)
+    _refuse_distant(np.abs(shifts), MOST_CELLS, "cells", "more than can be counted in 32 bits")
     compact = _close_gaps(wrapped, box, periodic, cutoff)
     i, j, images = _search(compact, box, periodic, cutoff * (1.0 + 1e-9))
     return Pairs(i, j, images + (shifts[i] - shifts[j]).astype(np.int32))
+
+
+def _refuse_distant(distances: np.ndarray, limit: float, unit: str, reason: str) -> None:
+    """Refuse atoms too far from the origin, given how far they are along each of three directions."""
+    if distances.max() > limit:
+        atom = int(distances.max(axis=1).argmax())
+        raise InputError(
+            f"atom {atom} (counted from 0) is {distances[atom].max():.3g} {unit} away from the origin, "
+            f"{reason}; bring it back into the cell, or near the other atoms"
+        )
 
 
 def edges_within(pairs: Pairs, positions: np.ndarray, translations: np.ndarray, cutoff: float) -> EdgeList:

@@ -19,8 +19,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from scipy.interpolate import CubicHermiteSpline, CubicSpline
 
-from dpax.errors import InputError
+from dpax.errors import InputError, brief
 from dpax.nn.layers import take
+
+_MOST_KNOTS = 1_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,11 +144,14 @@ def read_pair_table(path: str | os.PathLike, rcut: float, type_map: Sequence[str
     """
     path = Path(path)
     try:
-        rows = np.loadtxt(path, dtype=np.float64, ndmin=2)
+        text = path.read_text(encoding="utf-8-sig")
+        rows = np.loadtxt(text.splitlines(), dtype=np.float64, ndmin=2) if text.strip() else np.empty((0, 0))
     except OSError as error:
         raise InputError(f"{path}: the short-range table (use_srtab) cannot be read: {error}") from None
     except ValueError as error:
-        raise InputError(f"{path}: the short-range table (use_srtab) is not a table: {error}") from None
+        raise InputError(
+            f"{path}: the short-range table (use_srtab) is not a table: {brief(error)}"
+        ) from None
     n_pairs = len(list(_pairs(len(type_map))))
     if len(rows) < 2 or rows.shape[1] != 1 + n_pairs:
         raise InputError(
@@ -162,6 +167,11 @@ def read_pair_table(path: str | os.PathLike, rcut: float, type_map: Sequence[str
         raise InputError(f"{path}: the distances must rise in equal steps, and all numbers be finite")
     if steps[0] <= 0:
         raise InputError(f"{path}: the distances (first column) must rise")
+    if rcut > _MOST_KNOTS * steps[0]:
+        raise InputError(
+            f"{path}: the distances rise by {steps[0]:.3g} Å, which makes more than {_MOST_KNOTS} knots up "
+            f"to the cut-off of {rcut} Å; take wider steps"
+        )
     rmax = float(rows[-1, 0])
     knots = _continued(rows, rcut, str(path))
     return PairTable(knots, _splines(knots, len(type_map)), rmax, rcut)

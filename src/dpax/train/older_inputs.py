@@ -44,7 +44,13 @@ def _name_training_data(content: dict[str, Any]) -> None:
     if isinstance(rate, Mapping) and steps and {"decay_rate", "decay_steps", "start_lr"} <= rate.keys():
         # In such files the rate of decay stands for the rate at the end.
         kept = {key: value for key, value in rate.items() if key != "decay_rate"}
-        stop = rate["start_lr"] * rate["decay_rate"] ** (steps / rate["decay_steps"])
+        try:
+            stop = rate["start_lr"] * rate["decay_rate"] ** (steps / rate["decay_steps"])
+        except (TypeError, ArithmeticError) as error:
+            raise ValueError(
+                "learning_rate: start_lr, decay_rate and decay_steps give no rate at the end after "
+                f"{str(steps)[:60]} steps ({error}); they should be positive numbers"
+            ) from error
         content["learning_rate"] = kept | {"stop_lr": stop}
 
 
@@ -55,6 +61,8 @@ def _move(content: dict[str, Any], keys: tuple[str, ...], section: str) -> None:
     if not moved:
         return
     present = content.get(section) or {}
+    if not isinstance(present, Mapping):
+        return  # what it is instead of a section is told where the section is read
     twice = sorted(moved.keys() & present.keys())
     if twice:
         raise ValueError(f"training and {section} both have {twice[0]}; keep the one in {section}")

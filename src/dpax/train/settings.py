@@ -13,8 +13,9 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from dpax.data.ase_io import Reading
 from dpax.data.label_keys import check_keys
 from dpax.errors import InputError
+from dpax.input_file import read_input
 from dpax.model.settings import ModelSettings
-from dpax.settings import Refused, Settings, read_input
+from dpax.settings import Refused, Settings
 from dpax.train.file_names import comparable, is_reserved
 from dpax.train.learning_settings import LearningRateSettings, LossSettings, OptimizerSettings
 from dpax.train.older_inputs import modernised

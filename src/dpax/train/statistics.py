@@ -216,23 +216,24 @@ def fingerprint(facts: Mapping[str, Any]) -> str:
 
 
 def read_statistics(path: Path, expected: str) -> Statistics | None:
-    """The statistics in a file, if they have the expected fingerprint."""
+    """The statistics in a file, if they have the expected fingerprint and nothing in the file was changed."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["fingerprint"] != expected:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        digest = content.pop("digest", None)
+        if content["fingerprint"] != expected or digest != fingerprint(content):
             return None
         arrays = {name: np.array(content.pop(name), np.float64) for name in _ARRAYS}
         return Statistics(**arrays, **content)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None  # not there, or not ours: to be computed anew
 
 
 def is_statistics(path: Path) -> bool:
     """Whether a file holds statistics, of whatever data."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
         return isinstance(content, dict) and {"fingerprint", *_ARRAYS} <= content.keys()
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
 
 
@@ -240,5 +241,6 @@ def write_statistics(path: Path, statistics: Statistics) -> None:
     """Write statistics to a JSON file for the next training on the same data."""
     content = asdict(statistics)
     content |= {name: content[name].tolist() for name in _ARRAYS}
+    content["digest"] = fingerprint(content)
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
