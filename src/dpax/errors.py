@@ -7,3 +7,16 @@ class InputError(ValueError):
     The message is one sentence or two that name the file, key or frame, say what was got and what
     was expected, and what to do. The command line prints it as one line and exits with code 2.
     """
+
+
+WRONG_CONTENTS = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What code runs into where a file's contents are not what they should be. Failures of the machine, such as a
+device that JAX cannot start, are not among them."""

@@ -171,7 +171,7 @@ def path_with(path, change):
         (broken_json, "damaged, or not written by dpax"),
         (array_missing, "damaged, or not written by dpax .*'nowhere'"),
         (key_missing, "damaged, or not written by dpax .*'nets'"),
-        (unknown_key, "damaged, or not written by dpax .*flavour"),
+        (unknown_key, "a DescrptDPA1 has no setting 'flavour'"),
         (other_descriptor, "the model's descriptor is 'se_e2_a'; dpax reads DPA-1 models"),
         (newer_part, "'Descriptor' has version 99; this dpax reads 1 to 4"),
     ],

@@ -2,24 +2,29 @@
 
 Anyone can open it: the arrays are in the safetensors format, and the file's metadata hold the model's
 dictionary (DeePMD-kit's form, `EnergyModel.serialize`) with each array replaced by {"@array": name}, the
-format's version, and where the model comes from.
+format's version, where the model comes from, and a digest of all that.
 """
 
+import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from dpax.errors import InputError
+from dpax.errors import WRONG_CONTENTS, InputError
 from dpax.model.potential import EnergyModel
 
 FORMAT = "dpax"
 VERSION = 1
 _NAME_OF_ARRAY = "@array"
+_DIGEST = "digest"
+_DEEPEST = 100
+"""Dictionaries and lists that may lie in each other; those of a model and an input file are a fifth as deep."""
 
 
 def save_model(path: str | os.PathLike, model: EnergyModel, provenance: dict) -> None:
@@ -46,17 +51,18 @@ def save_model(path: str | os.PathLike, model: EnergyModel, provenance: dict) ->
     }
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        save_file(arrays, temporary, metadata=header)
+        save_file(arrays, temporary, metadata=header | {_DIGEST: digest(header, arrays)})
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def read_header(path: str | os.PathLike) -> dict[str, Any]:
-    """The description in a model file, without its arrays.
+    """The description in a model file, without its arrays, so that its digest cannot be checked.
 
     Returns:
-        `version` (int), `model` (the dictionary with arrays named), `provenance`.
+        `version` (int), `model` (the dictionary with arrays named), `provenance`, and `digest`, None in files
+        of earlier versions of dpax.
 
     Raises:
         InputError: the file is missing, not a model file, or of a newer format.
@@ -78,12 +84,30 @@ def load_model(path: str | os.PathLike) -> tuple[EnergyModel, dict]:
         return EnergyModel.deserialize(_put_arrays(header["model"], arrays)), header["provenance"]
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+    except WRONG_CONTENTS as error:
         raise InputError(f"{path}: {_damaged(error)}") from error
 
 
+def digest(header: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 of everything in a file, in hexadecimal: docs/model-file.md says of which bytes.
+
+    Args:
+        header: the metadata of the file; its own digest does not count.
+        arrays: by name.
+    """
+    found = hashlib.sha256()
+    for name in sorted(header.keys() - {_DIGEST}):
+        found.update(f"{name}={header[name]}\n".encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        found.update(f"{name} {array.dtype.name} {list(array.shape)}\n".encode())
+        found.update(np.ascontiguousarray(array))
+    return found.hexdigest()
+
+
 def _damaged(error: Exception) -> str:
-    return f"the model file is damaged, or not written by dpax ({type(error).__name__}: {error})"
+    reason = " ".join(str(error).split())[:200]
+    return f"the model file is damaged, or not written by dpax ({type(error).__name__}: {reason})"
 
 
 def _read(path: str | os.PathLike, with_arrays: bool) -> tuple[dict, dict[str, np.ndarray]]:
@@ -95,22 +119,50 @@ def _read(path: str | os.PathLike, with_arrays: bool) -> tuple[dict, dict[str, n
             header = file.metadata() or {}
             if with_arrays:
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: not a dpax model file, or a damaged one ({error})") from None
+    except Exception as error:  # its own errors, those of the system, and NumPy's for dtypes that it lacks
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: not a dpax model file, or a damaged one ({reason})") from None
     if header.get("format") != FORMAT:
         raise InputError(
             f"{path}: a safetensors file, but not a dpax model; models are written by `dpax train`"
         )
     try:
         version = int(header["version"])
-        parsed = {key: json.loads(header[key]) for key in ("model", "provenance")}
-    except (KeyError, ValueError) as error:
-        raise InputError(f"{path}: {_damaged(error)}") from error
+        parsed = {key: _parse(header[key]) for key in ("model", "provenance")}
+    except WRONG_CONTENTS as error:
+        raise InputError(f"{path}: {_damaged(error)}") from None
     if version > VERSION:
         raise InputError(
             f"{path}: format version {version}; this dpax reads up to {VERSION}: install a newer one"
         )
-    return {"version": version, **parsed}, arrays
+    if with_arrays and _DIGEST in header and header[_DIGEST] != digest(header, arrays):
+        raise InputError(
+            f"{path}: the model file is damaged: its contents are not those that its digest was made of; copy "
+            "it again from where it was written, or write it anew with `dpax freeze`"
+        )
+    return {"version": version, **parsed, _DIGEST: header.get(_DIGEST)}, arrays
+
+
+def _parse(text: str) -> dict:
+    """A dictionary from JSON that is not too deep to be walked through.
+
+    Raises:
+        ValueError: something else.
+    """
+    tree = json.loads(text)
+    if not isinstance(tree, dict):
+        raise ValueError(f"expected a dictionary, got {text[:60]}")
+    level = [tree]
+    for _ in range(_DEEPEST):
+        level = [
+            child
+            for node in level
+            for child in (node.values() if isinstance(node, dict) else node)
+            if isinstance(child, (dict, list))
+        ]
+        if not level:
+            return tree
+    raise ValueError(f"dictionaries or lists lie in each other more than {_DEEPEST} deep")
 
 
 def _take_arrays(tree: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
