@@ -18,13 +18,12 @@ from safetensors.numpy import save_file
 
 from dpax.errors import WRONG_CONTENTS, InputError
 from dpax.model.potential import EnergyModel
+from dpax.nn.serialized import check_tree, real, shortened
 
 FORMAT = "dpax"
 VERSION = 1
 _NAME_OF_ARRAY = "@array"
 _DIGEST = "digest"
-_DEEPEST = 100
-"""Dictionaries and lists that may lie in each other; those of a model and an input file are a fifth as deep."""
 
 
 def save_model(path: str | os.PathLike, model: EnergyModel, provenance: dict) -> None:
@@ -129,6 +128,9 @@ def _read(path: str | os.PathLike, with_arrays: bool) -> tuple[dict, dict[str, n
     try:
         version = int(header["version"])
         parsed = {key: _parse(header[key]) for key in ("model", "provenance")}
+        _check_provenance(parsed["provenance"])
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     except WRONG_CONTENTS as error:
         raise InputError(f"{path}: {_damaged(error)}") from None
     if version > VERSION:
@@ -137,32 +139,28 @@ def _read(path: str | os.PathLike, with_arrays: bool) -> tuple[dict, dict[str, n
         )
     if with_arrays and _DIGEST in header and header[_DIGEST] != digest(header, arrays):
         raise InputError(
-            f"{path}: the model file is damaged: its contents are not those that its digest was made of; copy "
-            "it again from where it was written, or write it anew with `dpax freeze`"
+            f"{path}: the model file is damaged: its contents are not those that its digest was made of; "
+            "copy it again from where it was written, or make it anew from a checkpoint with `dpax freeze`"
         )
     return {"version": version, **parsed, _DIGEST: header.get(_DIGEST)}, arrays
 
 
 def _parse(text: str) -> dict:
-    """A dictionary from JSON that is not too deep to be walked through.
-
-    Raises:
-        ValueError: something else.
-    """
     tree = json.loads(text)
     if not isinstance(tree, dict):
-        raise ValueError(f"expected a dictionary, got {text[:60]}")
-    level = [tree]
-    for _ in range(_DEEPEST):
-        level = [
-            child
-            for node in level
-            for child in (node.values() if isinstance(node, dict) else node)
-            if isinstance(child, (dict, list))
-        ]
-        if not level:
-            return tree
-    raise ValueError(f"dictionaries or lists lie in each other more than {_DEEPEST} deep")
+        raise TypeError(f"expected a dictionary, got {text[:60]}")
+    check_tree(tree)
+    return tree
+
+
+def _check_provenance(provenance: dict) -> None:
+    """See that what is used of it is what it should be; the rest is shown only."""
+    distance = provenance.get("min_nbor_dist", 1.0)
+    if not real({"min_nbor_dist": distance}, "min_nbor_dist") > 0:
+        raise InputError(f"provenance: min_nbor_dist is {distance} Å; expected a distance above 0")
+    for section in (provenance.get("input", {}), provenance.get("input", {}).get("model", {})):
+        if not isinstance(section, dict):
+            raise TypeError(f"provenance: expected a section of the input, got {shortened(section)}")
 
 
 def _take_arrays(tree: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:

@@ -25,6 +25,33 @@ NotNegative = Annotated[float, Field(ge=0)]
 _STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 
+_DEEPEST = 100
+"""Dictionaries and lists that may lie in each other; those of a model and its input are a fifth as deep."""
+
+
+def check_tree(tree: Any, most: int | None = None) -> None:
+    """See that dictionaries and lists can be walked through.
+
+    Args:
+        tree: of them.
+        most: values that it may have, counted as often as they occur; where one object may stand in many
+            places, a short file can describe an endless tree.
+
+    Raises:
+        InputError: they lie in each other too deeply, or there are too many.
+    """
+    level, count = [tree], 1
+    for _ in range(_DEEPEST):
+        nodes = [node for node in level if isinstance(node, (dict, list))]
+        if not nodes:
+            return
+        count += sum(map(len, nodes))
+        if most is not None and count > most:
+            raise InputError("its anchors repeat more than a file of this size can say")
+        level = [v for node in nodes for v in (node.values() if isinstance(node, dict) else node)]
+    raise InputError(f"dictionaries or lists lie in each other more than {_DEEPEST} deep")
+
+
 def take(data: Any, cls: str | tuple[str, ...], newest: int) -> dict:
     """A copy of a serialised dictionary without `@class` and `@version`, both checked.
 

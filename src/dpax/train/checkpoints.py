@@ -5,8 +5,9 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ParamSpec, Self, TypeVar
 
 import jax
 import numpy as np
@@ -14,10 +15,13 @@ import orbax.checkpoint as ocp
 from flax import nnx
 from jaxtyping import PyTree
 
-from dpax.errors import InputError
+from dpax.errors import WRONG_CONTENTS, InputError
 from dpax.model.potential import EnergyModel
+from dpax.nn.serialized import numbers
 
 _ITEMS = ("arrays", "meta")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,36 @@ class Checkpoint:
     """By name: parameters, their average, fixed arrays of the model, optimizer."""
     meta: dict[str, Any]
     """JSON-able: step, order of the data, best error, energy bias and so on."""
+
+
+class _Facts(dict):
+    """A dictionary of a checkpoint: what it lacks is not a mistake of the program."""
+
+    def __missing__(self, key: str) -> Any:
+        raise InputError(
+            f"the checkpoint was written by another version of dpax: it lacks {key!r}. {_REMEDY}"
+        )
+
+
+_REMEDY = "Go on with that version, or start anew from the run's model with --init-model"
+
+
+def reads_contents(function: Callable[P, T]) -> Callable[P, T]:
+    """A function that takes a checkpoint apart: what it stumbles over becomes an `InputError`."""
+
+    @wraps(function)
+    def guarded(*args: P.args, **keywords: P.kwargs) -> T:
+        try:
+            return function(*args, **keywords)
+        except InputError:
+            raise
+        except WRONG_CONTENTS as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise InputError(
+                f"the checkpoint was written by another version of dpax, or is damaged ({reason}). {_REMEDY}"
+            ) from error
+
+    return guarded
 
 
 class Checkpoints:
@@ -101,7 +135,7 @@ class Checkpoints:
                 f"{self.folder / str(step)}: damaged checkpoint ({type(error).__name__})"
             ) from None
         digest = meta.pop("digest", None)
-        checkpoint = Checkpoint(arrays, meta)
+        checkpoint = Checkpoint(arrays, _with_names(meta))
         if digest != _digest(checkpoint):
             raise InputError(f"{self.folder / str(step)}: damaged checkpoint (its contents have changed)")
         return checkpoint
@@ -169,8 +203,18 @@ def restored_model(model: EnergyModel, checkpoint: Checkpoint, *, averaged: bool
     params = from_named_arrays(params, prefix, checkpoint.arrays)
     fixed = from_named_arrays(fixed, "fixed", checkpoint.arrays)
     restored = nnx.merge(graph, *jax.tree.map(jax.numpy.asarray, (params, fixed)))
-    restored.bias = tuple(checkpoint.meta["bias"])
+    bias = numbers(checkpoint.meta, "bias", (len(model.type_map),))
+    if not np.isfinite(bias).all():
+        raise InputError(f"the checkpoint's energy bias is not finite: {bias.tolist()}")
+    restored.bias = tuple(bias.astype(np.float64).tolist())
     return restored
+
+
+def _with_names(tree: Any) -> Any:
+    """Plain facts whose dictionaries say what they lack."""
+    if isinstance(tree, Mapping):
+        return _Facts({key: _with_names(value) for key, value in tree.items()})
+    return tree
 
 
 def _digest(checkpoint: Checkpoint) -> str:

@@ -20,7 +20,7 @@ from dpax.model.derivatives import make_mesh
 from dpax.model.file import save_model
 from dpax.model.potential import EnergyModel
 from dpax.train.bias import adjust_bias
-from dpax.train.checkpoints import Checkpoint, Checkpoints, restored_model
+from dpax.train.checkpoints import Checkpoint, Checkpoints, reads_contents, restored_model
 from dpax.train.error_sums import ErrorMeans, Errors
 from dpax.train.full_validation import FullValidation, full_validations
 from dpax.train.learner import Learner
@@ -241,6 +241,7 @@ class Training:
         data = open_data(section, self.settings.model.type_map, self.base)
         return ValidationSet(data, model, weighed_labels(self.settings.loss, data), seed, self.learner)
 
+    @reads_contents
     def _restore(self, checkpoint: Checkpoint) -> None:
         """Put everything that moves, but for the model, where it was."""
         meta = checkpoint.meta
