@@ -9,7 +9,7 @@ SOURCES := src tests benchmarks examples
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
 # pytest comes last, so that its closing line is the last one printed.
-.PHONY: test check lint demo bench clean
+.PHONY: test check lint fuzz demo bench clean
 
 test: lint
 	$(PYTEST)
@@ -21,6 +21,10 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check $(wildcard $(SOURCES))
 	$(BIN)/ruff format --check $(wildcard $(SOURCES))
 	$(BIN)/pyright
+
+# Damaged files for every reader, for hours: tests/fuzz/__init__.py says more.
+fuzz: $(INSTALLED)
+	cd tests && ../$(BIN)/python -m fuzz
 
 # A small data set, a training, an error table, molecular dynamics and figures, in ./demo.
 demo: $(INSTALLED)
@@ -37,4 +41,4 @@ $(INSTALLED): pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build dist demo
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .fuzz build dist demo
