@@ -9,6 +9,12 @@ class InputError(ValueError):
     """
 
 
+def brief(error: Exception) -> str:
+    """What an exception says, in one line that may stand in a message; its name if it says nothing."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 500 else f"{text[:497]}..."
+
+
 WRONG_CONTENTS = (
     ArithmeticError,
     AttributeError,

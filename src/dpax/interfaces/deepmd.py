@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 import dpax
-from dpax.errors import WRONG_CONTENTS, InputError
+from dpax.errors import WRONG_CONTENTS, InputError, brief
 from dpax.interfaces.deepmd_files import read_dictionary, write_dictionary
 from dpax.interfaces.deepmd_script import input_of
 from dpax.interfaces.deepmd_source import Source
@@ -70,7 +70,7 @@ def open_source(path: Path) -> Source:
     try:
         return _READERS[path.suffix](path)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+        raise InputError(f"{path}: {brief(error)}") from None
     except WRONG_CONTENTS as error:
         raise _damaged(path, error) from error
 
@@ -94,7 +94,7 @@ def read_model(path: Path, branch: str | None = None) -> tuple[EnergyModel, dict
         name = source.branch(branch)
         model = EnergyModel.deserialize(source.dictionary(name))
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+        raise InputError(f"{path}: {brief(error)}") from None
     except WRONG_CONTENTS as error:
         raise _damaged(path, error) from error
     script = source.script if name is None else source.branches[name]
@@ -107,10 +107,9 @@ def read_model(path: Path, branch: str | None = None) -> tuple[EnergyModel, dict
 
 
 def _damaged(path: Path, error: Exception) -> InputError:
-    reason = " ".join(str(error).split())[:200]
     return InputError(
         f"{path}: the model is damaged, or of a kind that dpax does not know "
-        f"({type(error).__name__}: {reason})"
+        f"({type(error).__name__}: {brief(error)})"
     )
 
 

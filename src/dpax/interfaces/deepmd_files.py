@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import yaml
 
-from dpax.errors import WRONG_CONTENTS, InputError
+from dpax.errors import WRONG_CONTENTS, InputError, brief
 from dpax.interfaces.deepmd_source import Source
 from dpax.nn.serialized import check_tree, shortened
 
@@ -90,8 +90,7 @@ def _read_hdf5(path: Path) -> Any:
             check_tree(tree)
             return _restore_arrays(tree, cache(lambda name: _dataset(file, name)))
     except Exception as error:  # HDF5 runs into damage everywhere, and its errors are of many kinds
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"not a model file of DeePMD-kit, or a damaged one ({reason})") from None
+        raise InputError(f"not a model file of DeePMD-kit, or a damaged one ({brief(error)})") from None
 
 
 def _dataset(file: h5py.File, name: str) -> np.ndarray:
@@ -112,8 +111,7 @@ def _read_yaml(path: Path) -> Any:
         check_tree(tree, most=path.stat().st_size)
         return _restore_arrays(tree, str)
     except (OSError, yaml.YAMLError, *WRONG_CONTENTS) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"not a model file of DeePMD-kit, or a damaged one ({reason})") from None
+        raise InputError(f"not a model file of DeePMD-kit, or a damaged one ({brief(error)})") from None
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):

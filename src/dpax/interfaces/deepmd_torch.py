@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dpax.errors import InputError
+from dpax.errors import InputError, brief
 from dpax.interfaces.deepmd_checkpoint import model_dictionary
 from dpax.interfaces.deepmd_source import Source
 from dpax.nn.serialized import check_tree
@@ -65,7 +65,7 @@ def _check_archive(path: Path) -> None:
                 raise zipfile.BadZipFile(f"its members claim {claimed} bytes")
             changed = archive.testzip()
     except Exception as error:  # whatever the parts of an archive are damaged to
-        raise InputError(f"not a PyTorch file, or a damaged one ({_short(error)})") from None
+        raise InputError(f"not a PyTorch file, or a damaged one ({brief(error)})") from None
     if changed is not None:
         raise InputError(f"the file is damaged: the checksum of its part {changed} is not right")
 
@@ -78,7 +78,7 @@ def _read_checkpoint(torch: Any, path: Path) -> Source:
         arrays = _arrays(torch, state)
     except Exception as error:  # PyTorch raises what its reader runs into, from EOFError to UnpicklingError
         raise InputError(
-            f"not a PyTorch checkpoint of DeePMD-kit, or a damaged one ({_short(error)})"
+            f"not a PyTorch checkpoint of DeePMD-kit, or a damaged one ({brief(error)})"
         ) from None
 
     def dictionary(branch: str | None) -> dict:
@@ -100,7 +100,7 @@ def _read_frozen(torch: Any, path: Path) -> Source:
         check_tree(script)
         alpha = float(getattr(frozen.atomic_model, "smin_alpha", _SMIN_ALPHA))
     except Exception as error:
-        raise InputError(f"not a frozen model of DeePMD-kit, or a damaged one ({_short(error)})") from None
+        raise InputError(f"not a frozen model of DeePMD-kit, or a damaged one ({brief(error)})") from None
     if extra["data_modifier.pth"]:
         script["modifier"] = True
     return Source(
@@ -169,7 +169,3 @@ def _plain(tree: Any) -> Any:
     plain = json.loads(json.dumps(tree, default=lambda item: item.tolist()))
     check_tree(plain)
     return plain
-
-
-def _short(error: Exception) -> str:
-    return (str(error).strip().partition("\n")[0] or type(error).__name__)[:200]

@@ -16,7 +16,7 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from dpax.errors import WRONG_CONTENTS, InputError
+from dpax.errors import WRONG_CONTENTS, InputError, brief
 from dpax.model.potential import EnergyModel
 from dpax.nn.serialized import check_tree, real, shortened
 
@@ -82,7 +82,7 @@ def load_model(path: str | os.PathLike) -> tuple[EnergyModel, dict]:
     try:
         return EnergyModel.deserialize(_put_arrays(header["model"], arrays)), header["provenance"]
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+        raise InputError(f"{path}: {brief(error)}") from None
     except WRONG_CONTENTS as error:
         raise InputError(f"{path}: {_damaged(error)}") from error
 
@@ -105,8 +105,7 @@ def digest(header: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def _damaged(error: Exception) -> str:
-    reason = " ".join(str(error).split())[:200]
-    return f"the model file is damaged, or not written by dpax ({type(error).__name__}: {reason})"
+    return f"the model file is damaged, or not written by dpax ({type(error).__name__}: {brief(error)})"
 
 
 def _read(path: str | os.PathLike, with_arrays: bool) -> tuple[dict, dict[str, np.ndarray]]:
@@ -119,8 +118,7 @@ def _read(path: str | os.PathLike, with_arrays: bool) -> tuple[dict, dict[str, n
             if with_arrays:
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except Exception as error:  # its own errors, those of the system, and NumPy's for dtypes that it lacks
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path}: not a dpax model file, or a damaged one ({reason})") from None
+        raise InputError(f"{path}: not a dpax model file, or a damaged one ({brief(error)})") from None
     if header.get("format") != FORMAT:
         raise InputError(
             f"{path}: a safetensors file, but not a dpax model; models are written by `dpax train`"

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from dpax.errors import InputError
+from dpax.errors import InputError, brief
 
 _FACTS, _DIGEST = "facts", "digest"
 _REMEDY = "start the simulation anew with --overwrite; its last frame may be the structure to start from"
@@ -97,9 +97,8 @@ class Checkpoint:
             facts = json.loads(text)
             _check(arrays, facts)
         except Exception as error:  # an archive may be damaged in many ways
-            reason = " ".join(str(error).split())[:200]
             raise InputError(
-                f"{path}: not a checkpoint of dpax md, or damaged ({reason}); {_REMEDY}"
+                f"{path}: not a checkpoint of dpax md, or damaged ({brief(error)}); {_REMEDY}"
             ) from None
         return cls(arrays, facts)
 

@@ -15,9 +15,10 @@ import orbax.checkpoint as ocp
 from flax import nnx
 from jaxtyping import PyTree
 
-from dpax.errors import WRONG_CONTENTS, InputError
+from dpax.errors import WRONG_CONTENTS, InputError, brief
+from dpax.model.orbax_arrays import read_arrays
 from dpax.model.potential import EnergyModel
-from dpax.nn.serialized import numbers
+from dpax.nn.serialized import check_tree, numbers
 
 _ITEMS = ("arrays", "meta")
 P = ParamSpec("P")
@@ -56,7 +57,7 @@ def reads_contents(function: Callable[P, T]) -> Callable[P, T]:
         except InputError:
             raise
         except WRONG_CONTENTS as error:
-            reason = f"{type(error).__name__}: {error}"
+            reason = f"{type(error).__name__}: {brief(error)}"
             raise InputError(
                 f"the checkpoint was written by another version of dpax, or is damaged ({reason}). {_REMEDY}"
             ) from error
@@ -76,29 +77,24 @@ class Checkpoints:
     def __init__(self, folder: Path, keep: int | None = None, *, read_only: bool = False):
         # orbax tells of its every move; users hear of checkpoints from the training itself.
         logging.getLogger("absl").setLevel(logging.ERROR)
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=None if read_only else keep,
-            enable_async_checkpointing=False,
-            create=not read_only,
-            cleanup_tmp_directories=not read_only,
-            read_only=read_only,
-            save_interval_steps=0 if read_only else 1,
-        )
         self.folder = folder
-        self._manager = ocp.CheckpointManager(folder.absolute(), options=options, item_names=_ITEMS)
+        self._manager = None if read_only else _manager(folder.absolute(), keep)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._manager.close()
+        if self._manager is not None:
+            self._manager.close()
 
     def steps(self) -> list[int]:
         """Steps of the checkpoints that are there, oldest first."""
-        return sorted(self._manager.all_steps())
+        names = [path.name for path in self.folder.iterdir() if path.is_dir()]
+        return sorted(int(name) for name in names if name.isdecimal())
 
     def save(self, step: int, checkpoint: Checkpoint) -> None:
         """Write a checkpoint of a step that is later than all others."""
+        assert self._manager is not None
         meta = {**checkpoint.meta, "digest": _digest(checkpoint)}
         self._manager.save(
             step,
@@ -110,6 +106,7 @@ class Checkpoints:
 
     def drop_after(self, step: int) -> None:
         """Remove the checkpoints of later steps: damaged ones, which a resumed training passes again."""
+        assert self._manager is not None
         for later in self.steps():
             if later > step:
                 self._manager.delete(later)
@@ -120,24 +117,22 @@ class Checkpoints:
         Raises:
             InputError: there is none for this step, or it is damaged.
         """
-        if step not in self._manager.all_steps():
+        if step not in self.steps():
             steps = ", ".join(map(str, self.steps())) or "none"
             raise InputError(f"{self.folder}: no checkpoint of step {step}; there are: {steps}")
+        place = self.folder / str(step)
         try:
-            restored = self._manager.restore(
-                step,
-                args=ocp.args.Composite(arrays=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore()),
-            )
-            arrays = {name: np.asarray(array) for name, array in restored["arrays"].items()}
-            meta = dict(restored["meta"])
+            arrays = {name: np.asarray(array) for name, array in read_arrays(place / "arrays").items()}
+            meta = json.loads((place / "meta" / "metadata").read_text(encoding="utf-8"))
+            check_tree(meta)
         except Exception as error:  # orbax and its storage raise many kinds for damaged files
-            raise InputError(
-                f"{self.folder / str(step)}: damaged checkpoint ({type(error).__name__})"
-            ) from None
+            raise InputError(f"{place}: damaged checkpoint ({type(error).__name__})") from None
+        if not isinstance(meta, dict):
+            raise InputError(f"{place}: damaged checkpoint (its facts are no dictionary)")
         digest = meta.pop("digest", None)
         checkpoint = Checkpoint(arrays, _with_names(meta))
         if digest != _digest(checkpoint):
-            raise InputError(f"{self.folder / str(step)}: damaged checkpoint (its contents have changed)")
+            raise InputError(f"{place}: damaged checkpoint (its contents have changed)")
         return checkpoint
 
     def latest(self, warn: Callable[[str], None]) -> Checkpoint:
@@ -156,6 +151,24 @@ class Checkpoints:
             f"{self.folder}: no usable checkpoint; start the training anew with --overwrite, or in another "
             "folder"
         )
+
+
+def _manager(folder: Path, keep: int | None) -> ocp.CheckpointManager:
+    """What writes and removes checkpoints; those that are being written belong to nobody and are removed."""
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=keep,
+        enable_async_checkpointing=False,
+        create=True,
+        cleanup_tmp_directories=True,
+        save_interval_steps=1,
+    )
+    try:
+        return ocp.CheckpointManager(folder, options=options, item_names=_ITEMS)
+    except (TypeError, ValueError):
+        # orbax reads the notes that it has made of each checkpoint; no checkpoint needs them.
+        for notes in folder.glob("*/_CHECKPOINT_METADATA"):
+            notes.unlink()
+        return ocp.CheckpointManager(folder, options=options, item_names=_ITEMS)
 
 
 def named_arrays(tree: PyTree, prefix: str) -> dict[str, np.ndarray]:
