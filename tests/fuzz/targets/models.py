@@ -166,6 +166,6 @@ TARGETS = [
 ]
 if find_spec("torch"):
     TARGETS += [
-        Target("pt", partial(_unpack, ["v1.pt", "branches.pt"]), read, _archive, gigabytes=2),
-        Target("pth", partial(_unpack, ["v1.pth", "table.pth"]), read, _archive, gigabytes=2),
+        Target("pt", partial(_unpack, ["v1.pt", "branches.pt"]), read, _archive),
+        Target("pth", partial(_unpack, ["v1.pth", "table.pth"]), read, _archive),
     ]
