@@ -149,7 +149,8 @@ class Layer(Module):
                 raise InputError(f"a layer's {name} has length {len(array)}; its w has shape {w.shape}")
         expect("a layer's bias", data.get("bias", True), flat["b"] is not None)
         layer = cls(w.shape[0], w.shape[1], **data)
-        layer.set_arrays(w, flat["b"], flat["idt"])
+        with np.errstate(over="ignore"):  # whoever reads a model sees whether its numbers are finite
+            layer.set_arrays(w, flat["b"], flat["idt"])
         return layer
 
 

@@ -145,6 +145,9 @@ def _check(arrays: dict[str, np.ndarray], facts: Any) -> None:
     np.random.default_rng().bit_generator.state = facts["rng"]
     n = len(arrays["numbers"])
     shapes = {"numbers": (n,), "positions": (n, 3), "momenta": (n, 3), "cell": (3, 3)}
+    missing = sorted(shapes.keys() - arrays.keys())
+    if missing:
+        raise ValueError(f"it lacks {', '.join(missing)}")
     for name, array in arrays.items():
         if array.dtype.kind not in "fi" or not np.isfinite(array).all():
             raise ValueError(f"{name} holds something else than finite numbers")
