@@ -29,6 +29,7 @@ _DTYPES = ("bool", "int32", "int64", "float16", "bfloat16", "float32", "float64"
 _PACKED = 1100
 """HDF5's compression, deflate, makes nothing smaller than by this factor."""
 _YAML_MERGE = "tag:yaml.org,2002:merge"
+_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def read_dictionary(path: Path) -> Source:
@@ -114,7 +115,7 @@ def _read_yaml(path: Path) -> Any:
         raise InputError(f"not a model file of DeePMD-kit, or a damaged one ({brief(error)})") from None
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+class _Loader(_SafeLoader):
     """YAML as DeePMD-kit writes it: no merges, which can double at every line, and plain numbers."""
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:

@@ -100,7 +100,7 @@ def digest(header: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> str:
     for name in sorted(arrays):
         array = arrays[name]
         found.update(f"{name} {array.dtype.name} {list(array.shape)}\n".encode())
-        found.update(np.ascontiguousarray(array))
+        found.update(array.tobytes())
     return found.hexdigest()
 
 

@@ -75,7 +75,8 @@ class Checkpoint:
         with temporary.open("wb") as file:
             text = json.dumps(self.facts)
             texts = {_FACTS: np.array(text), _DIGEST: np.array(_digest(self.arrays, text))}
-            np.savez(file, **self.arrays, **texts)  # pyright: ignore[reportArgumentType]
+            arrays: dict[str, Any] = self.arrays | texts
+            np.savez(file, **arrays)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -125,9 +126,9 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
 def _digest(arrays: dict[str, np.ndarray], facts: str) -> str:
     digest = hashlib.sha256(facts.encode())
     for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
+        array = arrays[name]
         digest.update(f"{name} {array.dtype.name} {list(array.shape)}\n".encode())
-        digest.update(array)
+        digest.update(array.tobytes())
     return digest.hexdigest()
 
 
