@@ -20,3 +20,16 @@ class MachineError(InputError):
 
     The message names the file and says what to do, as for every `InputError`.
     """
+
+
+WRONG_CONTENTS = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What code runs into where a file's contents are not what they should be. Failures of the machine, such as a
+device that JAX cannot start, are not among them."""

@@ -2,14 +2,19 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from cli.test_commands import dpax, error_of
 from data.builders import write_system
 from dpax import load
+from dpax.cli.inspect import _format
 from dpax.cli.many_values import _repeated
 from dpax.cli.model_devi import write_header, write_row
 from dpax.data import open_systems
@@ -146,3 +151,72 @@ def test_descriptors_written(folder):
     twice = ("-s", folder / "water" / "a", "-s", folder / "water" / "a")
     text = error_of("eval-desc", "-m", folder / "m1.dpax", *twice, "-o", folder / "twice")
     assert "would both be written" in text
+
+
+MANY = """
+import json, sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+from dpax.cli import main
+
+for line in sys.stdin:
+    sys.argv, code = ["dpax", *json.loads(line)], 0
+    with redirect_stderr(StringIO()) as said, redirect_stdout(StringIO()):
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+    print(json.dumps([code, said.getvalue()]), flush=True)
+"""
+"""Several commands in one process, which must not import JAX for each."""
+
+
+def outcomes(commands: list[list[object]]) -> list[tuple[int, str]]:
+    lines = "\n".join(json.dumps([str(word) for word in command]) for command in commands)
+    done = subprocess.run(
+        [sys.executable, "-c", MANY], input=lines, capture_output=True, text=True, timeout=600, check=True
+    )
+    return [tuple(json.loads(line)) for line in done.stdout.splitlines()]
+
+
+def test_every_command_that_reads_a_damaged_model_says_so_in_one_line(folder, tmp_path):
+    """Flipped, cut short, of other contents: exit code 2, nothing written."""
+    content = (folder / "m1.dpax").read_bytes()
+    flipped = bytearray(content)
+    flipped[-5] ^= 1
+    damaged = {
+        "flipped.dpax": bytes(flipped),
+        "cut.dpax": content[:-10],
+        "cut.dp": b"\x89HDF\r\n\x1a\n" + bytes(100),
+        "bomb.yaml": b"a: &a [1, 1]\nmodel: &m {x: [*a, *m]}\n",
+    }
+    commands = []
+    for name, spoilt in damaged.items():
+        model, new = tmp_path / name, tmp_path / "new.dpax"
+        model.write_bytes(spoilt)
+        commands += [
+            ["inspect", model],
+            ["show", model, "type-map", "size"],
+            ["convert", model, new],
+            ["compress", model, "-o", new],
+            ["export", model, "-o", tmp_path / "exported"],
+            ["change-bias", model, "-b", "-1", "-2", "-o", new, "--devices", "1"],
+            ["test", "-m", model, "-s", folder / "water" / "a"],
+            ["model-devi", "-m", model, folder / "m2.dpax", "-s", folder / "water" / "a"],
+            ["freeze", model, "-o", new],
+        ]
+    for command, (code, said) in zip(commands, outcomes(commands), strict=True):
+        assert code == 2, (command, said)
+        assert said.startswith("dpax: error: "), (command, said)
+        assert said.count("\n") == 1
+        assert len(said) < 900
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(damaged)
+
+
+def test_inspect_says_whether_there_is_a_digest(folder, tmp_path):
+    with safe_open(folder / "m1.dpax", framework="numpy") as file:
+        metadata = {key: value for key, value in file.metadata().items() if key != "digest"}
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    save_file(arrays, tmp_path / "old.dpax", metadata=metadata)
+    assert _format(folder / "m1.dpax") == "dpax model file, format 1, digest as it should be"
+    assert _format(tmp_path / "old.dpax") == "dpax model file, format 1, no digest"

@@ -30,6 +30,8 @@ LONGEST_MESSAGE = 6000
 """Characters of a message, which may spell out ten mistakes."""
 _SLEEPING = 60
 """Seconds after which a reading that takes no processor time counts as one that hangs."""
+_STARTING = 300
+"""Seconds that a process may take to start, with others beside it, before that counts."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ class _Worker:
         self._process = context.Process(target=_work, args=(*self._task, self._numbers, theirs), daemon=True)
         self._process.start()
         theirs.close()
-        self._heard = monotonic()
+        self._heard = monotonic() + _STARTING
 
     def news(self, ready: bool) -> Iterator[Outcome]:
         if ready:

@@ -1,5 +1,6 @@
 """Molecular dynamics: what is conserved and reached, what a restart gives, how a run goes wrong."""
 
+import copy
 import os
 import re
 import shutil
@@ -187,6 +188,109 @@ def test_files_that_have_changed_are_not_gone_on_with(metal, relaxed, tmp_path):
     MDFiles(tmp_path / "b.xyz").checkpoint.write_bytes(b"PK nonsense")
     with pytest.raises(InputError, match="not a checkpoint of dpax md"):
         run(metal, relaxed, NVE, tmp_path / "b.xyz", restart=True)
+
+
+@pytest.fixture(scope="module")
+def begun(metal, relaxed, tmp_path_factory):
+    """The files of a simulation with a barostat, whose integrator has more arrays than others."""
+    output = tmp_path_factory.mktemp("begun") / "a.xyz"
+    run(metal, relaxed, ENSEMBLES["npt"], output)
+    return output
+
+
+def fact(path, value):
+    def change(arrays, facts):
+        section = facts
+        *parts, last = path.split(".")
+        for part in parts:
+            section = section[part]
+        if value is None:
+            del section[last]
+        else:
+            section[last] = value
+
+    return change
+
+
+def array(name, new):
+    def change(arrays, facts):
+        if new is None:
+            del arrays[name]
+        else:
+            arrays[name] = np.asarray(new)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(fact(key, None) for key in ("step", "energy", "start", "settings", "rng", "capacities", "marks")),
+        *(fact("step", value) for value in (-1, "3", 3.0, True, [3])),
+        *(fact("energy", value) for value in ("low", float("nan"), float("inf"), [1.0])),
+        *(fact("start", value) for value in ([], {}, "start")),
+        fact("start.temperature", None),
+        fact("start.temperature", "hot"),
+        *(fact("rng", value) for value in ({}, [], {"bit_generator": "MT19937"})),
+        fact("rng.state", {"state": -1, "inc": "x"}),
+        fact("settings", 5),
+        *(fact("capacities", value) for value in ([], {"capacities": [[8]]}, {"capacities": [[8, -8]]})),
+        *(fact("marks.log", value) for value in (-1, "end", 1.5)),
+        fact("marks.trajectory", None),
+        *(array(name, None) for name in ("numbers", "positions", "momenta", "cell", "work")),
+        *(array("positions", value) for value in (np.zeros((1, 3)), np.zeros(3), np.full((32, 3), np.nan))),
+        array("positions", np.zeros((32, 3), complex)),
+        array("positions", np.full((32, 3), "x")),
+        array("momenta", np.zeros((31, 3))),
+        array("momenta", np.full((32, 3), np.inf)),
+        array("cell", np.eye(2)),
+        array("numbers", 5),
+        array("numbers", np.zeros((32, 3), int)),
+        array("work", np.zeros(3)),
+        array("strange", 1.0),
+    ],
+)
+def test_checkpoints_with_wrong_contents_are_refused(metal, relaxed, begun, tmp_path, change):
+    """With the right digest, as another version of dpax might write them; the files stay as they are."""
+    for path in begun.parent.iterdir():
+        shutil.copy(path, tmp_path)
+    output = tmp_path / begun.name
+    file = MDFiles(output).checkpoint
+    checkpoint = Checkpoint.read(file)
+    arrays, facts = dict(checkpoint.arrays), copy.deepcopy(checkpoint.facts)
+    change(arrays, facts)
+    Checkpoint(arrays, facts).write(file)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(InputError, match=r"checkpoint"):
+        run(metal, relaxed, ENSEMBLES["npt"], output, restart=True)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_checkpoint_whose_contents_have_changed_is_refused(begun, tmp_path):
+    """Every byte of it counts, and so does what its parts say together."""
+    source, path = MDFiles(begun).checkpoint, tmp_path / "a.checkpoint"
+    content, expected = source.read_bytes(), Checkpoint.read(source)
+    for place in range(0, len(content), max(1, len(content) // 150)):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
+        try:
+            found = Checkpoint.read(path)
+        except InputError as error:
+            message = str(error)
+        else:
+            message = None
+            assert found.facts == expected.facts
+            assert {k: v.tobytes() for k, v in found.arrays.items()} == {
+                k: v.tobytes() for k, v in expected.arrays.items()
+            }
+        assert message is None or re.match(rf"{path}: not a checkpoint .*damaged .*--overwrite", message)
+    with np.load(source) as file:
+        arrays = dict(file)
+    np.savez(tmp_path / "b.npz", **arrays | {"positions": arrays["positions"] + 1e-12})
+    with pytest.raises(InputError, match="its contents have changed"):
+        Checkpoint.read(tmp_path / "b.npz")
+    del arrays["digest"]
+    np.savez(tmp_path / "c.npz", **arrays)  # as earlier versions of dpax did
+    assert Checkpoint.read(tmp_path / "c.npz").facts == expected.facts
 
 
 def test_another_model_does_not_go_on(metal, relaxed, tmp_path):

@@ -5,9 +5,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from flax import nnx
 
 from dpax.errors import InputError
-from dpax.train.checkpoints import Checkpoint, Checkpoints, from_named_arrays, named_arrays
+from dpax.train.checkpoints import (
+    Checkpoint,
+    Checkpoints,
+    from_named_arrays,
+    named_arrays,
+    reads_contents,
+    restored_model,
+)
+from model.support import tiny_model
 
 RNG = np.random.default_rng(0)
 
@@ -119,6 +128,77 @@ def test_changed_numbers_are_noticed(copy):
     found, (told,) = read(folder)
     assert_same(found, made[20])
     assert "its contents have changed" in told
+
+
+def change_meta(folder: Path, change) -> None:
+    """Other facts in the checkpoint of step 30, with the digest that belongs to them."""
+    found, _ = read(folder, 30)
+    shutil.rmtree(folder / "30")
+    with Checkpoints(folder) as checkpoints:
+        checkpoints.save(30, Checkpoint(found.arrays, change(dict(found.meta))))
+
+
+def test_facts_of_another_version_are_named(copy):
+    """A program that looks for what is not there says whose fault that is."""
+    folder, _ = copy
+    change_meta(folder, lambda meta: {"step": 30, "progress": {}})
+    meta = read(folder, 30)[0].meta
+    with pytest.raises(InputError, match="another version of dpax: it lacks 'sel'"):
+        meta["sel"]
+    with pytest.raises(InputError, match="another version of dpax: it lacks 'step'"):
+        meta["progress"]["step"]
+    assert meta.get("sel") is None
+
+    @reads_contents
+    def restore(meta):
+        return int(meta["step"]) + len(meta["step"])
+
+    with pytest.raises(
+        InputError, match=r"another version of dpax, or is damaged \(TypeError: .*--init-model"
+    ):
+        restore(meta)
+
+
+@pytest.mark.parametrize(
+    ("bias", "message"),
+    [
+        (None, "bias is missing"),
+        ([1.0], r"bias has shape \(1,\)"),
+        ([1.0, 2.0, 3.0], r"bias has shape \(3,\)"),
+        ([1.0, float("nan")], "bias is not finite"),
+        ("12", "holds no real numbers|has shape"),
+    ],
+)
+def test_a_bias_that_is_not_the_models_is_refused(tmp_path, bias, message):
+    model = tiny_model(attn_layer=0, neuron=[2, 4])
+    _, params, fixed = nnx.split(model, nnx.Param, ...)
+    arrays = {**named_arrays(params, "params"), **named_arrays(fixed, "fixed")}
+    with Checkpoints(tmp_path / "run") as checkpoints:
+        checkpoints.save(3, Checkpoint(arrays, {} if bias is None else {"bias": bias}))
+    with pytest.raises(InputError, match=message):
+        restored_model(model, read(tmp_path / "run", 3)[0])
+
+
+@pytest.mark.parametrize("notes", ["{}", "[1]", "not JSON", '{"commit_timestamp_nsecs": 1.5}', ""])
+def test_notes_of_orbax_are_not_needed(copy, notes):
+    """It reads its notes on all checkpoints at once, so that one damaged file would hide them all."""
+    folder, made = copy
+    (folder / "30" / "_CHECKPOINT_METADATA").write_text(notes)
+    assert_same(read(folder)[0], made[30])
+    with Checkpoints(folder, keep=2) as checkpoints:
+        checkpoints.save(40, made[20])
+        assert checkpoints.steps() == [30, 40]
+
+
+@pytest.mark.parametrize(
+    "meta", ["[]", "1", "null", "[" * 20_000, '{"a": ' * 300 + "1" + "}" * 300, "1" * 5000]
+)
+def test_facts_that_are_none(copy, meta):
+    folder, made = copy
+    (folder / "30" / "meta" / "metadata").write_text(meta)
+    found, told = read(folder)
+    assert_same(found, made[20])
+    assert "damaged checkpoint" in told[0]
 
 
 def test_all_damaged(copy):

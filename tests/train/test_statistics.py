@@ -13,7 +13,16 @@ from dpax.descriptor.environment import EnvironmentStatistics
 from dpax.errors import InputError
 from dpax.train import setup
 from dpax.train.setup import data_statistics, open_data
-from dpax.train.statistics import compute_statistics, energy_bias, sampled_frames, write_statistics
+from dpax.train.statistics import (
+    Statistics,
+    compute_statistics,
+    energy_bias,
+    fingerprint,
+    is_statistics,
+    read_statistics,
+    sampled_frames,
+    write_statistics,
+)
 from oracle.deepmd_statistics import deepmd_statistics, sample_directories, sample_frames
 
 from .support import settings, write_toy
@@ -246,3 +255,73 @@ def test_frames_count_as_often_as_they_are_taken(tmp_path):
     energies = [system.frame(n).energy for n in range(4)]
     found = [frame.energy for frame in sampled_frames([system], [1], 10)]
     assert found == [energies[n] for n in (0, 1, 1, 1, 3)]
+
+
+def cached(path) -> dict:
+    """A file of statistics; its contents."""
+    numbers = np.zeros((2, 4)), np.full((2, 4), 0.2), np.array([-3.0, 2.0])
+    told = np.array([0.5]), np.array([0.1])
+    write_statistics(path, Statistics(*numbers, 20, 17, "water, frame 3", *told, [0, 1], np.inf, "abc"))
+    return json.loads(path.read_text())
+
+
+def test_statistics_come_back(tmp_path):
+    content = cached(tmp_path / "statistics.json")
+    found = read_statistics(tmp_path / "statistics.json", "abc")
+    assert found is not None
+    np.testing.assert_array_equal(found.bias, [-3.0, 2.0])
+    assert (found.sel, found.crowded, found.min_distance) == (20, "water, frame 3", np.inf)
+    assert read_statistics(tmp_path / "statistics.json", "abd") is None
+    del content["digest"]  # as in files of earlier versions
+    (tmp_path / "statistics.json").write_text(json.dumps(content))
+    assert read_statistics(tmp_path / "statistics.json", "abc") is not None
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("bias", [-3.0, float("nan")]),
+        ("bias", [-3.0]),
+        ("bias", "ab"),
+        ("mean", [[0.0] * 4]),
+        ("mean", [[0.0] * 4, [0.0] * 3]),
+        ("stddev", [[0.2] * 4, [0.0] * 4]),
+        ("stddev", [[0.2] * 4, [-0.2] * 4]),
+        ("stddev", None),
+        ("parameter_deviation", [0.0]),
+        ("parameter_deviation", []),
+        ("sel", 0),
+        ("sel", "20"),
+        ("sel", 20.0),
+        ("observed", [2]),
+        ("observed", 0),
+        ("min_distance", -1.0),
+        ("min_distance", None),
+        ("crowded", 5),
+        ("strange", 1),
+        ("fingerprint", ["abc"]),
+    ],
+)
+def test_statistics_with_wrong_contents_are_not_used(tmp_path, key, value):
+    """They are a cache: what is wrong is computed anew, whether a digest says so or not."""
+    path = tmp_path / "statistics.json"
+    content = cached(path) | {key: value}
+    path.write_text(json.dumps(content))
+    assert read_statistics(path, "abc") is None
+    del content["digest"]
+    path.write_text(json.dumps(content | {"digest": fingerprint(content)}))
+    assert read_statistics(path, "abc") is None
+
+
+@pytest.mark.parametrize("text", ["", "[]", "1", "null", "[" * 50_000, '{"fingerprint": "abc"}', "1" * 5000])
+def test_files_that_are_no_statistics(tmp_path, text):
+    (tmp_path / "statistics.json").write_text(text)
+    assert read_statistics(tmp_path / "statistics.json", "abc") is None
+    assert not is_statistics(tmp_path / "statistics.json")
+
+
+def test_a_changed_digit_of_statistics_is_noticed(tmp_path):
+    path = tmp_path / "statistics.json"
+    cached(path)
+    path.write_text(path.read_text().replace("-3.0", "-3.1"))
+    assert read_statistics(path, "abc") is None

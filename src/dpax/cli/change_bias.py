@@ -87,6 +87,8 @@ def _given(model: "EnergyModel", values: "Sequence[float]") -> "np.ndarray":
         raise InputError(
             f"--bias-value: got {len(values)} numbers; the model has the types {' '.join(model.type_map)}"
         )
+    if not np.isfinite(values).all():
+        raise InputError(f"--bias-value: got {' '.join(map(str, values))}; expected finite numbers, eV")
     return np.array(values)
 
 

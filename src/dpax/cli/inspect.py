@@ -54,7 +54,9 @@ def _format(path: Path) -> str:
 
     if is_foreign(path):
         return f"model file of DeePMD-kit, {path.suffix}"
-    return f"dpax model file, format {read_header(path)['version']}"
+    header = read_header(path)
+    digest = "no digest" if header["digest"] is None else "digest as it should be"
+    return f"dpax model file, format {header['version']}, {digest}"
 
 
 def _heading(text: str) -> None:

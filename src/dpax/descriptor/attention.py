@@ -21,8 +21,9 @@ from dpax.nn.attention import (
     split_projection,
 )
 from dpax.nn.initial import Seed, child_seed
-from dpax.nn.layers import Layer, LayerNorm, take
+from dpax.nn.layers import Layer, LayerNorm
 from dpax.nn.module import Module, value
+from dpax.nn.serialized import Count, NotNegative, Positive, Width, check_settings, expect, take
 
 ATTN_NORMS = ("sum", "branch")
 
@@ -52,15 +53,15 @@ class GatedAttentionLayer(Module):
 
     def __init__(
         self,
-        nnei: int,
-        embed_dim: int,
-        hidden_dim: int,
-        num_heads: int = 1,
+        nnei: Count,
+        embed_dim: Width,
+        hidden_dim: Width,
+        num_heads: Width = 1,
         dotr: bool = False,
         do_mask: bool = False,
-        scaling_factor: float = 1.0,
+        scaling_factor: Positive = 1.0,
         normalize: bool = True,
-        temperature: float | None = None,
+        temperature: Positive | None = None,
         bias: bool = True,
         smooth: bool = True,
         precision: str = "float64",
@@ -163,10 +164,16 @@ class GatedAttentionLayer(Module):
     def deserialize(cls, data: dict) -> Self:
         """Read DeePMD-kit's dictionary of this layer."""
         data = dict(data)
-        in_proj, out_proj = data.pop("in_proj"), data.pop("out_proj")
+        in_proj, out_proj = (Layer.deserialize(data.pop(name)) for name in ("in_proj", "out_proj"))
+        check_settings(cls, data)
+        embed, hidden = data["embed_dim"], data["hidden_dim"]
+        expect("the shape of the attention's in_proj", in_proj.w.shape, (embed, 3 * hidden))
+        expect("the shape of the attention's out_proj", out_proj.w.shape, (hidden, embed))
         layer = cls(**data)
-        layer.in_proj = Layer.deserialize(in_proj)
-        layer.out_proj = Layer.deserialize(out_proj)
+        for projection in (in_proj, out_proj):
+            expect("precision of the attention", projection.dtype, layer.in_proj.dtype)
+            expect("activation of the attention", projection.activation_function, "none")
+        layer.in_proj, layer.out_proj = in_proj, out_proj
         return layer
 
 
@@ -182,21 +189,21 @@ class NeighborGatedAttentionLayer(Module):
 
     def __init__(
         self,
-        nnei: int,
-        embed_dim: int,
-        hidden_dim: int,
+        nnei: Count,
+        embed_dim: Width,
+        hidden_dim: Width,
         dotr: bool = False,
         do_mask: bool = False,
-        scaling_factor: float = 1.0,
+        scaling_factor: Positive = 1.0,
         normalize: bool = True,
-        temperature: float | None = None,
+        temperature: Positive | None = None,
         trainable_ln: bool = True,
-        ln_eps: float = 1e-5,
+        ln_eps: NotNegative = 1e-5,
         smooth: bool = True,
         precision: str = "float64",
         seed: Seed = None,
         trainable: bool = True,
-        num_heads: int = 1,
+        num_heads: Width = 1,
         attn_norm: str = "sum",
     ):
         check_choice("attn_norm", attn_norm, ATTN_NORMS)
@@ -275,10 +282,14 @@ class NeighborGatedAttentionLayer(Module):
     def deserialize(cls, data: dict) -> Self:
         """Read DeePMD-kit's dictionary of this layer."""
         data = dict(data)
-        attention, norm = data.pop("attention_layer"), data.pop("attn_layer_norm")
+        attention = GatedAttentionLayer.deserialize(data.pop("attention_layer"))
+        norm = LayerNorm.deserialize(data.pop("attn_layer_norm"))
+        check_settings(cls, data)
+        for name in ("embed_dim", "hidden_dim"):
+            expect(f"{name} of an attention layer", getattr(attention, name), data[name])
+        expect("the width of a LayerNorm", norm.w.shape, (data["embed_dim"],))
         layer = cls(**data)
-        layer.attention_layer = GatedAttentionLayer.deserialize(attention)
-        layer.attn_layer_norm = LayerNorm.deserialize(norm)
+        layer.attention_layer, layer.attn_layer_norm = attention, norm
         return layer
 
 
@@ -291,22 +302,22 @@ class NeighborGatedAttention(Module):
 
     def __init__(
         self,
-        layer_num: int,
-        nnei: int,
-        embed_dim: int,
-        hidden_dim: int,
+        layer_num: Count,
+        nnei: Count,
+        embed_dim: Width,
+        hidden_dim: Width,
         dotr: bool = False,
         do_mask: bool = False,
-        scaling_factor: float = 1.0,
+        scaling_factor: Positive = 1.0,
         normalize: bool = True,
-        temperature: float | None = None,
+        temperature: Positive | None = None,
         trainable_ln: bool = True,
-        ln_eps: float = 1e-5,
+        ln_eps: NotNegative = 1e-5,
         smooth: bool = True,
         precision: str = "float64",
         seed: Seed = None,
         trainable: bool = True,
-        num_heads: int = 1,
+        num_heads: Width = 1,
         attn_norm: str = "sum",
     ):
         self.layer_num = layer_num
@@ -386,12 +397,14 @@ class NeighborGatedAttention(Module):
     def deserialize(cls, data: dict) -> Self:
         """Read DeePMD-kit's dictionary of these layers."""
         data = take(data, "NeighborGatedAttention", 1)
-        layers = data.pop("attention_layers")
+        layers = [NeighborGatedAttentionLayer.deserialize(layer) for layer in data.pop("attention_layers")]
+        check_settings(cls, data)
+        expect("the number of attention layers", len(layers), data["layer_num"])
+        for name in ("embed_dim", "hidden_dim"):
+            for layer in layers:
+                expect(f"{name} of an attention layer", getattr(layer, name), data[name])
         attention = cls(**{**data, "layer_num": 0})
-        attention.layer_num = len(layers)
-        attention.attention_layers = nnx.List(
-            NeighborGatedAttentionLayer.deserialize(layer) for layer in layers
-        )
+        attention.layer_num, attention.attention_layers = len(layers), nnx.List(layers)
         return attention
 
 

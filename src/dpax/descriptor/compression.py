@@ -24,6 +24,7 @@ from dpax.computing import computing
 from dpax.descriptor.environment import switch
 from dpax.errors import InputError
 from dpax.nn.module import Fixed, Module, to_numpy
+from dpax.nn.serialized import as_numbers, flag, numbers
 
 Net = Callable[[Float[Array, " points"]], Float[Array, "points width"]]
 """The radial embedding net on a list of numbers."""
@@ -146,6 +147,18 @@ class RadialTable(Module):
         return data, np.asarray(to_numpy(self.knots))
 
 
+def _check_knots(knots: Knots, rows: int) -> None:
+    """See that the knots of a table rise, and that there are as many intervals as the table has rows."""
+    lower, upper, top, fine, coarse, _ = knots
+    if not (-math.inf < lower < upper <= top < math.inf and fine > 0 and coarse > 0):
+        raise InputError(f"the knots of a compressed descriptor's table do not rise: {list(knots)}")
+    intervals = (upper - lower) / fine + (top - upper) / coarse
+    if abs(intervals - rows) > 2:
+        raise InputError(
+            f"a compressed table has {rows} intervals; its knots {list(knots)} make {intervals:.0f}"
+        )
+
+
 def _rows(data: np.ndarray, knots: Knots) -> tuple[np.ndarray, np.ndarray]:
     """Origins and coefficients of the intervals, with the lines that continue them at both ends."""
     lower, upper, top, fine, coarse, _ = knots
@@ -214,14 +227,12 @@ class Compression(Module):
             InputError: the tables do not belong to such a descriptor.
         """
         arrays = data["@variables"]
-        type_pairs = np.asarray(arrays["type_embd_data"]).astype(dtype)
-        if type_pairs.shape != shape:
-            raise InputError(
-                f"a compressed descriptor's type_embd_data has shape {type_pairs.shape}; expected {shape}"
-            )
-        if not data.get("geo_compress"):
+        type_pairs = numbers(arrays, "type_embd_data", shape).astype(dtype)
+        if not flag(data, "geo_compress", False):
             return cls(jnp.asarray(type_pairs), None)
-        table = RadialTable(arrays["compress_data"][0], arrays["compress_info"][0], dtype)
+        table_data, knots = (as_numbers(arrays[name][0], name) for name in ("compress_data", "compress_info"))
+        table = RadialTable(table_data, knots, dtype)
+        _check_knots(Knots(*np.asarray(knots, np.float64).tolist()), len(table_data))
         if table.width != shape[1]:
             raise InputError(f"a compressed descriptor's table has width {table.width}; expected {shape[1]}")
         return cls(jnp.asarray(type_pairs), table)

@@ -6,7 +6,7 @@ hold arrays and hand them to `dpax.descriptor.block.describe`.
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self
 
 import jax.numpy as jnp
@@ -18,12 +18,12 @@ from dpax.descriptor.attention import NeighborGatedAttention as NeighborGatedAtt
 from dpax.descriptor.attention import NeighborGatedAttentionLayer as NeighborGatedAttentionLayer
 from dpax.descriptor.block import Spec, Weights
 from dpax.descriptor.compression import TableError
-from dpax.descriptor.se_atten import NETWORK_KEYS
 from dpax.descriptor.se_atten import DescrptBlockSeAtten as DescrptBlockSeAtten
+from dpax.descriptor.se_atten import take_networks
 from dpax.errors import InputError
 from dpax.nn.initial import Seed, child_seed
-from dpax.nn.layers import take
 from dpax.nn.module import Module, value
+from dpax.nn.serialized import Count, NotNegative, Positive, Types, Width, expect, expect_same, take
 from dpax.nn.type_embedding import TypeEmbedNet
 
 
@@ -49,31 +49,31 @@ class DescrptDPA1(Module):
 
     def __init__(
         self,
-        rcut: float,
-        rcut_smth: float,
-        sel: int | Sequence[int],
-        ntypes: int,
-        neuron: Sequence[int] = (25, 50, 100),
-        axis_neuron: int = 8,
-        tebd_dim: int = 8,
+        rcut: Positive,
+        rcut_smth: NotNegative,
+        sel: Width | Sequence[Count],
+        ntypes: Types,
+        neuron: Sequence[Width] = (25, 50, 100),
+        axis_neuron: Width = 8,
+        tebd_dim: Width = 8,
         tebd_input_mode: str = "concat",
         resnet_dt: bool = False,
         trainable: bool = True,
         type_one_side: bool = False,
-        attn: int = 128,
-        attn_layer: int = 2,
+        attn: Width = 128,
+        attn_layer: Count = 2,
         attn_dotr: bool = True,
         attn_mask: bool = False,
-        exclude_types: Iterable[Sequence[int]] = (),
-        env_protection: float = 0.0,
+        exclude_types: Sequence[Sequence[int]] = (),
+        env_protection: NotNegative = 0.0,
         set_davg_zero: bool = False,
         activation_function: str = "tanh",
         precision: str = "float64",
-        scaling_factor: float = 1.0,
+        scaling_factor: Positive = 1.0,
         normalize: bool = True,
-        temperature: float | None = None,
+        temperature: Positive | None = None,
         trainable_ln: bool = True,
-        ln_eps: float | None = 1e-5,
+        ln_eps: NotNegative | None = 1e-5,
         smooth_type_embedding: bool = True,
         concat_output_tebd: bool = True,
         spin: None = None,
@@ -495,7 +495,12 @@ class DescrptDPA1(Module):
 
     @classmethod
     def deserialize(cls, data: dict) -> Self:
-        """Read DeePMD-kit's dictionary of this descriptor; a compressed one computes with its tables."""
+        """Read DeePMD-kit's dictionary of this descriptor; a compressed one computes with its tables.
+
+        Raises:
+            InputError: another descriptor, or settings and networks that no descriptor has or that do not
+                fit each other.
+        """
         data = take(data, "Descriptor", 4)
         kind = data.pop("type", cls.serialized_type)
         if kind not in (cls.serialized_type, "se_atten" if cls.serialized_type == "dpa1" else ""):
@@ -503,12 +508,16 @@ class DescrptDPA1(Module):
                 f"the dictionary describes a descriptor {kind!r}; expected {cls.serialized_type!r}"
             )
         tables = data.pop("compress", None)
-        networks = {key: data.pop(key, None) for key in NETWORK_KEYS}
-        embedding = data.pop("type_embedding")
+        embedding = TypeEmbedNet.deserialize(data.pop("type_embedding"))
         data.setdefault("use_tebd_bias", True)
+        networks = take_networks(cls, data)
+        expect("the number of types", embedding.ntypes, data["ntypes"])
+        expect("the width of the type embedding", embedding.neuron, (data.get("tebd_dim", 8),))
         descriptor = cls(**data)
         descriptor.se_atten.load_networks(networks)
-        descriptor.type_embedding = TypeEmbedNet.deserialize(embedding)
+        constants = ("resnet_dt", "activation_function", "padding", "use_econf_tebd", "dtype")
+        expect_same("the type embedding", embedding, descriptor.type_embedding, *constants)
+        descriptor.type_embedding = embedding
         if tables is not None:
             descriptor.se_atten.load_compression(tables)
         return descriptor

@@ -5,7 +5,7 @@ The mathematics is not here: the class holds arrays and hands them to `dpax.desc
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -21,14 +21,37 @@ from dpax.descriptor.environment import UNSEEN_DEVIATION, EnvironmentStatistics
 from dpax.errors import InputError
 from dpax.geometry.neighbors import find_edges
 from dpax.nn.initial import Seed, child_seed
-from dpax.nn.layers import EmbeddingNet, apply_layers, take
+from dpax.nn.layers import EmbeddingNet, apply_layers
 from dpax.nn.module import Fixed, Module, parameter, to_numpy, value
 from dpax.nn.precision import jax_dtype
+from dpax.nn.serialized import (
+    Count,
+    NotNegative,
+    Positive,
+    Types,
+    Width,
+    check_settings,
+    expect,
+    expect_same,
+    numbers,
+    take,
+)
 
 _GAIN_DEVIATION = 0.1
 """Deviation of the initial gains of the degrees above 1."""
 EMPTY_SLOTS = ("dense", "ignore")
-NETWORK_KEYS = ("@variables", "embeddings", "embeddings_strip", "attention_layers", "env_mat")
+_NETWORK_KEYS = ("@variables", "embeddings", "embeddings_strip", "attention_layers", "env_mat")
+
+
+class Networks(NamedTuple):
+    """What a block's dictionary holds beside settings."""
+
+    embeddings: EmbeddingNet
+    embeddings_strip: EmbeddingNet | None
+    attention: NeighborGatedAttention
+    mean: np.ndarray
+    stddev: np.ndarray
+    gains: np.ndarray | None
 
 
 class DescrptBlockSeAtten(Module):
@@ -74,30 +97,30 @@ class DescrptBlockSeAtten(Module):
 
     def __init__(
         self,
-        rcut: float,
-        rcut_smth: float,
-        sel: int | Sequence[int],
-        ntypes: int,
-        neuron: Sequence[int] = (25, 50, 100),
-        axis_neuron: int = 8,
-        tebd_dim: int = 8,
+        rcut: Positive,
+        rcut_smth: NotNegative,
+        sel: Width | Sequence[Count],
+        ntypes: Types,
+        neuron: Sequence[Width] = (25, 50, 100),
+        axis_neuron: Width = 8,
+        tebd_dim: Width = 8,
         tebd_input_mode: str = "concat",
         resnet_dt: bool = False,
         type_one_side: bool = False,
-        attn: int = 128,
-        attn_layer: int = 2,
+        attn: Width = 128,
+        attn_layer: Count = 2,
         attn_dotr: bool = True,
         attn_mask: bool = False,
-        exclude_types: Iterable[Sequence[int]] = (),
-        env_protection: float = 0.0,
+        exclude_types: Sequence[Sequence[int]] = (),
+        env_protection: NotNegative = 0.0,
         set_davg_zero: bool = False,
         activation_function: str = "tanh",
         precision: str = "float64",
-        scaling_factor: float = 1.0,
+        scaling_factor: Positive = 1.0,
         normalize: bool = True,
-        temperature: float | None = None,
+        temperature: Positive | None = None,
         trainable_ln: bool = True,
-        ln_eps: float | None = 1e-5,
+        ln_eps: NotNegative | None = 1e-5,
         smooth: bool = True,
         seed: Seed = None,
         trainable: bool = True,
@@ -118,6 +141,8 @@ class DescrptBlockSeAtten(Module):
         self.rcut_smth = float(rcut_smth)
         self.sel = (int(sel),) if isinstance(sel, (int, np.integer)) else tuple(int(s) for s in sel)
         self.nnei = sum(self.sel)
+        if not self.nnei:
+            raise InputError("sel is 0; an atom needs at least one slot")
         self.ntypes = ntypes
         self.neuron = tuple(neuron)
         self.axis_neuron = axis_neuron
@@ -310,6 +335,8 @@ class DescrptBlockSeAtten(Module):
 
     def load_compression(self, data: dict) -> None:
         """Compute with the tables of a dictionary; see `Compression.deserialize`."""
+        if self.embeddings_strip is None:
+            raise InputError("the descriptor is compressed, but has tebd_input_mode 'concat'")
         rows = (self.ntypes + 1) ** (1 if self.type_one_side else 2)
         self.compression = nnx.data(Compression.deserialize(data, (rows, self.neuron[-1]), self.dtype))
 
@@ -565,16 +592,28 @@ class DescrptBlockSeAtten(Module):
             data["embeddings_strip"] = _collect(self.embeddings_strip, self.ntypes)
         return data
 
-    def load_networks(self, data: dict) -> None:
-        """Take over what `networks` has written."""
-        arrays = data["@variables"]
-        self.embeddings = _collected(data["embeddings"])
+    def load_networks(self, networks: Networks) -> None:
+        """Take over what a dictionary holds.
+
+        Raises:
+            InputError: the networks compute something else than this block's settings say.
+        """
+        own, constants = self.dpa1_attention, ("in_dim", "neuron", "activation_function", "dtype")
+        expect_same("the embedding net", networks.embeddings, self.embeddings, *constants)
+        self.embeddings = networks.embeddings
         if self.embeddings_strip is not None:
-            self.embeddings_strip = _collected(data["embeddings_strip"])
-        self.dpa1_attention = NeighborGatedAttention.deserialize(data["attention_layers"])
-        self.mean, self.stddev = arrays["davg"], arrays["dstd"]
+            if networks.embeddings_strip is None:
+                raise InputError("the net of type pairs (embeddings_strip) is missing")
+            expect_same("embeddings_strip", networks.embeddings_strip, self.embeddings_strip, *constants)
+            self.embeddings_strip = networks.embeddings_strip
+        for layer, of_settings in zip(networks.attention.attention_layers, own.attention_layers, strict=True):
+            expect("what an attention layer computes", layer.spec(), of_settings.spec())
+            expect("precision of an attention layer", layer.attn_layer_norm.dtype, self.dtype)
+            expect("precision of an attention layer", layer.attention_layer.in_proj.dtype, self.dtype)
+        self.dpa1_attention = networks.attention
+        self.mean, self.stddev = networks.mean, networks.stddev
         if self.lmax > 1:
-            self.adam_degree_gain_raw = arrays["degree_gain_raw"]
+            self.adam_degree_gain_raw = networks.gains
 
     def serialize(self) -> dict:
         """DeePMD-kit's dictionary of this block."""
@@ -589,10 +628,14 @@ class DescrptBlockSeAtten(Module):
 
     @classmethod
     def deserialize(cls, data: dict) -> Self:
-        """Read DeePMD-kit's dictionary of this block."""
+        """Read DeePMD-kit's dictionary of this block.
+
+        Raises:
+            InputError: settings or networks that no block has, or that do not fit each other.
+        """
         data = take(data, "DescriptorBlock", 2)
         data.pop("type", None)
-        networks = {key: data.pop(key, None) for key in NETWORK_KEYS}
+        networks = take_networks(cls, data)
         block = cls(**data)
         block.load_networks(networks)
         return block
@@ -620,6 +663,47 @@ def _statistic(key: str) -> str:
     if key not in names:
         raise KeyError(key)
     return names[key]
+
+
+def take_networks(cls: type, data: dict) -> Networks:
+    """Take the networks out of a dictionary, which then holds settings alone.
+
+    The networks have the sizes that the settings ask for, so that a block of these settings may be made.
+
+    Args:
+        cls: the class whose settings they are.
+        data: the dictionary of a descriptor or of its block.
+
+    Raises:
+        InputError: settings that are none, or networks of other sizes.
+    """
+    given = {key: data.pop(key, None) for key in _NETWORK_KEYS}
+    settings = check_settings(cls, data)
+    embeddings, strip = _collected(given["embeddings"]), given["embeddings_strip"]
+    attention = NeighborGatedAttention.deserialize(given["attention_layers"])
+    expect("neuron of the embedding net", embeddings.neuron, tuple(settings["neuron"]))
+    expect("the number of attention layers", attention.layer_num, settings["attn_layer"])
+    if attention.layer_num:
+        expect("the width of attention", attention.hidden_dim, settings["attn"])
+        expect("the width of what attention sees", attention.embed_dim, embeddings.neuron[-1])
+    _check_environment(given["env_mat"] or {}, settings)
+    sel, lmax = settings["sel"], settings["lmax"]
+    slots = sel if isinstance(sel, int) else sum(sel)
+    arrays = given["@variables"]
+    mean, stddev = (numbers(arrays, name, (settings["ntypes"], slots, 4)) for name in ("davg", "dstd"))
+    gains = numbers(arrays, "degree_gain_raw", (lmax - 1,)) if lmax > 1 else None
+    return Networks(embeddings, None if strip is None else _collected(strip), attention, mean, stddev, gains)
+
+
+def _check_environment(env_mat: dict, settings: dict) -> None:
+    """The environment matrix of a dictionary is that of its settings, with the usual switching function."""
+    names = {"rcut": "rcut", "rcut_smth": "rcut_smth", "protection": "env_protection"}
+    for name, setting in names.items():
+        expect(f"{name} of the environment matrix", env_mat.get(name, settings[setting]), settings[setting])
+    if env_mat.get("use_exp_switch"):
+        raise InputError(
+            "the model has use_exp_switch, an exponential switching function, which DPA-1 has not"
+        )
 
 
 def _collect(network: EmbeddingNet, ntypes: int) -> dict:

@@ -1,11 +1,12 @@
 """DPA-1 with stripped type embedding and smoothness fixed: DeePMD-kit's `se_atten_v2`."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 from dpax.descriptor.dpa1 import DescrptDPA1
 from dpax.errors import InputError
 from dpax.nn.initial import Seed
+from dpax.nn.serialized import Count, NotNegative, Positive, Types, Width
 
 
 class DescrptSeAttenV2(DescrptDPA1):
@@ -22,30 +23,30 @@ class DescrptSeAttenV2(DescrptDPA1):
 
     def __init__(
         self,
-        rcut: float,
-        rcut_smth: float,
-        sel: int | Sequence[int],
-        ntypes: int,
-        neuron: Sequence[int] = (25, 50, 100),
-        axis_neuron: int = 8,
-        tebd_dim: int = 8,
+        rcut: Positive,
+        rcut_smth: NotNegative,
+        sel: Width | Sequence[Count],
+        ntypes: Types,
+        neuron: Sequence[Width] = (25, 50, 100),
+        axis_neuron: Width = 8,
+        tebd_dim: Width = 8,
         resnet_dt: bool = False,
         trainable: bool = True,
         type_one_side: bool = False,
-        attn: int = 128,
-        attn_layer: int = 2,
+        attn: Width = 128,
+        attn_layer: Count = 2,
         attn_dotr: bool = True,
         attn_mask: bool = False,
-        exclude_types: Iterable[Sequence[int]] = (),
-        env_protection: float = 0.0,
+        exclude_types: Sequence[Sequence[int]] = (),
+        env_protection: NotNegative = 0.0,
         set_davg_zero: bool = False,
         activation_function: str = "tanh",
         precision: str = "float64",
-        scaling_factor: float = 1.0,
+        scaling_factor: Positive = 1.0,
         normalize: bool = True,
-        temperature: float | None = None,
+        temperature: Positive | None = None,
         trainable_ln: bool = True,
-        ln_eps: float | None = 1e-5,
+        ln_eps: NotNegative | None = 1e-5,
         concat_output_tebd: bool = True,
         spin: None = None,
         stripped_type_embedding: bool | None = None,

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 import dpax
-from dpax.errors import InputError
+from dpax.errors import WRONG_CONTENTS, InputError, brief
 from dpax.interfaces.deepmd_files import read_dictionary, write_dictionary
 from dpax.interfaces.deepmd_script import input_of
 from dpax.interfaces.deepmd_source import Source
@@ -72,7 +72,9 @@ def open_source(path: Path) -> Source:
     try:
         return _READERS[path.suffix](path)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+        raise InputError(f"{path}: {brief(error)}") from None
+    except WRONG_CONTENTS as error:
+        raise _damaged(path, error) from error
 
 
 def read_model(path: Path, branch: str | None = None) -> tuple[EnergyModel, dict[str, Any]]:
@@ -94,18 +96,23 @@ def read_model(path: Path, branch: str | None = None) -> tuple[EnergyModel, dict
         name = source.branch(branch)
         model = EnergyModel.deserialize(source.dictionary(name))
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{path}: the model is damaged, or of a kind that dpax does not know "
-            f"({type(error).__name__}: {error})"
-        ) from error
+        raise InputError(f"{path}: {brief(error)}") from None
+    except WRONG_CONTENTS as error:
+        raise _damaged(path, error) from error
     script = source.script if name is None else source.branches[name]
     provenance = {
         "deepmd_kit": {"file": path.name, **source.facts, **({} if name is None else {"branch": name})},
         "model_def_script": script,
     }
-    return model, provenance if source.distance is None else {**provenance, "min_nbor_dist": source.distance}
+    known = source.distance is not None and source.distance > 0
+    return model, {**provenance, "min_nbor_dist": source.distance} if known else provenance
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    return InputError(
+        f"{path}: the model is damaged, or of a kind that dpax does not know "
+        f"({type(error).__name__}: {brief(error)})"
+    )
 
 
 def write_model(path: Path, model: EnergyModel, provenance: dict[str, Any]) -> None:

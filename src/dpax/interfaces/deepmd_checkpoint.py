@@ -14,6 +14,7 @@ from dpax.descriptor.dpa1 import DescrptDPA1
 from dpax.descriptor.se_atten_v2 import DescrptSeAttenV2
 from dpax.errors import InputError
 from dpax.model.fitting import EnergyFitting
+from dpax.nn.serialized import check_settings, expect
 
 Arrays = Mapping[str, np.ndarray]
 _DESCRIPTORS = {"se_atten": DescrptDPA1, "dpa1": DescrptDPA1, "se_atten_v2": DescrptSeAttenV2}
@@ -106,7 +107,36 @@ def _descriptor(script: Mapping[str, Any], arrays: Arrays) -> DescrptDPA1:
         settings["tebd_input_mode"] = "strip" if _below(arrays, "se_atten/embeddings_strip/") else "concat"
         if "smooth_type_embdding" in given:
             settings["smooth_type_embedding"] = given["smooth_type_embdding"]
-    return _DESCRIPTORS[given["type"]](**settings)
+    kind = _DESCRIPTORS[given["type"]]
+    _check_sizes(check_settings(kind, settings), arrays)
+    return kind(**settings)
+
+
+def _check_sizes(settings: Mapping[str, Any], arrays: Arrays) -> None:
+    """See, before a descriptor is made, that the checkpoint has arrays of its sizes.
+
+    Raises:
+        InputError: it has not.
+    """
+    sel, neuron, count = settings["sel"], settings["neuron"], settings["attn_layer"]
+    slots = sel if isinstance(sel, int) else sum(sel)
+    place = "se_atten/embeddings/_networks/0/layers/"
+    layers = _count_parts(arrays, place)
+    widths = [arrays[f"{place}{number}/w"].shape[1] for number in range(layers)]
+    types = arrays["type_embedding/embedding_net/layers/0/w"]
+    place = "se_atten/dpa1_attention/attention_layers/"
+    expect("ntypes and sel", arrays["se_atten/mean"].shape, (settings["ntypes"], slots, 4))
+    expect("neuron", widths, list(neuron))
+    expect("tebd_dim", types.shape[1], settings["tebd_dim"])
+    expect("attn_layer", _count_parts(arrays, place), count)
+    if count:
+        projection = arrays[f"{place}0/attention_layer/in_proj/w"]
+        expect("attn", projection.shape, (neuron[-1], 3 * settings["attn"]))
+
+
+def _count_parts(arrays: Arrays, place: str) -> int:
+    """The number of layers whose arrays are below a place."""
+    return len({name.partition("/")[0] for name in _below(arrays, place)})
 
 
 def _filled_descriptor(descriptor: DescrptDPA1, arrays: Arrays) -> dict:
@@ -137,7 +167,7 @@ def _filled_descriptor(descriptor: DescrptDPA1, arrays: Arrays) -> dict:
 
 def _fitting(script: Mapping[str, Any], width: int, arrays: Arrays) -> dict:
     place = "nets/_networks/0/layers"
-    count = len({name.split("/")[4] for name in _below(arrays, place, keep=True)})
+    count = _count_parts(arrays, f"{place}/")
     widths = [arrays[f"{place}/{number}/w"].shape[1] for number in range(count)]
     settings = {key: value for key, value in script.get("fitting_net", {}).items() if key not in _LOCAL}
     settings |= {
@@ -145,6 +175,15 @@ def _fitting(script: Mapping[str, Any], width: int, arrays: Arrays) -> dict:
         "precision": arrays[f"{place}/0/w"].dtype.name,
         "type_map": list(script["type_map"]),
     }
+    sizes = check_settings(
+        EnergyFitting, {**settings, "ntypes": len(script["type_map"]), "dim_descrpt": width}
+    )
+    told = sizes["numb_fparam"] + (0 if sizes["use_aparam_as_mask"] else sizes["numb_aparam"])
+    expect(
+        "the input of the fitting net", arrays[f"{place}/0/w"].shape[0], width + told + sizes["dim_case_embd"]
+    )
+    for kind in ("fparam", "aparam"):
+        expect(f"numb_{kind}", np.size(arrays.get(f"{kind}_avg", ())), sizes[f"numb_{kind}"])
     tree = EnergyFitting(len(script["type_map"]), width, **settings).serialize()
     _fill(tree["nets"]["networks"][0]["layers"], arrays, place)
     tree["@variables"] = {name: arrays.get(name) for name in _PARAMETERS}
@@ -155,6 +194,7 @@ def _table(script: Mapping[str, Any], arrays: Arrays, descriptor: Mapping[str, A
     """The part of pair energies: `tab_info` holds first distance, spacing, intervals and types."""
     info, splines = np.asarray(arrays["tab_info"]), np.asarray(arrays["tab_data"])
     first, spacing, intervals, n_types = float(info[0]), float(info[1]), int(info[2]), int(info[3])
+    expect("the number of types of the short-range table", n_types, len(script["type_map"]))
     splines = splines.reshape(n_types, n_types, intervals, 4)
     return {
         **_keys("pairtab", script, arrays),
@@ -211,7 +251,6 @@ def _put(layer: dict, arrays: Arrays, place: str) -> None:
         own[name] = new
 
 
-def _below(arrays: Arrays, prefix: str, keep: bool = False) -> dict[str, np.ndarray]:
-    """The arrays whose names begin with a prefix, without it unless it is kept."""
-    found = {name: array for name, array in arrays.items() if name.startswith(prefix)}
-    return found if keep else {name.removeprefix(prefix): array for name, array in found.items()}
+def _below(arrays: Arrays, prefix: str) -> dict[str, np.ndarray]:
+    """The arrays whose names begin with a prefix, without it."""
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

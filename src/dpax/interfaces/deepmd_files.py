@@ -7,6 +7,7 @@ In `.yaml` an array is a small dictionary with its dtype and its numbers.
 
 import json
 from collections.abc import Callable
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,19 @@ import jax.numpy as jnp
 import numpy as np
 import yaml
 
-from dpax.errors import InputError
+from dpax.errors import WRONG_CONTENTS, InputError, brief
 from dpax.interfaces.deepmd_source import Source
+from dpax.nn.serialized import check_tree, shortened
 
 HDF5, YAML = (".dp", ".hlo"), (".yaml", ".yml")
 _PROGRAMS = "stablehlo"
 """Beginning of the names of the programs in a `.hlo` file."""
+_DTYPES = ("bool", "int32", "int64", "float16", "bfloat16", "float32", "float64")
+"""Of arrays in a `.yaml` file."""
+_PACKED = 1100
+"""HDF5's compression, deflate, makes nothing smaller than by this factor."""
+_YAML_MERGE = "tag:yaml.org,2002:merge"
+_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def read_dictionary(path: Path) -> Source:
@@ -62,7 +70,10 @@ def write_dictionary(path: Path, document: dict) -> None:
 
 
 def _smallest_distance(document: dict, script: dict) -> float | None:
-    """The smallest distance between atoms in the data, Å: DeePMD-kit's backends have a place each for it."""
+    """The smallest distance between atoms in the data, Å: DeePMD-kit's backends have a place each for it.
+
+    Negative where it is not known, as in PyTorch's models.
+    """
     places = (
         document.get("@variables", {}).get("min_nbor_dist"),
         document.get("min_nbor_dist"),
@@ -76,26 +87,63 @@ def _read_hdf5(path: Path) -> Any:
     try:
         with h5py.File(path, "r") as file:
             text: Any = file.attrs["json"]
-            datasets: Any = file
-            return _restore_arrays(json.loads(text), lambda name: np.asarray(datasets[name][()]))
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"not a model file of DeePMD-kit, or a damaged one ({error})") from None
+            tree = json.loads(text)
+            check_tree(tree)
+            return _restore_arrays(tree, cache(lambda name: _dataset(file, name)))
+    except Exception as error:  # HDF5 runs into damage everywhere, and its errors are of many kinds
+        raise InputError(f"not a model file of DeePMD-kit, or a damaged one ({brief(error)})") from None
+
+
+def _dataset(file: h5py.File, name: str) -> np.ndarray:
+    """An array, read only where the file has as many bytes as it claims to have."""
+    dataset: Any = file[name]
+    stored = dataset.id.get_storage_size() * (_PACKED if dataset.compression else 1)
+    if dataset.dtype.kind not in "fiub" or dataset.nbytes > stored:
+        raise InputError(
+            f"{name} claims {dataset.shape} numbers of {dataset.dtype}, of which {stored} bytes are there"
+        )
+    return np.asarray(dataset[()])
 
 
 def _read_yaml(path: Path) -> Any:
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         with path.open(encoding="utf-8") as file:
-            return _restore_arrays(yaml.load(file, Loader=loader), str)
-    except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"not a model file of DeePMD-kit, or a damaged one ({reason})") from None
+            tree = yaml.load(file, Loader=_Loader)
+        check_tree(tree, most=path.stat().st_size)
+        return _restore_arrays(tree, str)
+    except (OSError, yaml.YAMLError, *WRONG_CONTENTS) as error:
+        raise InputError(f"not a model file of DeePMD-kit, or a damaged one ({brief(error)})") from None
+
+
+class _Loader(_SafeLoader):
+    """YAML as DeePMD-kit writes it: no merges, which can double at every line, and plain numbers."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Refuse merges."""
+        if any(key.tag == _YAML_MERGE for key, _ in node.value):
+            raise yaml.constructor.ConstructorError(
+                None, None, "'<<' has no place in a model", node.start_mark
+            )
+
+    def construct_integer(self, node: yaml.ScalarNode) -> int:
+        """An integer of decimal digits; hours and minutes with colons would be one in YAML."""
+        return int(node.value)
+
+    def construct_number(self, node: yaml.ScalarNode) -> float:
+        """A number with a point; `.inf` and `.nan` are numbers too."""
+        return float(node.value.lower().replace(".inf", "inf").replace(".nan", "nan"))
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_integer)
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_number)
 
 
 def _restore_arrays(tree: Any, array: Callable[[str], Any], inside: bool = False) -> Any:
     """The tree with its arrays in their places; below `@variables` every string is the name of one."""
     if isinstance(tree, dict):
         if tree.get("@is_variable") and tree.get("@class") == "np.ndarray":
+            if tree["dtype"] not in _DTYPES:
+                raise InputError(f"an array is of {shortened(tree['dtype'])}; expected {', '.join(_DTYPES)}")
             return np.asarray(tree["value"], dtype=jnp.dtype(tree["dtype"]))
         return {
             key: _restore_arrays(value, array, inside or key == "@variables")

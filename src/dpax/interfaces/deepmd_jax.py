@@ -6,11 +6,12 @@ from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
-from dpax.errors import InputError
+from dpax.errors import InputError, brief
 from dpax.interfaces.deepmd_checkpoint import model_dictionary
 from dpax.interfaces.deepmd_source import Source
+from dpax.model.orbax_arrays import read_arrays
+from dpax.nn.serialized import check_tree
 
 
 def read_jax(path: Path) -> Source:
@@ -21,10 +22,10 @@ def read_jax(path: Path) -> Source:
     """
     try:
         script = json.loads((path / "model_def_script" / "metadata").read_text(encoding="utf-8"))
-        state = _restore(path / "state")
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"not a JAX checkpoint of DeePMD-kit, or a damaged one ({reason})") from None
+        check_tree(script)
+        state = read_arrays(path / "state")
+    except Exception as error:  # orbax and its storage raise many kinds for damaged files
+        raise InputError(f"not a JAX checkpoint of DeePMD-kit, or a damaged one ({brief(error)})") from None
 
     def dictionary(branch: str | None) -> dict:
         if branch is None:
@@ -32,14 +33,6 @@ def read_jax(path: Path) -> Source:
         return model_dictionary(script["model_dict"][branch], named(state.get("models", state)[branch]))
 
     return Source(script, dictionary, script.get("_min_nbor_dist"), {"backend": "JAX"})
-
-
-def _restore(path: Path) -> Any:
-    """The arrays as NumPy's: JAX's would need the writer's devices, and its 64-bit mode in every thread."""
-    handler = ocp.PyTreeCheckpointHandler()
-    place: Any = path.absolute()
-    wanted = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), handler.metadata(place).tree)
-    return handler.restore(place, args=ocp.args.PyTreeRestore(restore_args=wanted))
 
 
 def named(tree: Any) -> dict[str, np.ndarray]:

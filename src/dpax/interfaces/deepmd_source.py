@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dpax.errors import InputError
+from dpax.nn.serialized import real, shortened
 
 RANDOM = "RANDOM"
 """DeePMD-kit's word for no branch: a fitting net with new weights."""
@@ -23,10 +24,24 @@ class Source:
     facts: dict[str, Any] = field(default_factory=dict)
     """The writer: `software`, `version`, `backend`, `time`."""
 
+    def __post_init__(self) -> None:
+        for section in (self.script, self.branches, *self.branches.values()):
+            if not isinstance(section, dict) or not isinstance(section.get("info") or {}, dict):
+                raise InputError(
+                    f"model_def_script: expected a section of an input, got {shortened(section)}"
+                )
+        for name, script in self.branches.items():
+            if not all(isinstance(alias, str) for alias in aliases(name, script)):
+                raise InputError(
+                    f"model_def_script: {shortened(aliases(name, script))} are no names of a branch"
+                )
+        if self.distance is not None:
+            real({"min_nbor_dist": self.distance}, "min_nbor_dist")
+
     @property
     def branches(self) -> dict[str, dict[str, Any]]:
         """The scripts of the branches of a multi-task model by their names; empty for a single model."""
-        return self.script.get("model_dict", {})
+        return self.script.get("model_dict") or {}
 
     def branch(self, wanted: str | None) -> str | None:
         """The name of the branch that is meant: a name or an alias, in upper or lower case.

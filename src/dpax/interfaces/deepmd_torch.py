@@ -5,15 +5,17 @@ frozen model only the arrays and the input that it was made from are read, none 
 """
 
 import json
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dpax.errors import InputError
+from dpax.errors import InputError, brief
 from dpax.interfaces.deepmd_checkpoint import model_dictionary
 from dpax.interfaces.deepmd_source import Source
+from dpax.nn.serialized import check_tree
 
 _DEFAULTS = {"axis_neuron": 16, "set_davg_zero": True}
 """Where DeePMD-kit's PyTorch classes have other defaults than its NumPy and JAX ones."""
@@ -29,6 +31,8 @@ _NAMES = {
     "bias": "b",
 }
 """Parts of PyTorch's names, and what they are called in JAX models."""
+_PACKED = 1100
+"""Deflate makes nothing smaller than by this factor."""
 _COMPRESSED = "tabulate_fusion_se_atten"
 _SCHEMA = "(Tensor _0, Tensor _1, Tensor _2, Tensor _3, Tensor _4, int _5, bool _6) -> Tensor[]"
 """The operator that DeePMD-kit's frozen DPA-1 models name, compressed or not; it is never called here."""
@@ -44,7 +48,26 @@ def read_torch(path: Path) -> Source:
         import torch  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise InputError(f"a {path.suffix} file is read with PyTorch: pip install 'dpax[torch]'") from None
+    _check_archive(path)
     return _read_frozen(torch, path) if path.suffix == ".pth" else _read_checkpoint(torch, path)
+
+
+def _check_archive(path: Path) -> None:
+    """See that the parts of a file have their checksums, which PyTorch does not look at.
+
+    Raises:
+        InputError: it has not, or is no archive.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            claimed = sum(member.file_size for member in archive.infolist())
+            if claimed > _PACKED * path.stat().st_size:
+                raise zipfile.BadZipFile(f"its members claim {claimed} bytes")
+            changed = archive.testzip()
+    except Exception as error:  # whatever the parts of an archive are damaged to
+        raise InputError(f"not a PyTorch file, or a damaged one ({brief(error)})") from None
+    if changed is not None:
+        raise InputError(f"the file is damaged: the checksum of its part {changed} is not right")
 
 
 def _read_checkpoint(torch: Any, path: Path) -> Source:
@@ -52,18 +75,19 @@ def _read_checkpoint(torch: Any, path: Path) -> Source:
         state = torch.load(path, map_location="cpu", weights_only=True)
         state = state.get("model", state)
         script = _plain(state["_extra_state"]["model_params"])
+        arrays = _arrays(torch, state)
     except Exception as error:  # PyTorch raises what its reader runs into, from EOFError to UnpicklingError
         raise InputError(
-            f"not a PyTorch checkpoint of DeePMD-kit, or a damaged one ({_short(error)})"
+            f"not a PyTorch checkpoint of DeePMD-kit, or a damaged one ({brief(error)})"
         ) from None
 
     def dictionary(branch: str | None) -> dict:
         one = script if branch is None else script["model_dict"][branch]
         prefix = f"model.{branch or 'Default'}.atomic_model."
-        return model_dictionary(_completed(one, _SMIN_ALPHA), _named(state, prefix))
+        return model_dictionary(_completed(one, _SMIN_ALPHA), _named(arrays, prefix))
 
-    any_branch = next(iter(script.get("model_dict", {"Default": None})))
-    distance = _distance(state.get(f"model.{any_branch}.min_nbor_dist"))
+    any_branch = next(iter(script.get("model_dict") or {"Default": None}))
+    distance = _distance(arrays.get(f"model.{any_branch}.min_nbor_dist"))
     return Source(script, dictionary, distance, {"backend": "PyTorch"})
 
 
@@ -72,16 +96,17 @@ def _read_frozen(torch: Any, path: Path) -> Source:
     extra = {"data_modifier.pth": ""}
     try:
         frozen = torch.jit.load(path, map_location="cpu", _extra_files=extra)
-        script, state = json.loads(frozen.model_def_script), frozen.state_dict()
+        script, arrays = json.loads(frozen.model_def_script), _arrays(torch, frozen.state_dict())
+        check_tree(script)
+        alpha = float(getattr(frozen.atomic_model, "smin_alpha", _SMIN_ALPHA))
     except Exception as error:
-        raise InputError(f"not a frozen model of DeePMD-kit, or a damaged one ({_short(error)})") from None
+        raise InputError(f"not a frozen model of DeePMD-kit, or a damaged one ({brief(error)})") from None
     if extra["data_modifier.pth"]:
         script["modifier"] = True
-    alpha = getattr(frozen.atomic_model, "smin_alpha", _SMIN_ALPHA)
     return Source(
         script,
-        lambda _: model_dictionary(_completed(script, alpha), _named(state, "atomic_model.")),
-        _distance(state.get("min_nbor_dist")),
+        lambda _: model_dictionary(_completed(script, alpha), _named(arrays, "atomic_model.")),
+        _distance(arrays.get("min_nbor_dist")),
         {"backend": "PyTorch"},
     )
 
@@ -103,13 +128,18 @@ def _completed(script: Mapping[str, Any], smin_alpha: float) -> dict:
     return {**script, "descriptor": descriptor, "smin_alpha": smin_alpha}
 
 
-def _named(state: Mapping[str, Any], prefix: str) -> dict[str, np.ndarray]:
+def _arrays(torch: Any, state: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """All tensors as NumPy's arrays, which share their memory."""
+    return {name: _array(tensor) for name, tensor in state.items() if isinstance(tensor, torch.Tensor)}
+
+
+def _named(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
     """The arrays below a prefix by the names of JAX models; PyTorch's come twice, once with an underscore."""
-    found = {}
-    for name, tensor in state.items():
-        if name.startswith(prefix) and "._networks." not in name:
-            found[_translated(name.removeprefix(prefix))] = _array(tensor)
-    return found
+    return {
+        _translated(name.removeprefix(prefix)): array
+        for name, array in arrays.items()
+        if name.startswith(prefix) and "._networks." not in name
+    }
 
 
 def _translated(name: str) -> str:
@@ -129,15 +159,13 @@ def _array(tensor: Any) -> np.ndarray:
     return tensor.numpy()
 
 
-def _distance(tensor: Any) -> float | None:
+def _distance(array: np.ndarray | None) -> float | None:
     """PyTorch models hold -1 where it is not known."""
-    return None if tensor is None or float(tensor) < 0 else float(tensor)
+    return None if array is None or array < 0 else float(array)
 
 
 def _plain(tree: Any) -> Any:
     """The input with lists in the place of tensors, so that it can be written as JSON."""
-    return json.loads(json.dumps(tree, default=lambda item: item.tolist()))
-
-
-def _short(error: Exception) -> str:
-    return (str(error).strip().partition("\n")[0] or type(error).__name__)[:200]
+    plain = json.loads(json.dumps(tree, default=lambda item: item.tolist()))
+    check_tree(plain)
+    return plain

@@ -9,9 +9,10 @@ from jaxtyping import Array, Float
 
 from dpax.errors import InputError
 from dpax.nn.initial import Seed
-from dpax.nn.layers import Affine, FittingNet, apply_layers, take
+from dpax.nn.layers import Affine, FittingNet, apply_layers
 from dpax.nn.module import Fixed, Module, to_numpy, value
 from dpax.nn.primitives import matmul
+from dpax.nn.serialized import Count, Types, Width, check_settings, expect, expect_same, numbers, take
 
 _UNUSED = {"tot_ener_zero": False, "layer_name": None, "spin": None}
 """Settings of DeePMD-kit's fitting nets that no model of its Python backends has."""
@@ -75,14 +76,15 @@ class EnergyFitting(Module):
         exclude_types: types whose energy is the bias of the model alone.
 
     Raises:
-        InputError: `default_fparam` of another length than `numb_fparam`.
+        InputError: `default_fparam` of another length than `numb_fparam`, or `exclude_types` and `atom_ener`
+            of other types than there are.
     """
 
     def __init__(
         self,
-        ntypes: int,
-        dim_descrpt: int,
-        neuron: Sequence[int] = (120, 120, 120),
+        ntypes: Types,
+        dim_descrpt: Width,
+        neuron: Sequence[Width] = (120, 120, 120),
         resnet_dt: bool = True,
         activation_function: str = "tanh",
         precision: str = "float64",
@@ -90,14 +92,18 @@ class EnergyFitting(Module):
         rcond: float | None = None,
         type_map: Sequence[str] | None = None,
         seed: Seed = None,
-        numb_fparam: int = 0,
-        numb_aparam: int = 0,
+        numb_fparam: Count = 0,
+        numb_aparam: Count = 0,
         default_fparam: Sequence[float] | None = None,
-        dim_case_embd: int = 0,
+        dim_case_embd: Count = 0,
         use_aparam_as_mask: bool = False,
         atom_ener: Sequence[float | None] | None = None,
-        exclude_types: Sequence[int] = (),
+        exclude_types: Sequence[Count] = (),
     ):
+        if any(t >= ntypes for t in exclude_types):
+            raise InputError(f"exclude_types has {max(exclude_types)}; the types are 0 to {ntypes - 1}")
+        if atom_ener and len(atom_ener) != ntypes:
+            raise InputError(f"atom_ener has {len(atom_ener)} entries; there are {ntypes} types")
         if default_fparam is not None and numb_fparam and len(default_fparam) != numb_fparam:
             raise InputError(
                 f"default_fparam has {len(default_fparam)} numbers; numb_fparam says {numb_fparam}"
@@ -271,13 +277,30 @@ class EnergyFitting(Module):
         for key in (*_UNUSED, *_DESCRIBED):
             data.pop(key, None)
         data["trainable"] = True if data.get("trainable") is None else data["trainable"]
+        settings = check_settings(cls, data)
+        net = FittingNet.deserialize(take(nets, "NetworkCollection", 1)["networks"][0])
+        told = settings["numb_fparam"] + (0 if settings["use_aparam_as_mask"] else settings["numb_aparam"])
+        width = settings["dim_descrpt"] + told + settings["dim_case_embd"]
+        expect("the input of the fitting net", net.in_dim, width)
+        expect("neuron of the fitting net", net.neuron, tuple(settings["neuron"]))
+        for kind in ("fparam", "aparam"):  # a mask of atoms is not an input of the net
+            count = settings[f"numb_{kind}"]
+            expect(
+                f"numb_{kind} and the array {kind}_avg",
+                np.size(arrays.get(f"{kind}_avg") if count else ()),
+                count,
+            )
         fitting = cls(**data)
-        fitting.net = FittingNet.deserialize(take(nets, "NetworkCollection", 1)["networks"][0])
+        expect_same("the fitting net", net, fitting.net, "out_dim", "activation_function", "dtype")
+        fitting.net = net
         for name in ("case_embd", "fparam_avg", "fparam_inv_std", "aparam_avg", "aparam_inv_std"):
-            if getattr(fitting, name) is not None and arrays.get(name) is not None:
-                setattr(fitting, name, np.ravel(arrays[name]))
+            own = getattr(fitting, name)
+            if own is not None:
+                setattr(fitting, name, numbers({name: np.ravel(arrays[name])}, name, own.shape))
         bias = arrays.get("bias_atom_e")
-        extra = np.zeros(fitting.ntypes) if bias is None else np.ravel(bias).astype(np.float64)
+        extra = np.zeros(fitting.ntypes)
+        if bias is not None:
+            extra[:] = numbers({"bias_atom_e": np.ravel(bias)}, "bias_atom_e", extra.shape)
         extra[list(fitting.exclude_types)] = 0.0
         return fitting, extra
 

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Int
 from scipy.interpolate import CubicHermiteSpline, CubicSpline
 
 from dpax.errors import InputError, brief
-from dpax.nn.layers import take
+from dpax.nn.serialized import numbers, real, take
 
 _MOST_KNOTS = 1_000_000
 
@@ -120,13 +120,34 @@ class PairTable:
 
     @classmethod
     def deserialize(cls, data: dict) -> Self:
-        """Read DeePMD-kit's dictionary of a `PairTab`."""
+        """Read DeePMD-kit's dictionary of a `PairTab`.
+
+        Raises:
+            InputError: arrays that are no such table.
+        """
         data = take(data, "PairTab", 1)
-        knots = np.asarray(data["@variables"]["vdata"], np.float64)
-        ntypes = int(data["ntypes"])
-        coefficients = np.asarray(data["@variables"]["tab_data"], np.float64)
-        shaped = coefficients.reshape(ntypes, ntypes, len(knots) - 1, 4)
-        return cls(knots, shaped, float(data["rmax"]), float(data["rcut"]))
+        arrays, ntypes = data["@variables"], int(real(data, "ntypes"))
+        knots = numbers(arrays, "vdata", (None, 1 + ntypes * (ntypes + 1) // 2)).astype(np.float64)
+        flat = {"tab_data": np.ravel(arrays["tab_data"])}
+        coefficients = numbers(flat, "tab_data", (ntypes**2 * (len(knots) - 1) * 4,))
+        table = cls(
+            knots,
+            coefficients.astype(np.float64).reshape(ntypes, ntypes, -1, 4),
+            real(data, "rmax"),
+            real(data, "rcut"),
+        )
+        if not _rises(knots) or not np.isfinite(table.coefficients).all():
+            raise InputError(
+                "the distances of the short-range table must rise in equal steps, and all numbers be finite"
+            )
+        described = [table.rmin, table.spacing, len(knots) - 1, ntypes]
+        info = numbers(arrays, "tab_info", (4,))
+        if not np.allclose(info, described, rtol=1e-6):
+            raise InputError(
+                f"the short-range table is described as {info.tolist()} (first distance, step, intervals, "
+                f"types), but has {described}"
+            )
+        return table
 
 
 def read_pair_table(path: str | os.PathLike, rcut: float, type_map: Sequence[str]) -> PairTable:
@@ -158,23 +179,30 @@ def read_pair_table(path: str | os.PathLike, rcut: float, type_map: Sequence[str
             f"{path}: the short-range table has {len(rows)} rows of {rows.shape[1]} columns; {len(type_map)} "
             f"types need at least 2 rows of {1 + n_pairs}: the distance and the energy of each pair of types"
         )
-    steps = np.diff(rows[:, 0])
-    if (
-        not np.isfinite(rows).all()
-        or rows[0, 0] < 0
-        or np.any(np.abs(steps - steps[0]) > 1e-3 * abs(steps[0]))
-    ):
-        raise InputError(f"{path}: the distances must rise in equal steps, and all numbers be finite")
-    if steps[0] <= 0:
-        raise InputError(f"{path}: the distances (first column) must rise")
-    if rcut > _MOST_KNOTS * steps[0]:
+    if not _rises(rows):
         raise InputError(
-            f"{path}: the distances rise by {steps[0]:.3g} Å, which makes more than {_MOST_KNOTS} knots up "
-            f"to the cut-off of {rcut} Å; take wider steps"
+            f"{path}: the distances (first column) must rise in equal steps, and all numbers be finite"
+        )
+    if rcut > _MOST_KNOTS * (rows[1, 0] - rows[0, 0]):
+        raise InputError(
+            f"{path}: the distances rise by {rows[1, 0] - rows[0, 0]:.3g} Å, which makes more than "
+            f"{_MOST_KNOTS} knots up to the cut-off of {rcut} Å; take wider steps"
         )
     rmax = float(rows[-1, 0])
     knots = _continued(rows, rcut, str(path))
     return PairTable(knots, _splines(knots, len(type_map)), rmax, rcut)
+
+
+def _rises(rows: np.ndarray) -> bool:
+    """Whether all numbers are finite, and the first column rises in equal steps from 0 or more."""
+    steps = np.diff(rows[:, 0])
+    return bool(
+        len(steps)
+        and np.isfinite(rows).all()
+        and rows[0, 0] >= 0
+        and steps[0] > 0
+        and np.all(np.abs(steps - steps[0]) <= 1e-3 * steps[0])
+    )
 
 
 def _pairs(ntypes: int) -> list[tuple[int, int]]:

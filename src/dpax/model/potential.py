@@ -23,8 +23,9 @@ from dpax.model.pair_table import read_pair_table
 from dpax.model.settings import ModelSettings
 from dpax.model.short_range import ShortRange
 from dpax.nn.initial import Seed, child_seed
-from dpax.nn.layers import Layer, take
+from dpax.nn.layers import Layer
 from dpax.nn.module import Module
+from dpax.nn.serialized import as_numbers, expect, numbers, real, shortened, take
 
 PerType = Sequence[float | None]
 """A number for some of the types."""
@@ -371,8 +372,10 @@ class EnergyModel(Module):
     def deserialize(cls, data: dict) -> Self:
         """Read DeePMD-kit's dictionary of a model: 'standard', or 'zbl' with a short-range table.
 
+        A dictionary that holds something else than a model may make Python raise one of `WRONG_CONTENTS` too.
+
         Raises:
-            InputError: not an energy model with a DPA-1 descriptor.
+            InputError: not an energy model with a DPA-1 descriptor, or one whose parts do not fit each other.
         """
         data = take(data, "Model", 2)
         kind = data.get("type", "standard")
@@ -390,26 +393,34 @@ class EnergyModel(Module):
         descriptor = _DESCRIPTORS[descriptor_kind].deserialize(net["descriptor"])
         _check_uniform(descriptor)
         fitting, of_net = EnergyFitting.deserialize(net["fitting"])
+        n_types = descriptor.get_ntypes()
+        type_map = _checked_names(data["type_map"], n_types)
+        expect("the number of types", fitting.ntypes, n_types)
+        for part in (descriptor, fitting):
+            expect("type_map", list(part.type_map or type_map), type_map)
         if data.get("rcond") is not None:
-            fitting.rcond = data["rcond"]
+            fitting.rcond = real(data, "rcond")
         preset = (data.get("preset_out_bias") or {}).get("energy")
+        bias = numbers(data["@variables"], "out_bias", (1, n_types, 1))
         short = None if kind == "standard" else ShortRange.deserialize(data["models"][1], data, of_net)
         if short is not None and short.table.rcut != descriptor.get_rcut():
             raise InputError(
                 f"the model's short-range table has the cut-off {short.table.rcut} Å and its descriptor "
                 f"{descriptor.get_rcut()} Å; dpax reads models with one for both"
             )
-        return cls(
+        model = cls(
             descriptor,
             fitting,
-            data["type_map"],
-            np.asarray(data["@variables"]["out_bias"], np.float64)[0, :, 0] + of_net,
-            atom_exclude_types=data.get("atom_exclude_types") or (),
-            pair_exclude_types=data.get("pair_exclude_types") or (),
-            preset_out_bias=preset and [None if e is None else float(np.ravel(e)[0]) for e in preset],
-            isolated_energies=data.get("isolated_energies"),
+            type_map,
+            bias.astype(np.float64)[0, :, 0] + of_net,
+            atom_exclude_types=_checked_types(data, "atom_exclude_types", (None,), n_types),
+            pair_exclude_types=_checked_types(data, "pair_exclude_types", (None, 2), n_types),
+            preset_out_bias=_checked_energies(preset, "preset_out_bias", n_types),
+            isolated_energies=_checked_energies(data.get("isolated_energies"), "isolated_energies", n_types),
             short_range=short,
         )
+        _check_numbers(model)
+        return model
 
 
 def reinitialize(module: Module, rule: str, seed: int | None) -> None:
@@ -431,6 +442,55 @@ def _network_part(data: dict) -> dict:
     if parts[0].get("type", "standard") != "standard":
         raise InputError(f"the first part of the model is of type {parts[0]['type']!r}; expected 'standard'")
     return parts[0]
+
+
+def _checked_names(type_map: Any, n_types: int) -> list[str]:
+    """The names of the types, which an old model may not have."""
+    if not isinstance(type_map, (list, tuple)) or not all(isinstance(name, str) for name in type_map):
+        raise InputError(f"type_map is {shortened(type_map)}; expected the names of the types")
+    if type_map and len(type_map) != n_types:
+        raise InputError(f"type_map has {len(type_map)} names; the descriptor has {n_types} types")
+    if len(set(type_map)) < len(type_map):
+        raise InputError(f"type_map names a type twice: {shortened(type_map)}")
+    return list(type_map)
+
+
+def _checked_types(data: dict, key: str, shape: tuple[int | None, ...], n_types: int) -> list:
+    """Types, or pairs of types, of a model's dictionary."""
+    given = data.get(key) or []
+    if not given:
+        return []
+    types = numbers(data, key, shape)
+    if types.dtype.kind != "i" or np.any((types < 0) | (types >= n_types)):
+        raise InputError(f"{key} is {shortened(given)}; the types are 0 to {n_types - 1}")
+    return types.tolist()
+
+
+def _checked_energies(values: Any, key: str, n_types: int) -> list[float | None] | None:
+    """An energy for some of the types, of a model's dictionary."""
+    if values is None:
+        return None
+    if len(values) != n_types:
+        raise InputError(f"{key} has {len(values)} entries; the model has {n_types} types")
+    flat = [None if value is None else np.ravel(as_numbers(value, key)).tolist() for value in values]
+    if any(energy is not None and len(energy) != 1 for energy in flat):
+        raise InputError(f"{key} is {shortened(values)}; expected one energy or null for each type")
+    return [None if energy is None else real({key: float(energy[0])}, key) for energy in flat]
+
+
+def _check_numbers(model: EnergyModel) -> None:
+    """See that a model can compute with its numbers."""
+    arrays = {"/".join(map(str, path)): np.asarray(v[...]) for path, v in nnx.to_flat_state(nnx.state(model))}
+    for name, array in {**arrays, "out_bias": np.array(model.bias)}.items():
+        if not np.isfinite(array).all():
+            raise InputError(
+                f"the model's {name} has numbers that are not finite: its training went wrong, they are too "
+                "large for its precision, or the file is damaged"
+            )
+    if not (np.asarray(model.descriptor.stddev[...]) > 0).all():
+        raise InputError(
+            "the model's stddev, which the environment is divided by, is not positive everywhere"
+        )
 
 
 def _some_given(values: PerType | None) -> tuple[float | None, ...] | None:

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 from dpax.descriptor.environment import switch
 from dpax.errors import InputError
 from dpax.model.pair_table import PairTable
-from dpax.nn.layers import take
+from dpax.nn.serialized import flag, real, take
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class ShortRange:
     """[ntypes], eV: a part of the bias that is not, whatever `add_bias` says; it belongs to the network."""
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.sw_rmin < self.sw_rmax:
+        if not 0.0 <= self.sw_rmin < self.sw_rmax < np.inf:
             raise InputError(
                 f"sw_rmin must lie between 0 and sw_rmax; got {self.sw_rmin} and {self.sw_rmax} Å"
             )
-        if self.smin_alpha <= 0.0:
+        if not 0.0 < self.smin_alpha < np.inf:
             raise InputError(f"smin_alpha must be positive; got {self.smin_alpha} Å")
 
     def change_types(self, old: Sequence[str], new: Sequence[str]) -> Self:
@@ -90,10 +90,10 @@ class ShortRange:
             )
         return cls(
             PairTable.deserialize(pairtab["tab"]),
-            float(settings["sw_rmin"]),
-            float(settings["sw_rmax"]),
-            float(settings.get("smin_alpha", 0.1)),
-            bool(settings.get("srtab_add_bias", True)),
+            real(settings, "sw_rmin"),
+            real(settings, "sw_rmax"),
+            real(settings, "smin_alpha", 0.1),
+            flag(settings, "srtab_add_bias", True),
             tuple(fitting_bias.tolist()) if fitting_bias.any() else None,
         )
 

@@ -15,6 +15,16 @@ from dpax.nn.initial import LAST_LAYER_SCALE, Seed, child_seed, draw
 from dpax.nn.module import Module, parameter, to_numpy, value
 from dpax.nn.precision import jax_dtype
 from dpax.nn.primitives import layer_norm, matmul
+from dpax.nn.serialized import (
+    NotNegative,
+    Width,
+    as_numbers,
+    check_settings,
+    expect,
+    expect_same,
+    numbers,
+    take,
+)
 
 
 class Affine(NamedTuple):
@@ -61,8 +71,8 @@ class Layer(Module):
 
     def __init__(
         self,
-        num_in: int,
-        num_out: int,
+        num_in: Width,
+        num_out: Width,
         bias: bool = True,
         use_timestep: bool = False,
         activation_function: str | None = None,
@@ -120,18 +130,27 @@ class Layer(Module):
 
     @classmethod
     def deserialize(cls, data: dict) -> Self:
-        """Read DeePMD-kit's dictionary of a `Layer`."""
+        """Read DeePMD-kit's dictionary of a `Layer`.
+
+        Raises:
+            InputError: settings or arrays that no layer has.
+        """
         data = take(data, "Layer", 2)
         arrays = data.pop("@variables")
-        w = np.asarray(arrays["w"])
+        w = as_numbers(arrays["w"], "w")
         if w.ndim != 2:
             raise InputError(f"a layer's w has shape {w.shape}; expected two axes, [n_in, n_out]")
-        layer = cls(w.shape[0], w.shape[1], **data)
-        flat = {k: None if arrays.get(k) is None else np.ravel(arrays[k]) for k in ("b", "idt")}
+        check_settings(cls, {**data, "num_in": w.shape[0], "num_out": w.shape[1]})
+        flat = {
+            k: None if arrays.get(k) is None else np.ravel(as_numbers(arrays[k], k)) for k in ("b", "idt")
+        }
         for name, array in flat.items():
             if array is not None and len(array) != w.shape[1]:
                 raise InputError(f"a layer's {name} has length {len(array)}; its w has shape {w.shape}")
-        layer.set_arrays(w, flat["b"], flat["idt"])
+        expect("a layer's bias", data.get("bias", True), flat["b"] is not None)
+        layer = cls(w.shape[0], w.shape[1], **data)
+        with np.errstate(over="ignore"):  # whoever reads a model sees whether its numbers are finite
+            layer.set_arrays(w, flat["b"], flat["idt"])
         return layer
 
 
@@ -140,8 +159,8 @@ class LayerNorm(Module):
 
     def __init__(
         self,
-        num_in: int,
-        eps: float = 1e-5,
+        num_in: Width,
+        eps: NotNegative = 1e-5,
         trainable: bool = True,
         precision: str = "float64",
         seed: Seed = None,
@@ -173,8 +192,10 @@ class LayerNorm(Module):
         """Read DeePMD-kit's dictionary of a `LayerNorm`."""
         data = take(data, "LayerNorm", 1)
         arrays = data.pop("@variables")
-        norm = cls(len(arrays["w"]), **data)
-        norm.w, norm.b = arrays["w"], arrays["b"]
+        w = numbers(arrays, "w", (None,))
+        check_settings(cls, {**data, "num_in": len(w)})
+        norm = cls(len(w), **data)
+        norm.w, norm.b = w, numbers(arrays, "b", w.shape)
         return norm
 
 
@@ -194,8 +215,8 @@ class EmbeddingNet(Module):
 
     def __init__(
         self,
-        in_dim: int,
-        neuron: Sequence[int],
+        in_dim: Width,
+        neuron: Sequence[Width],
         activation_function: str = "tanh",
         resnet_dt: bool = False,
         precision: str = "float64",
@@ -257,9 +278,12 @@ class EmbeddingNet(Module):
     def deserialize(cls, data: dict) -> Self:
         """Read DeePMD-kit's dictionary of an `EmbeddingNetwork`."""
         data = take(data, "EmbeddingNetwork", 2)
-        layers = data.pop("layers")
+        layers = [Layer.deserialize(layer) for layer in data.pop("layers")]
+        check_settings(cls, data)
+        _check_widths(layers, [data["in_dim"], *data["neuron"]])
         net = cls(**data)
-        net.layers = nnx.List(Layer.deserialize(layer) for layer in layers)
+        _check_layers(layers, net.layers)
+        net.layers = nnx.List(layers)
         return net
 
 
@@ -272,9 +296,9 @@ class FittingNet(Module):
 
     def __init__(
         self,
-        in_dim: int,
-        out_dim: int,
-        neuron: Sequence[int],
+        in_dim: Width,
+        out_dim: Width,
+        neuron: Sequence[Width],
         activation_function: str = "tanh",
         resnet_dt: bool = False,
         precision: str = "float64",
@@ -336,9 +360,12 @@ class FittingNet(Module):
     def deserialize(cls, data: dict) -> Self:
         """Read DeePMD-kit's dictionary of a `FittingNetwork`."""
         data = take(data, "FittingNetwork", 1)
-        layers = data.pop("layers")
+        layers = [Layer.deserialize(layer) for layer in data.pop("layers")]
+        check_settings(cls, data)
+        _check_widths(layers, [data["in_dim"], *data["neuron"], data["out_dim"]])
         net = cls(**data)
-        net.layers = nnx.List(Layer.deserialize(layer) for layer in layers)
+        _check_layers(layers, net.layers)
+        net.layers = nnx.List(layers)
         net.layers[-1].scale = LAST_LAYER_SCALE
         return net
 
@@ -365,17 +392,12 @@ def per_layer(flags: bool | Sequence[bool], n_layers: int) -> list[bool]:
     return list(flags)
 
 
-def take(data: dict, cls: str | tuple[str, ...], newest: int) -> dict:
-    """A copy of a serialised dictionary without `@class` and `@version`, both checked.
+def _check_widths(layers: Sequence[Layer], widths: Sequence[int]) -> None:
+    """See, before a net of these widths is made, that its layers have them."""
+    expect("the shape of a net's layers", [layer.w.shape for layer in layers], list(pairwise(widths)))
 
-    Raises:
-        InputError: the dictionary is of another class, or of a newer version than is known here.
-    """
-    data = dict(data)
-    names = (cls,) if isinstance(cls, str) else cls
-    found, version = data.pop("@class", names[0]), data.pop("@version", 1)
-    if found not in names:
-        raise InputError(f"the dictionary describes a {found!r}; expected {' or '.join(names)}")
-    if not 1 <= version <= newest:
-        raise InputError(f"the dictionary of {found!r} has version {version}; this dpax reads 1 to {newest}")
-    return data
+
+def _check_layers(layers: Sequence[Layer], of_net: Sequence[Layer]) -> None:
+    """See that layers compute what the settings of their net say: `apply_layers` relies on it."""
+    for layer, own in zip(layers, of_net, strict=True):
+        expect_same("a net's layer", layer, own, "activation_function", "resnet", "dtype")

@@ -10,9 +10,10 @@ from jaxtyping import Array, Float
 from dpax.errors import InputError
 from dpax.nn.electron_configuration import electron_configuration
 from dpax.nn.initial import Seed
-from dpax.nn.layers import EmbeddingNet, take
+from dpax.nn.layers import EmbeddingNet
 from dpax.nn.module import Module
 from dpax.nn.precision import jax_dtype
+from dpax.nn.serialized import Types, Width, check_settings, expect, expect_same, take
 
 
 class TypeEmbedNet(Module):
@@ -35,8 +36,8 @@ class TypeEmbedNet(Module):
     def __init__(
         self,
         *,
-        ntypes: int,
-        neuron: Sequence[int],
+        ntypes: Types,
+        neuron: Sequence[Width],
         resnet_dt: bool = False,
         activation_function: str = "tanh",
         precision: str = "float64",
@@ -143,12 +144,21 @@ class TypeEmbedNet(Module):
 
     @classmethod
     def deserialize(cls, data: dict) -> Self:
-        """Read DeePMD-kit's dictionary of a `TypeEmbedNet`; version 1 always had a bias."""
+        """Read DeePMD-kit's dictionary of a `TypeEmbedNet`; version 1 always had a bias.
+
+        Raises:
+            InputError: settings or arrays that no type embedding has, or that do not fit each other.
+        """
         data = take(data, "TypeEmbedNet", 2)
-        embedding = data.pop("embedding")
+        embedding = EmbeddingNet.deserialize(data.pop("embedding"))
         data.setdefault("use_tebd_bias", True)
+        check_settings(cls, data)
+        expect("neuron of the type embedding", embedding.neuron, tuple(data["neuron"]))
         net = cls(**data)
-        net.embedding_net = EmbeddingNet.deserialize(embedding)
+        expect_same(
+            "the type embedding", embedding, net.embedding_net, "in_dim", "activation_function", "dtype"
+        )
+        net.embedding_net = embedding
         return net
 
 

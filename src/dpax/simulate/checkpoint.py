@@ -1,17 +1,63 @@
 """Where a simulation stands, in one file that is always whole."""
 
+import hashlib
+import io
 import json
+import math
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from dpax.errors import InputError
+from dpax.errors import InputError, brief
 from dpax.files import replacing
 
-_FACTS = "facts"
+_FACTS, _DIGEST = "facts", "digest"
+_REMEDY = "start the simulation anew with --overwrite; its last frame may be the structure to start from"
+
+_Count = Annotated[int, Field(ge=0)]
+_Sizes = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=2, max_length=2)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+
+class _Start(_Part):
+    """The first line of the log; see `Thermo`."""
+
+    step: _Count
+    time: float
+    temperature: float
+    potential: float
+    total: float
+    conserved: float | None
+    pressure: float | None
+    volume: float | None
+
+
+class _Capacities(_Part):
+    capacities: list[_Sizes]
+
+
+class _Marks(_Part):
+    trajectory: _Count | None
+    log: _Count | None
+
+
+class _Facts(_Part):
+    """What the facts must hold; there may be more."""
+
+    step: _Count
+    energy: float
+    start: _Start
+    settings: dict[str, Any]
+    rng: dict[str, Any]
+    capacities: _Capacities
+    marks: _Marks
 
 
 @dataclass(frozen=True)
@@ -29,22 +75,82 @@ class Checkpoint:
         Raises:
             MachineError: it cannot be written.
         """
-        arrays: dict[str, Any] = self.arrays | {_FACTS: np.array(json.dumps(self.facts))}
+        text = json.dumps(self.facts)
+        texts = {_FACTS: np.array(text), _DIGEST: np.array(_digest(self.arrays, text))}
+        arrays: dict[str, Any] = self.arrays | texts
         with replacing(path, durable=True) as temporary, temporary.open("wb") as file:
             np.savez(file, **arrays)
 
     @classmethod
     def read(cls, path: Path) -> "Checkpoint":
-        """Read a checkpoint.
+        """Read a checkpoint; one of an earlier version of dpax has no digest.
 
         Raises:
-            InputError: there is none, or the file is something else.
+            InputError: there is none, or the file is damaged or something else.
         """
         if not path.is_file():
             raise InputError(f"{path}: there is no checkpoint to go on from; start without --restart")
         try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-            return cls(arrays, json.loads(str(arrays.pop(_FACTS))))
-        except (OSError, ValueError, KeyError, BadZipFile) as error:
-            raise InputError(f"{path}: not a checkpoint of dpax md, or damaged ({error})") from None
+            arrays = _read_arrays(path)
+            text, expected = str(arrays.pop(_FACTS)), arrays.pop(_DIGEST, None)
+            if expected is not None and str(expected) != _digest(arrays, text):
+                raise ValueError("its contents have changed")
+            facts = json.loads(text)
+            _check(arrays, facts)
+        except Exception as error:  # an archive may be damaged in many ways
+            raise InputError(
+                f"{path}: not a checkpoint of dpax md, or damaged ({brief(error)}); {_REMEDY}"
+            ) from None
+        return cls(arrays, facts)
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an `.npz` file, none of which is larger than the file.
+
+    NumPy's own reader allocates whatever a damaged header asks for.
+    """
+    size, arrays = path.stat().st_size, {}
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if max(member.file_size, member.compress_size) > size:
+                raise ValueError(f"{member.filename} claims {member.file_size} bytes; the file has {size}")
+            content = io.BytesIO(archive.read(member))
+            np.lib.format.read_magic(content)
+            shape, fortran, dtype = np.lib.format.read_array_header_1_0(content)
+            numbers = np.frombuffer(content.getbuffer()[content.tell() :], dtype, math.prod(shape))
+            name = member.filename.removesuffix(".npy")
+            arrays[name] = numbers.reshape(shape, order="F" if fortran else "C").copy()
+    return arrays
+
+
+def _digest(arrays: dict[str, np.ndarray], facts: str) -> str:
+    digest = hashlib.sha256(facts.encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"{name} {array.dtype.name} {list(array.shape)}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _check(arrays: dict[str, np.ndarray], facts: Any) -> None:
+    """See that contents are those of a checkpoint.
+
+    Raises:
+        ValueError: what is wrong with them.
+    """
+    try:
+        _Facts.model_validate(facts)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    np.random.default_rng().bit_generator.state = facts["rng"]
+    n = len(arrays["numbers"])
+    shapes = {"numbers": (n,), "positions": (n, 3), "momenta": (n, 3), "cell": (3, 3)}
+    missing = sorted(shapes.keys() - arrays.keys())
+    if missing:
+        raise ValueError(f"it lacks {', '.join(missing)}")
+    for name, array in arrays.items():
+        if array.dtype.kind not in "fi" or not np.isfinite(array).all():
+            raise ValueError(f"{name} holds something else than finite numbers")
+        if array.shape != shapes.get(name, array.shape):
+            raise ValueError(f"{name} has shape {array.shape}; expected {shapes[name]}")

@@ -91,6 +91,12 @@ class Integrator:
                 "--restart: the checkpoint was written with another version of ASE, whose integrators have "
                 f"other variables ({', '.join(sorted(state.keys() ^ expected.keys()))})"
             )
+        changed = [key for key, value in state.items() if value.shape != expected[key].shape]
+        if changed:
+            found, needed = (numbers[changed[0]].shape for numbers in (state, expected))
+            raise InputError(
+                f"--restart: the checkpoint's {changed[0]} has shape {found}; the integrator's has {needed}"
+            )
         parts = self._parts()
         for key, value in state.items():
             owner, _, name = key.rpartition(".")

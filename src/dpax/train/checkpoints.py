@@ -8,8 +8,9 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ParamSpec, Self, TypeVar
 
 import jax
 import numpy as np
@@ -17,15 +18,19 @@ import orbax.checkpoint as ocp
 from flax import nnx
 from jaxtyping import PyTree
 
-from dpax.errors import InputError, MachineError
+from dpax.errors import WRONG_CONTENTS, InputError, MachineError, brief
 from dpax.faults import error_number, machine_error
 from dpax.files import writing
+from dpax.model.orbax_arrays import read_arrays
 from dpax.model.potential import EnergyModel
+from dpax.nn.serialized import check_tree, numbers
 
 _ITEMS = ("arrays", "meta")
 _PATTERN = frozenset("*?[\\")
 _NOT_DAMAGE = {errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE}
 """Reasons why a checkpoint cannot be read now, though nothing may be wrong with it."""
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,36 @@ class Checkpoint:
     """By name: parameters, their average, fixed arrays of the model, optimizer."""
     meta: dict[str, Any]
     """JSON-able: step, order of the data, best error, energy bias and so on."""
+
+
+class _Facts(dict):
+    """A dictionary of a checkpoint: what it lacks is not a mistake of the program."""
+
+    def __missing__(self, key: str) -> Any:
+        raise InputError(
+            f"the checkpoint was written by another version of dpax: it lacks {key!r}. {_REMEDY}"
+        )
+
+
+_REMEDY = "Go on with that version, or start anew from the run's model with --init-model"
+
+
+def reads_contents(function: Callable[P, T]) -> Callable[P, T]:
+    """A function that takes a checkpoint apart: what it stumbles over becomes an `InputError`."""
+
+    @wraps(function)
+    def guarded(*args: P.args, **keywords: P.kwargs) -> T:
+        try:
+            return function(*args, **keywords)
+        except InputError:
+            raise
+        except WRONG_CONTENTS as error:
+            reason = f"{type(error).__name__}: {brief(error)}"
+            raise InputError(
+                f"the checkpoint was written by another version of dpax, or is damaged ({reason}). {_REMEDY}"
+            ) from error
+
+    return guarded
 
 
 class Checkpoints:
@@ -50,32 +85,26 @@ class Checkpoints:
     def __init__(self, folder: Path, keep: int | None = None, *, read_only: bool = False):
         # orbax tells of its every move and failure; users hear of them from the training itself.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=None if read_only else keep,
-            enable_async_checkpointing=False,
-            create=not read_only,
-            cleanup_tmp_directories=not read_only,
-            read_only=read_only,
-            save_interval_steps=0 if read_only else 1,
-        )
         self.folder = folder
         self._link = ExitStack()
         if not read_only:
             with writing(folder):
                 folder.mkdir(parents=True, exist_ok=True)
-        path = self._link.enter_context(_plain_path(folder))
-        self._manager = ocp.CheckpointManager(path, options=options, item_names=_ITEMS)
+        self._path = self._link.enter_context(_plain_path(folder))
+        self._manager = None if read_only else _manager(self._path, keep)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._manager.close()
+        if self._manager is not None:
+            self._manager.close()
         self._link.close()
 
     def steps(self) -> list[int]:
         """Steps of the checkpoints that are there, oldest first."""
-        return sorted(self._manager.all_steps())
+        names = [path.name for path in self.folder.iterdir() if path.is_dir()]
+        return sorted(int(name) for name in names if name.isdecimal())
 
     def save(self, step: int, checkpoint: Checkpoint) -> None:
         """Write a checkpoint of a step that is later than all others.
@@ -83,6 +112,7 @@ class Checkpoints:
         Raises:
             MachineError: it cannot be written; the earlier ones are as they were.
         """
+        assert self._manager is not None
         meta = {**checkpoint.meta, "digest": _digest(checkpoint)}
         with writing(self.folder / str(step)):
             self._manager.save(
@@ -95,6 +125,7 @@ class Checkpoints:
 
     def drop_after(self, step: int) -> None:
         """Remove the checkpoints of later steps: damaged ones, which a resumed training passes again."""
+        assert self._manager is not None
         for later in self.steps():
             if later > step:
                 self._manager.delete(later)
@@ -105,27 +136,28 @@ class Checkpoints:
         Raises:
             InputError: there is none for this step, or it is damaged.
         """
-        if step not in self._manager.all_steps():
+        if step not in self.steps():
             steps = ", ".join(map(str, self.steps())) or "none"
             raise InputError(f"{self.folder}: no checkpoint of step {step}; there are: {steps}")
+        place = self.folder / str(step)
         try:
-            restored = self._manager.restore(
-                step,
-                args=ocp.args.Composite(arrays=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore()),
-            )
-            arrays = {name: np.asarray(array) for name, array in restored["arrays"].items()}
-            meta = dict(restored["meta"])
+            arrays = {
+                name: np.asarray(array)
+                for name, array in read_arrays(self._path / str(step) / "arrays").items()
+            }
+            meta = json.loads((place / "meta" / "metadata").read_text(encoding="utf-8"))
+            check_tree(meta)
         except Exception as error:  # orbax and its storage raise many kinds for damaged files
             known = machine_error(error) if error_number(error) in _NOT_DAMAGE else None
             if known is not None:
-                raise MachineError(f"{self.folder / str(step)}: {known}") from error
-            raise InputError(
-                f"{self.folder / str(step)}: damaged checkpoint ({type(error).__name__})"
-            ) from None
+                raise MachineError(f"{place}: {known}") from error
+            raise InputError(f"{place}: damaged checkpoint ({type(error).__name__})") from None
+        if not isinstance(meta, dict):
+            raise InputError(f"{place}: damaged checkpoint (its facts are no dictionary)")
         digest = meta.pop("digest", None)
-        checkpoint = Checkpoint(arrays, meta)
+        checkpoint = Checkpoint(arrays, _with_names(meta))
         if digest != _digest(checkpoint):
-            raise InputError(f"{self.folder / str(step)}: damaged checkpoint (its contents have changed)")
+            raise InputError(f"{place}: damaged checkpoint (its contents have changed)")
         return checkpoint
 
     def latest(self, warn: Callable[[str], None]) -> Checkpoint:
@@ -159,6 +191,24 @@ def _plain_path(folder: Path) -> Iterator[Path]:
         link = Path(temporary) / folder.name.translate(dict.fromkeys(map(ord, _PATTERN), "_"))
         link.symlink_to(path, target_is_directory=True)
         yield link
+
+
+def _manager(folder: Path, keep: int | None) -> ocp.CheckpointManager:
+    """What writes and removes checkpoints; those that are being written belong to nobody and are removed."""
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=keep,
+        enable_async_checkpointing=False,
+        create=True,
+        cleanup_tmp_directories=True,
+        save_interval_steps=1,
+    )
+    try:
+        return ocp.CheckpointManager(folder, options=options, item_names=_ITEMS)
+    except (TypeError, ValueError):
+        # orbax reads the notes that it has made of each checkpoint; no checkpoint needs them.
+        for notes in folder.glob("*/_CHECKPOINT_METADATA"):
+            notes.unlink()
+        return ocp.CheckpointManager(folder, options=options, item_names=_ITEMS)
 
 
 def named_arrays(tree: PyTree, prefix: str) -> dict[str, np.ndarray]:
@@ -206,8 +256,18 @@ def restored_model(model: EnergyModel, checkpoint: Checkpoint, *, averaged: bool
     params = from_named_arrays(params, prefix, checkpoint.arrays)
     fixed = from_named_arrays(fixed, "fixed", checkpoint.arrays)
     restored = nnx.merge(graph, *jax.tree.map(jax.numpy.asarray, (params, fixed)))
-    restored.bias = tuple(checkpoint.meta["bias"])
+    bias = numbers(checkpoint.meta, "bias", (len(model.type_map),))
+    if not np.isfinite(bias).all():
+        raise InputError(f"the checkpoint's energy bias is not finite: {bias.tolist()}")
+    restored.bias = tuple(bias.astype(np.float64).tolist())
     return restored
+
+
+def _with_names(tree: Any) -> Any:
+    """Plain facts whose dictionaries say what they lack."""
+    if isinstance(tree, Mapping):
+        return _Facts({key: _with_names(value) for key, value in tree.items()})
+    return tree
 
 
 def _digest(checkpoint: Checkpoint) -> str:

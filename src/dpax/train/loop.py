@@ -21,7 +21,7 @@ from dpax.model.derivatives import make_mesh
 from dpax.model.file import save_model
 from dpax.model.potential import EnergyModel
 from dpax.train.bias import adjust_bias
-from dpax.train.checkpoints import Checkpoint, Checkpoints, restored_model
+from dpax.train.checkpoints import Checkpoint, Checkpoints, reads_contents, restored_model
 from dpax.train.checks import Seen, check_labels, check_names, data_warnings, sel_warnings
 from dpax.train.data_record import Sections, check_sizes, describe, digests, read
 from dpax.train.error_sums import ErrorMeans, Errors
@@ -313,6 +313,7 @@ class Training:
             return None
         return ValidationSet(data, model, weighed_labels(self.settings.loss, data), seed, self.learner)
 
+    @reads_contents
     def _restore(self, checkpoint: Checkpoint) -> None:
         """Put everything that moves, but for the model, where it was."""
         meta = checkpoint.meta

@@ -11,9 +11,11 @@ import numpy as np
 
 from dpax.data import Frame, ParameterWidths, System, frame_edges
 from dpax.descriptor.environment import EnvironmentStatistics
+from dpax.errors import WRONG_CONTENTS
 from dpax.files import replacing
 from dpax.geometry.neighbors import neighbor_counts
 
+_DIGEST = "digest"
 _ARRAYS = ("mean", "stddev", "bias", "parameter_mean", "parameter_deviation")
 
 
@@ -216,16 +218,41 @@ def fingerprint(facts: Mapping[str, Any]) -> str:
 
 
 def read_statistics(path: Path, expected: str) -> Statistics | None:
-    """The statistics in a file, if they have the expected fingerprint and nothing in the file was changed."""
+    """The statistics in a file, if they have the expected fingerprint and nothing in the file has changed."""
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
-        digest = content.pop("digest", None)
-        if content["fingerprint"] != expected or digest != fingerprint(content):
+        digest = content.pop(_DIGEST, None)  # files of earlier versions have none
+        if content["fingerprint"] != expected or digest not in (None, fingerprint(content)):
             return None
         arrays = {name: np.array(content.pop(name), np.float64) for name in _ARRAYS}
-        return Statistics(**arrays, **content)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        statistics = Statistics(**arrays, **content)
+        return statistics if _is_sound(statistics) else None
+    except (OSError, *WRONG_CONTENTS):
         return None  # not there, or not ours: to be computed anew
+
+
+def _is_sound(found: Statistics) -> bool:
+    """Whether the numbers are of the kinds and shapes that statistics have."""
+    n_types, n_told = len(found.bias), len(found.parameter_mean)
+    shapes = {
+        "mean": (n_types, 4),
+        "stddev": (n_types, 4),
+        "bias": (n_types,),
+        "parameter_mean": (n_told,),
+        "parameter_deviation": (n_told,),
+    }
+    arrays = {name: getattr(found, name) for name in _ARRAYS}
+    return (
+        all(array.shape == shapes[name] and np.isfinite(array).all() for name, array in arrays.items())
+        and bool((found.stddev > 0).all() and (found.parameter_deviation > 0).all())
+        and type(found.sel) is int
+        and found.sel > 0
+        and type(found.max_neighbors) is int
+        and isinstance(found.crowded, str)
+        and all(type(number) is int and 0 <= number < n_types for number in found.observed)
+        and type(found.min_distance) is float
+        and found.min_distance > 0
+    )
 
 
 def is_statistics(path: Path) -> bool:
@@ -241,6 +268,6 @@ def write_statistics(path: Path, statistics: Statistics) -> None:
     """Write statistics to a JSON file for the next training on the same data."""
     content = asdict(statistics)
     content |= {name: content[name].tolist() for name in _ARRAYS}
-    content["digest"] = fingerprint(content)
+    content[_DIGEST] = fingerprint(content)
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

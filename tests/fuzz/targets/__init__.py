@@ -1,6 +1,7 @@
 """The formats that are fuzzed, by name; each is imported when it is first used."""
 
 from importlib import import_module
+from importlib.util import find_spec
 
 from ..target import Target
 
@@ -14,9 +15,17 @@ NAMES = {
     "lmdb": "systems",
     "lmdb-content": "systems",
     "extxyz": "structures",
-    "statistics": "small_files",
     "pair-table": "small_files",
     "list": "small_files",
+    "dpax": "models",
+    "dp": "models",
+    "deepmd-yaml": "models",
+    "hlo": "models",
+    "jax": "models",
+    **({"pt": "models", "pth": "models"} if find_spec("torch") else {}),
+    "md-checkpoint": "checkpoints",
+    "training-checkpoint": "checkpoints",
+    "statistics": "checkpoints",
 }
 """The name of every target, and the module in this folder that has it in its `TARGETS`."""
 
