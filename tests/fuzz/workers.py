@@ -28,7 +28,7 @@ from .targets import target_named
 VALID, REFUSED = "valid", "InputError"
 LONGEST_MESSAGE = 6000
 """Characters of a message, which may spell out ten mistakes."""
-_SLEEPING = 60
+_SLEEPING = 300
 """Seconds after which a reading that takes no processor time counts as one that hangs."""
 
 
