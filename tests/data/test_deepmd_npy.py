@@ -296,6 +296,25 @@ def with_file(name, text):
     return change
 
 
+def with_header(old, new):
+    def change(folder):
+        path = folder / "set.000/energy.npy"
+        raw = path.read_bytes()
+        assert old in raw
+        length = len(raw) - 32  # four numbers of eight bytes
+        path.write_bytes(raw.replace(old, new, 1)[:length].ljust(length) + raw[length:])
+
+    return change
+
+
+@pytest.mark.parametrize("name", ["type.raw", "type_map.raw"])
+def test_a_byte_order_mark_is_no_content(tmp_path, name):
+    write_system(tmp_path / "s")
+    path = tmp_path / "s" / name
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert DeepmdSystem(tmp_path / "s", ("O", "H")).frame(0).types.tolist() == [0, 1, 1]
+
+
 def without_sets(folder):
     (folder / "set.000").rename(folder / "frames")
 
@@ -326,6 +345,23 @@ def without_sets(folder):
         (without("type.raw"), ["type.raw", "cannot be read"]),
         (with_file("type.raw", "0 1 5"), ["index 5", "type_map.raw has 2 names", "0 to 1"]),
         (with_file("type.raw", "O H H"), ["type.raw", "whole numbers"]),
+        (with_file("type.raw", "0 1 " + "9" * 5000), ["type.raw", "whole numbers", "atom 2"]),
+        (with_file("type.raw", "0 1.0 1"), ["type.raw", "whole numbers", "'1.0' for atom 1"]),
+        (with_file("type.raw", "0 1e0 1"), ["type.raw", "whole numbers"]),
+        (with_file("type.raw", "0 \u0661 1"), ["type.raw", "whole numbers"]),
+        (with_file("type_map.raw", "O H O"), ["type_map.raw", "has O twice"]),
+        (with_file("type_map.raw", "O " + "H" * 9000), ["type_map.raw", "no name of an element"]),
+        (with_header(b"}", b" "), ["energy.npy", "damaged"]),
+        (with_header(b"(4,)", b"(9**9,)"), ["energy.npy", "damaged"]),
+        (with_header(b"(4,)", b"(-4,)"), ["energy.npy", "damaged"]),
+        (with_header(b"(4,)", b"(4444444444444,)"), ["energy.npy", "damaged"]),
+        (with_header(b"(4,)", b"((((((((4"), ["energy.npy", "damaged"]),
+        (with_header(b"<f8", b"|O8"), ["energy.npy", "damaged"]),
+        (with_header(b"<f8", b"<q9"), ["energy.npy", "damaged"]),
+        (with_header(b"\x93NUMPY", b"PK\x03\x04zip"), ["energy.npy", "damaged"]),
+        (replaced("numb_copy", np.array([1, 0.5, 1, 1])), ["numb_copy.npy", "whole numbers, got 0.5"]),
+        (replaced("real_atom_types", np.full((4, 3), 2**64 - 1, "u8")), ["real_atom_types.npy", "whole"]),
+        (replaced("real_atom_types", np.full((4, 3), np.nan)), ["real_atom_types.npy", "whole", "nan"]),
         (with_file("type.raw", "0 -1 1"), ["type.raw", ">= 0", "-1"]),
         (with_file("type.raw", ""), ["type.raw", "one index"]),
         (without_sets, ["no set.* folder", "set.000/coord.npy"]),

@@ -74,6 +74,17 @@ def test_mixed_type_with_padding(tmp_path):
         assert np.array_equal(ours.frame(index).hessian, same.frame(index).hessian)
 
 
+def declared(name, shape, chunks):
+    """A dataset that says to be huge, with nothing in it."""
+
+    def change(path):
+        with h5py.File(path, "r+") as file:
+            del file[name]
+            file.create_dataset(name, shape, "f8", chunks=chunks)
+
+    return change
+
+
 def cut_short(path):
     path.write_bytes(path.read_bytes()[:900])
 
@@ -97,6 +108,16 @@ def changed(name, value):
     [
         (cut_short, ["all.h5", "this is not a whole HDF5 file"]),
         (emptied, ["all.h5", "this is not a whole HDF5 file"]),
+        (
+            declared("gas/set.000/energy.npy", (4, 2**40), (1, 1024)),
+            ["energy.npy", "of which 0 are"],
+        ),
+        (
+            declared("gas/set.000/force.npy", (4, 2**26), (1, 2**26)),
+            ["force.npy", "of which 0 are"],
+        ),
+        (changed("gas/type_map.raw", np.array([b"O", b"O"])), ["type_map.raw", "has O twice"]),
+        (changed("gas/type.raw", np.array([0.5, 1])), ["type.raw", "whole numbers"]),
         (changed("gas/set.000/coord.npy", None), ["#/gas/set.000 has no coord.npy"]),
         (changed("gas/set.000", None), ["#/gas has type.raw but no set.*"]),
         (

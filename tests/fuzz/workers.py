@@ -30,8 +30,6 @@ LONGEST_MESSAGE = 6000
 """Characters of a message, which may spell out ten mistakes."""
 _SLEEPING = 60
 """Seconds after which a reading that takes no processor time counts as one that hangs."""
-_STARTING = 300
-"""Seconds that a process may take to start, with others beside it, before that counts."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +123,7 @@ class _Worker:
         self._process = context.Process(target=_work, args=(*self._task, self._numbers, theirs), daemon=True)
         self._process.start()
         theirs.close()
-        self._heard = monotonic() + _STARTING
+        self._heard = math.inf  # to begin may take long on a busy machine
 
     def news(self, ready: bool) -> Iterator[Outcome]:
         if ready:
@@ -137,6 +135,8 @@ class _Worker:
             self._heard = monotonic()
             if isinstance(outcome, str):
                 raise RuntimeError(f"a process cannot begin to read:\n{outcome}")
+            if outcome is True:  # it begins to read
+                return
             if outcome is None:
                 self.finished = True
                 self._process.join()
@@ -183,6 +183,7 @@ def _work(name: str, seed: int, folder: Path, numbers: range, messages: Connecti
         messages.send(traceback.format_exc())
         return
     _limit_memory(target.gigabytes)
+    messages.send(True)
     for number in numbers:
         place = Path(tempfile.mkdtemp(dir=folder))
         path = write_input(place, target.damaged(inputs, seed, number))

@@ -191,3 +191,23 @@ def test_pack_refuses_what_does_not_fit():
     for atoms, columns, n_frames in [(24, slots, 1), (25, slots - 8, 1), (25, slots, 0)]:
         with pytest.raises(ValueError, match="do not fit"):
             pack([edges], [types], Capacity(atoms, columns), np.float32, n_frames)
+
+
+@pytest.mark.parametrize(
+    ("place", "cell", "words"),
+    [
+        (1e10, 5.0, r"atom 1 .*1e\+10 Å away"),
+        (-3e9, 0.9, "1 .*Å away"),
+        (9e8, 0.5, "atom 1 .*cells away"),
+    ],
+)
+def test_an_atom_too_far_away_is_refused(place, cell, words):
+    positions = np.array([[0.0, 0.0, 0.0], [0.2, place, 0.0]])
+    with pytest.raises(InputError, match=words):
+        find_edges(positions, np.diag([5.0, cell, 5.0]), [True] * 3, 2.0)
+
+
+def test_an_atom_many_cells_away_is_where_its_image_is():
+    near, far = np.array([[0.0, 0, 0], [1.0, 0, 0]]), np.array([[0.0, 0, 0], [1.0 + 5.0 * 2**20, 0, 0]])
+    ours, same = (find_edges(p, np.eye(3) * 5.0, [True] * 3, 2.0) for p in (far, near))
+    np.testing.assert_allclose(ours.vectors, same.vectors, atol=1e-8)
