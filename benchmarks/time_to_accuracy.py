@@ -91,7 +91,8 @@ def main() -> None:
     ratio = "–"
     if peer is not None and own[0] is not None:
         ratio = f"{peer[0] / own[0]:.1f}" if peer[0] is not None else f"> {given.limit / own[0]:.1f}"
-    cells = [what, cell(own), "–" if peer is None else cell(peer), ratio, "≤ 200 s, ≥ 5", "≤ 120 s"]
+    bars = ("≤ 200 s, ≥ 5", "≤ 120 s") if reports[DPAX]["kind"] == "cpu" else ("–", "–")
+    cells = [what, cell(own), "–" if peer is None else cell(peer), ratio, *bars]
     for warning in warnings(reports, []):
         print(f"**Mind: {warning}.**\n")
     print(f"{machine()}\n\n{sides(reports, [])}\n\n{AIM_HEAD}\n| {' | '.join(cells)} |")
