@@ -10,6 +10,8 @@ compressed models cannot be measured.
 """
 
 import argparse
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -40,6 +42,14 @@ def torch_python(torch: str = BUILT_FOR) -> Path:
             library.unlink()
     finished.write_text(wanted)
     return python
+
+
+def named_python(name: str) -> str:
+    """A Python that the user names, as programs that run in other folders find it."""
+    path = shutil.which(name)
+    if path is None:
+        raise SystemExit(f"--torch-python: there is no program {name}")
+    return os.path.abspath(path)
 
 
 if __name__ == "__main__":

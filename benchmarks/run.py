@@ -21,7 +21,7 @@ from typing import Any
 
 from commands import start_up
 from comparisons import DPAX, FULL, GEMM, JAX, LARGE, MEMORY, PYTORCH, SHORT, SIDES, TINY, Comparison
-from environments import torch_python
+from environments import named_python, torch_python
 from measured import Measured
 from provenance import Reports, machine, sides, warnings
 from side import Side
@@ -195,10 +195,11 @@ def make_parser() -> argparse.ArgumentParser:
 def pythons_of(arguments: argparse.Namespace) -> dict[str, str]:
     """The Python of each side that takes part."""
     pythons = {side: sys.executable for side in (DPAX, JAX, GEMM) if side in (DPAX, *arguments.sides)}
-    if PYTORCH in arguments.sides and arguments.full:
-        pythons[PYTORCH] = arguments.torch_python or str(torch_python())
-    elif PYTORCH in arguments.sides and arguments.smoke and arguments.torch_python:
-        pythons[PYTORCH] = arguments.torch_python
+    if PYTORCH in arguments.sides and (arguments.full or arguments.smoke):
+        if arguments.torch_python:
+            pythons[PYTORCH] = named_python(arguments.torch_python)
+        elif arguments.full:
+            pythons[PYTORCH] = str(torch_python())
     return pythons
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from commands import Row, run, training_input
 from comparisons import DESCRIPTORS, DPAX, LARGE, PYTORCH
-from environments import torch_python
+from environments import named_python, torch_python
 from provenance import machine, sides, warnings
 from side import Side
 from structures import WATER_TYPES
@@ -79,8 +79,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the outcome to this file")
     given = parser.parse_args()
     pythons = {DPAX: sys.executable}
-    if given.torch or given.torch_python:
-        pythons[PYTORCH] = given.torch_python or str(torch_python())
+    if given.torch_python:
+        pythons[PYTORCH] = named_python(given.torch_python)
+    elif given.torch:
+        pythons[PYTORCH] = str(torch_python())
     with tempfile.TemporaryDirectory() as folder:
         reports = {side: reported(side, python, Path(folder)) for side, python in pythons.items()}
         for warning in warnings(reports, []):

@@ -138,10 +138,21 @@ def test_places(dynamics):
 
 def test_sides_can_be_chosen():
     parse = run.make_parser().parse_args
-    assert set(run.pythons_of(parse(["--full", "--torch-python", "python"]))) == set(comparisons.SIDES)
+    assert set(run.pythons_of(parse(["--full", "--torch-python", "python3"]))) == set(comparisons.SIDES)
     assert set(run.pythons_of(parse([]))) == set(comparisons.SIDES) - {PYTORCH}
-    chosen = parse(["--full", "--sides", PYTORCH, "--torch-python", "other"])
-    assert run.pythons_of(chosen) == {DPAX: sys.executable, PYTORCH: "other"}
+    chosen = parse(["--full", "--sides", PYTORCH, "--torch-python", sys.executable])
+    assert run.pythons_of(chosen) == {DPAX: sys.executable, PYTORCH: sys.executable}
+
+
+def test_named_python_is_found_from_any_folder(monkeypatch, tmp_path):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").touch(mode=0o755)
+    monkeypatch.chdir(tmp_path)
+    assert environments.named_python("bin/python") == str(tmp_path / "bin" / "python")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert environments.named_python("python") == str(tmp_path / "bin" / "python")
+    with pytest.raises(SystemExit, match="no program bin/other"):
+        environments.named_python("bin/other")
 
 
 @pytest.mark.parametrize(
