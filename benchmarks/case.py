@@ -6,8 +6,9 @@ from typing import Any
 
 Case = dict[str, Any]
 """JSON-able. task ("step", "molecules" or "forces"); precision; molecules (of water) and repeats (of their
-box in each direction); type_map, descriptor and fitting (settings); compressed; warm_up; and the file of the
-model, through which all sides share the weights."""
+box in each direction); dynamics (whether atoms hardly move from one evaluation to the next); type_map,
+descriptor and fitting (settings); compressed; tf32 (whether float32 products are made in TF32); warm_up; and
+the file of the model, through which all sides share the weights."""
 Repetition = Callable[[], dict[str, Any] | None]
 """Does the work once and returns what can be compared between the sides: loss, or energy and forces."""
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from case import LEARNING_RATE, LOSS
 from comparisons import DPAX, JAX, PYTORCH
+from side import SHARED_CARD
 
 Row = dict[str, float]
 Seen = Callable[[Row], bool]
@@ -66,7 +67,7 @@ def run(
     (folder / "input.json").write_text(json.dumps(content), encoding="utf-8")
     words, curve = command(side, python, folder)
     curve.unlink(missing_ok=True)
-    environment = {**os.environ, "DPAX_CACHE": "off" if cache is None else str(cache)}
+    environment = {**SHARED_CARD, **os.environ, "DPAX_CACHE": "off" if cache is None else str(cache)}
     with (folder / "output.txt").open("w", encoding="utf-8") as log:
         began = time.perf_counter()
         process = subprocess.Popen(words, cwd=folder, env=environment, stdout=log, stderr=log)

@@ -1,7 +1,7 @@
 """What is compared: which sides do what, how often, and what the outcome should be."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from case import Case
@@ -40,7 +40,9 @@ TINY: dict[str, Any] = {
 }
 """To see that every worker works; its times mean nothing."""
 
-DPAX, JAX, PYTORCH, GEMM = "dpax", "deepmd-jax", "deepmd-pytorch", "gemm"
+SIDES = DPAX, JAX, PYTORCH, GEMM = "dpax", "deepmd-jax", "deepmd-pytorch", "gemm"
+WARM_UP = {DPAX: 2, JAX: 2, PYTORCH: 3, GEMM: 2}
+"""Calls after the first. DeePMD-kit's JAX step compiles twice; TorchScript profiles twice, then compiles."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,18 @@ class Entry:
     precision: str = "float32"
     repeats: int = 1
     compressed: bool = False
-    warm_up: int = 2
+    dynamics: bool = False
+    """Whether atoms move by 0.01 Å from one evaluation to the next, and not so far that no list is of use."""
+    tf32: bool = False
+    """Whether products of float32 numbers are made in TF32, which GPUs alone have."""
+    gpu: bool = False
+    """Whether it would be too much for a CPU."""
+    warm_up: int | None = None
+    """Calls after the first and before those that are timed; None for as many as the side takes."""
+
+    def on(self, kind: str) -> bool:
+        """Whether it is measured on devices of this kind, "cpu" or "gpu"."""
+        return kind == "gpu" or not (self.tf32 or self.gpu)
 
     def case(self, sizes: dict[str, Any], folder: str) -> Case:
         """What its worker is told."""
@@ -68,7 +81,9 @@ class Entry:
             "descriptor": {**sizes["descriptor"], **own},
             "type_map": list(MOLECULE_TYPES if self.task == "molecules" else WATER_TYPES),
             "compressed": self.compressed,
-            "warm_up": self.warm_up,
+            "dynamics": self.dynamics,
+            "tf32": self.tf32,
+            "warm_up": WARM_UP[self.side] if self.warm_up is None else self.warm_up,
             "file": f"{folder}/{model}{'-compressed' * self.compressed}.dpax",
         }
 
@@ -80,7 +95,11 @@ class Comparison:
     name: str
     what: str
     entries: Sequence[Entry]
-    repetitions: int
+    turns: int
+
+    def on(self, kind: str) -> "Comparison":
+        """What of it is measured on devices of this kind."""
+        return replace(self, entries=[entry for entry in self.entries if entry.on(kind)])
 
 
 @dataclass(frozen=True)
@@ -91,35 +110,48 @@ class Aim:
     comparison: str
     own: str
     peer: str
-    bar: str
-    goal: str
+    bar: str = "–"
+    goal: str = "–"
     kind: Literal["ratio", "per atom", "roofline"] = "ratio"
     """ratio: time of the peer ÷ own; per atom: own time of an atom ÷ the peer's; roofline: own rate ÷ its."""
 
 
 def precisions(task: str, descriptor: str = "se_atten", jax: Sequence[str] = ()) -> list[Entry]:
-    """dpax and DeePMD-kit on 192 atoms of water in both precisions, and one large matrix product in each."""
-    found = [
+    """dpax and DeePMD-kit on 192 atoms of water in both precisions, and one large matrix product in each.
+
+    TF32 is what DeePMD-kit's JAX comes with: it is shown so, and in full precision as all others.
+    """
+    entries = [
         Entry(f"{side} {precision}", side, task, descriptor, precision)
         for precision in ("float32", "float64")
         for side in (DPAX, PYTORCH, GEMM)
     ]
-    return found + [Entry(f"{JAX} {precision}", JAX, task, descriptor, precision) for precision in jax]
+    entries += [Entry(f"{JAX} {precision}", JAX, task, descriptor, precision) for precision in jax]
+    if jax:
+        entries += [Entry(f"{side} TF32", side, task, descriptor, tf32=True) for side in (JAX, GEMM)]
+    return entries
 
 
 FULL = (
     Comparison("step", "training step, se_atten, 192 atoms", precisions("step", jax=["float32"]), 9),
     Comparison("step-v2", "training step, se_atten_v2, 192 atoms", precisions("step", "se_atten_v2"), 9),
     Comparison(
-        "forces", "E + F + virial, se_atten, 192 atoms", precisions("forces", jax=["float32", "float64"]), 9
+        "forces",
+        "E + F + virial, se_atten, 192 atoms",
+        [
+            *precisions("forces", jax=["float32", "float64"]),
+            Entry("dpax float32, dynamics", DPAX, "forces", dynamics=True),
+        ],
+        9,
     ),
     Comparison("forces-v2", "E + F + virial, se_atten_v2, 192 atoms", precisions("forces", "se_atten_v2"), 5),
     Comparison(
         "forces-1536",
         "E + F + virial, se_atten, 1,536 atoms",
         [
-            Entry("dpax", DPAX, "forces", repeats=2, warm_up=1),
-            Entry("deepmd-pytorch", PYTORCH, "forces", repeats=2, warm_up=1),
+            Entry("dpax", DPAX, "forces", repeats=2),
+            Entry("deepmd-pytorch", PYTORCH, "forces", repeats=2),
+            Entry("dpax, dynamics", DPAX, "forces", repeats=2, dynamics=True),
             Entry("gemm", GEMM, "forces"),
         ],
         5,
@@ -130,6 +162,8 @@ FULL = (
         [
             Entry("dpax 12,288", DPAX, "forces", repeats=4, warm_up=1),
             Entry("dpax 192", DPAX, "forces"),
+            Entry("deepmd-pytorch 12,288", PYTORCH, "forces", repeats=4, gpu=True),
+            Entry("dpax 12,288, dynamics", DPAX, "forces", repeats=4, dynamics=True, warm_up=1),
             Entry("gemm", GEMM, "forces"),
         ],
         5,
@@ -160,12 +194,29 @@ SHORT = tuple(
     Comparison(
         one.name,
         one.what,
-        [entry for entry in one.entries if entry.precision == "float32" and entry.side != PYTORCH],
+        [
+            entry
+            for entry in one.entries
+            if entry.precision == "float32" and entry.side != PYTORCH and not entry.dynamics
+        ],
         5,
     )
     for one in FULL
     if one.name in ("step", "forces")
 )
+MEMORY = tuple(
+    Entry(
+        f"{side}, {atoms} atoms",
+        side,
+        "forces",
+        repeats=repeats,
+        gpu=side == PYTORCH and repeats == 4,
+        warm_up=0,
+    )
+    for side in (DPAX, PYTORCH)
+    for repeats, atoms in ((4, "12,288"), (2, "1,536"))
+)
+"""Processes of their own, whose most memory is asked for."""
 
 AIMS = (
     Aim(
@@ -194,6 +245,19 @@ AIMS = (
         "≥ 4",
     ),
     Aim("the same, 1,536 atoms", "forces-1536", "dpax", "deepmd-pytorch", "≥ 8", "≥ 12"),
+    Aim(
+        "the same, 1,536 atoms that have moved by 0.01 Å, as in dynamics",
+        "forces-1536",
+        "dpax, dynamics",
+        "deepmd-pytorch",
+    ),
+    Aim("the same, 12,288 atoms", "forces-12288", "dpax 12,288", "deepmd-pytorch 12,288"),
+    Aim(
+        "the same, 12,288 atoms that have moved by 0.01 Å, as in dynamics",
+        "forces-12288",
+        "dpax 12,288, dynamics",
+        "deepmd-pytorch 12,288",
+    ),
     Aim(
         "time per atom, 12,288 atoms ÷ 192 atoms",
         "forces-12288",

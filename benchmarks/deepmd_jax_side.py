@@ -1,4 +1,8 @@
-"""DeePMD-kit's JAX backend: its own trainer, and the function that its frozen models hold."""
+"""DeePMD-kit's JAX backend: its own trainer, and the function that its frozen models hold.
+
+Its import sets the matrix products of float32 numbers to TF32, which GPUs alone have. The other sides compute
+in full precision, so a case says which of the two it is about.
+"""
 
 import tempfile
 from pathlib import Path
@@ -12,13 +16,24 @@ from deepmd.jax.model.model import BaseModel
 from deepmd.jax.train import trainer as training
 from deepmd.utils.argcheck import learning_rate_args, loss_args
 from deepmd_input import batch_of, model_dictionary
-from structures import Structure, batches
+from structures import Structure, batches, places
 
 
 def prepare(case: Case) -> tuple[Repetition, dict[str, Any]]:
     """The case in DeePMD-kit."""
-    made = evaluation if case["task"] == "forces" else training_step
-    return made(model_dictionary(case["file"]), batches(case)[0]), {}
+    model, group = model_dictionary(case["file"]), batches(case)[0]
+    work = evaluation(model, group[0], case) if case["task"] == "forces" else training_step(model, group)
+    return work if case["tf32"] else in_full_precision(work), {}
+
+
+def in_full_precision(work: Repetition) -> Repetition:
+    """The same without TF32."""
+
+    def repetition() -> dict[str, Any] | None:
+        with jax.default_matmul_precision("highest"):
+            return work()
+
+    return repetition
 
 
 class OneBatch:
@@ -66,16 +81,16 @@ def make_trainer(model: dict[str, Any]) -> Any:
         return training.DPTrainer(sections, init_model=initial)
 
 
-def evaluation(dictionary: dict[str, Any], group: list[Structure]) -> Repetition:
+def evaluation(dictionary: dict[str, Any], one: Structure, case: Case) -> Repetition:
     """Neighbour list, then energy, forces and virial, compiled for this very shape."""
-    (one,), model = group, BaseModel.deserialize(dictionary)
+    model, positions = BaseModel.deserialize(dictionary), places(one, case["dynamics"])
     compiled = nnx.jit(training._evaluate_model_dict)
 
     def evaluate() -> dict[str, Any]:
         inputs = training.prepare_input(
             rcut=model.get_rcut(),
             sel=model.get_sel(),
-            coord=jnp.asarray(one.positions[None]),
+            coord=jnp.asarray(next(positions)[None]),
             atype=jnp.asarray(one.types[None]),
             box=jnp.asarray(one.cell.reshape(1, 9)),
         )

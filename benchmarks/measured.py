@@ -6,6 +6,7 @@ from itertools import chain
 from statistics import median
 from typing import Any
 
+import numpy as np
 from case import Case
 from comparisons import GEMM, Comparison
 from roofline import flops
@@ -14,18 +15,31 @@ from structures import ATOMS_OF_A_BATCH, FORMULAS
 
 @dataclass
 class Measured:
-    """One comparison: the times of all entries in seconds, by repetition, and what they said at the start."""
+    """One comparison: seconds of each entry, by turn and call, and what its worker said at the start."""
 
     comparison: Comparison
     cases: dict[str, Case]
-    seconds: dict[str, list[float]]
+    turns: dict[str, list[list[float]]]
     ready: dict[str, dict[str, Any]]
     """The answers of the workers when they were made ready."""
     unavailable: dict[str, str] = field(default_factory=dict)
 
+    def seconds(self, name: str) -> list[float]:
+        """Of a call, turn by turn: the median of a turn, whose first call may have had to wake a GPU."""
+        return [median(calls) for calls in self.turns[name]]
+
+    def median(self, name: str) -> float:
+        """Seconds of a call."""
+        return median(self.seconds(name))
+
+    def quartiles(self, name: str) -> tuple[float, float]:
+        """Seconds that a quarter of all calls stayed below, and that a quarter went beyond."""
+        low, high = np.quantile([call for calls in self.turns[name] for call in calls], (0.25, 0.75))
+        return float(low), float(high)
+
     def ratio(self, own: str, peer: str) -> float:
-        """How many times longer the peer takes: the median of the ratios repetition by repetition."""
-        return median(b / a for a, b in zip(self.seconds[own], self.seconds[peer], strict=True))
+        """How many times longer the peer takes: the median of the ratios turn by turn."""
+        return median(b / a for a, b in zip(self.seconds(own), self.seconds(peer), strict=True))
 
     def atoms(self, name: str) -> int:
         """Of one repetition."""
@@ -56,20 +70,22 @@ class Measured:
     def rate(self, name: str) -> float | None:
         """GFLOP/s, from the median time."""
         work = self.flops(name)
-        return None if work is None else 1e-9 * work / median(self.seconds[name])
+        return None if work is None else 1e-9 * work / self.median(name)
 
     def roof(self, name: str) -> str | None:
         """The entry of the matrix product in the same precision."""
-        precision = self.cases[name]["precision"]
+        case = self.cases[name]
         matching = [
             entry.name
             for entry in self.comparison.entries
-            if entry.side == GEMM and entry.precision == precision
+            if entry.side == GEMM
+            and entry.name in self.turns
+            and (entry.precision, entry.tf32) == (case["precision"], case["tf32"])
         ]
         return matching[0] if matching else None
 
     def fraction(self, name: str) -> float | None:
-        """Of the rate of a matrix product: the median repetition by repetition."""
+        """Of the rate of a matrix product: the median turn by turn."""
         roof, work = self.roof(name), self.flops(name)
         if roof is None or work is None:
             return None
@@ -101,14 +117,14 @@ class Measured:
         entries = {
             name: {
                 "case": {key: value for key, value in self.cases[name].items() if key != "file"},
-                "seconds": times,
-                "median_s": median(times),
+                "seconds": turns,
+                "median_s": self.median(name),
+                "quartiles_s": self.quartiles(name),
                 "gflop_per_s": self.rate(name),
                 "fraction_of_gemm": self.fraction(name),
                 "preparation_s": self.ready[name]["seconds"],
-                "versions": self.ready[name]["versions"],
             }
-            for name, times in self.seconds.items()
+            for name, turns in self.turns.items()
         }
         return {
             "what": self.comparison.what,

@@ -2,6 +2,7 @@
 molecules.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,8 @@ FORMULAS = ((1, 4, 2), (2, 6, 0), (4, 3, 2), (3, 3, 4))
 """Numbers of C, H and O in the small molecules: 7 to 10 atoms."""
 ATOMS_OF_A_BATCH = 32
 """DeePMD-kit's `batch_size: auto`: as many frames as have at least so many atoms."""
+FAR, NEAR = 1.7, 0.01
+"""How far atoms move from one evaluation to the next, Å: along each axis; in dynamics, anywhere."""
 
 
 class Structure(NamedTuple):
@@ -55,6 +58,22 @@ def repeated(water: Structure, times: int) -> Structure:
         times**3 * water.energy,
         np.tile(water.forces, (times**3, 1)),
     )
+
+
+def places(one: Structure, dynamics: bool) -> Iterator[np.ndarray]:
+    """Positions [atoms, 3] of one evaluation after another, the same for all sides.
+
+    All atoms move together, so far that no neighbour list can be used again; in dynamics each moves a little,
+    in a random direction.
+    """
+    rng, positions = np.random.default_rng(1), one.positions
+    while True:
+        yield positions
+        step = np.full(3, FAR)
+        if dynamics:
+            directions = rng.normal(size=positions.shape)
+            step = NEAR * directions / np.linalg.norm(directions, axis=1, keepdims=True)
+        positions = positions + step
 
 
 def molecules(formula: tuple[int, ...], seed: int = 1) -> list[Structure]:

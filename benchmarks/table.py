@@ -1,62 +1,72 @@
 """What was measured, as tables in Markdown."""
 
+import math
 from collections.abc import Iterator, Sequence
-from statistics import median
-from typing import Any
 
 from comparisons import AIMS, GEMM, Aim
 from measured import Measured
 
 AIM_HEAD = """| what | dpax | peer | ratio | bar | goal |
 | --- | ---: | ---: | ---: | ---: | ---: |"""
-DETAIL_HEAD = """| what | program | median / s | µs / atom | time ÷ first row's | GFLOP/s | of the product |
-| --- | --- | ---: | ---: | ---: | ---: | ---: |"""
+DETAIL_HEAD = """| what | program | median / ms | quartiles | µs / atom | ÷ first | GFLOP/s | of the product |
+| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |"""
 
 
-def aims(measured: Sequence[Measured], others: Sequence[Sequence[str]] = ()) -> str:
-    """One row for each number that has a bar, as far as it was measured.
+def aims(measured: Sequence[Measured], others: Sequence[Sequence[str]], bars: bool) -> str:
+    """One row for each number that may have a bar, as far as it was measured.
 
     Args:
         measured: comparisons.
         others: cells of rows that do not come from comparisons.
+        bars: whether bars and goals are shown, which are those of a CPU.
     """
     by_name = {one.comparison.name: one for one in measured}
     rows = [_aim(aim, by_name[aim.comparison]) for aim in AIMS if aim.comparison in by_name]
-    return "\n".join([AIM_HEAD, *(f"| {' | '.join(cells)} |" for cells in [*filter(None, rows), *others])])
+    table = [*filter(None, rows), *others]
+    if not bars:
+        table = [[*cells[:-2], "–", "–"] for cells in table]
+    return "\n".join([AIM_HEAD, *(f"| {' | '.join(cells)} |" for cells in table)])
 
 
 def _aim(aim: Aim, one: Measured) -> list[str] | None:
     if aim.peer in one.unavailable:
-        return [aim.what, seconds(one, aim.own), "not available", "–", aim.bar, aim.goal]
-    if aim.own not in one.seconds or aim.peer not in one.seconds:
+        return [aim.what, f"{milliseconds(one.median(aim.own))} ms", "not available", "–", aim.bar, aim.goal]
+    if aim.own not in one.turns or aim.peer not in one.turns:
         return None
-    own, peer, ratio = seconds(one, aim.own), seconds(one, aim.peer), one.ratio(aim.own, aim.peer)
+    own, peer = (f"{milliseconds(one.median(name))} ms" for name in (aim.own, aim.peer))
+    ratio = one.ratio(aim.own, aim.peer)
     if aim.kind == "roofline":
         rates, fraction = (one.rate(aim.own), one.rate(aim.peer)), one.fraction(aim.own)
         if fraction is None:
             return None
         own, peer, ratio = (*(f"{rate or 0:.0f} GFLOP/s" for rate in rates), fraction)
     elif aim.kind == "per atom":
-        own, peer = (f"{per_atom(one, name):.0f} µs" for name in (aim.own, aim.peer))
+        own, peer = (f"{per_atom(one, name)} µs" for name in (aim.own, aim.peer))
         ratio = one.atoms(aim.peer) / (one.atoms(aim.own) * ratio)
     elif "molecules" in aim.comparison:
         own, peer = (f"{frames(one, name):.0f} frames/s" for name in (aim.own, aim.peer))
     return [aim.what, own, peer, f"{ratio:.2f}", aim.bar, aim.goal]
 
 
-def seconds(one: Measured, name: str) -> str:
-    """The median time."""
-    return f"{median(one.seconds[name]):.3f} s"
+def milliseconds(seconds: float) -> str:
+    """A time, on a GPU as on a CPU, to four digits."""
+    return to_digits(1e3 * seconds, 4)
 
 
-def per_atom(one: Measured, name: str) -> float:
+def to_digits(number: float, digits: int) -> str:
+    """A positive number with so many significant digits, and those before the decimal point in any case."""
+    places = digits - 1 - math.floor(math.log10(number))
+    return f"{number:.{max(0, places)}f}"
+
+
+def per_atom(one: Measured, name: str) -> str:
     """Median time of an atom, µs."""
-    return 1e6 * median(one.seconds[name]) / one.atoms(name)
+    return to_digits(1e6 * one.median(name) / one.atoms(name), 3)
 
 
 def frames(one: Measured, name: str) -> float:
     """Frames in a second."""
-    return one.frames(name) / median(one.seconds[name])
+    return one.frames(name) / one.median(name)
 
 
 def details(measured: Sequence[Measured]) -> str:
@@ -69,12 +79,14 @@ def _entries(one: Measured) -> Iterator[str]:
     for entry in one.comparison.entries:
         if entry.name in one.unavailable:
             why = one.unavailable[entry.name]
-            yield f"| {one.comparison.what} | {entry.name}: {why} | – | – | – | – | – |"
-        elif entry.side != GEMM and entry.name in one.seconds:
+            yield f"| {one.comparison.what} | {entry.name}: {why} | – | – | – | – | – | – |"
+        elif entry.name in one.turns:
+            of_atoms = entry.side != GEMM
             numbers = (
-                f"{median(one.seconds[entry.name]):.3f}",
-                f"{per_atom(one, entry.name):.0f}",
-                f"{one.ratio(reference, entry.name):.2f}",
+                milliseconds(one.median(entry.name)),
+                " to ".join(map(milliseconds, one.quartiles(entry.name))),
+                per_atom(one, entry.name) if of_atoms else "–",
+                f"{one.ratio(reference, entry.name):.2f}" if of_atoms else "–",
                 _or_dash(one.rate(entry.name), 1),
                 _or_dash(one.fraction(entry.name), 2),
             )
@@ -83,12 +95,3 @@ def _entries(one: Measured) -> Iterator[str]:
 
 def _or_dash(number: float | None, digits: int) -> str:
     return "–" if number is None else f"{number:.{digits}f}"
-
-
-def versions(measured: Sequence[Measured]) -> str:
-    """The packages that took part."""
-    found: dict[str, Any] = {}
-    for one in measured:
-        for entry in one.comparison.entries:
-            found |= {f"{k} {v}": None for k, v in one.ready.get(entry.name, {}).get("versions", {}).items()}
-    return ", ".join(sorted(found))

@@ -17,7 +17,9 @@ from typing import Any
 
 from commands import Row, run, training_input
 from comparisons import DESCRIPTORS, DPAX, LARGE, PYTORCH
-from environments import torch_python
+from environments import named_python, torch_python
+from provenance import machine, sides, warnings
+from side import Side
 from structures import WATER_TYPES
 from table import AIM_HEAD
 
@@ -48,6 +50,15 @@ def timed(side: str, python: str, given: argparse.Namespace, folder: Path) -> tu
     return run(side, python, folder, content, good_enough, limit=given.limit)
 
 
+def reported(side: str, python: str, folder: Path) -> dict[str, Any]:
+    """What a side runs on."""
+    with (folder / f"{side}.log").open("w", encoding="utf-8") as log:
+        process = Side(side, python, log)
+        report = process.report
+        process.close()
+    return report
+
+
 def cell(found: tuple[float | None, Row]) -> str:
     """A cell of the table."""
     seconds, row = found
@@ -68,20 +79,29 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the outcome to this file")
     given = parser.parse_args()
     pythons = {DPAX: sys.executable}
-    if given.torch or given.torch_python:
-        pythons[PYTORCH] = given.torch_python or str(torch_python())
+    if given.torch_python:
+        pythons[PYTORCH] = named_python(given.torch_python)
+    elif given.torch:
+        pythons[PYTORCH] = str(torch_python())
     with tempfile.TemporaryDirectory() as folder:
+        reports = {side: reported(side, python, Path(folder)) for side, python in pythons.items()}
+        for warning in warnings(reports, []):
+            print(f"Mind: {warning}.", file=sys.stderr)
         found = {side: timed(side, python, given, Path(folder) / side) for side, python in pythons.items()}
     own, peer = found[DPAX], found.get(PYTORCH)
     what = f"the whole training command to a validation force RMSE of {given.target} eV/Å on water"
     ratio = "–"
     if peer is not None and own[0] is not None:
         ratio = f"{peer[0] / own[0]:.1f}" if peer[0] is not None else f"> {given.limit / own[0]:.1f}"
-    cells = [what, cell(own), "–" if peer is None else cell(peer), ratio, "≤ 200 s, ≥ 5", "≤ 120 s"]
-    print(f"{AIM_HEAD}\n| {' | '.join(cells)} |")
+    bars = ("≤ 200 s, ≥ 5", "≤ 120 s") if reports[DPAX]["kind"] == "cpu" else ("–", "–")
+    cells = [what, cell(own), "–" if peer is None else cell(peer), ratio, *bars]
+    for warning in warnings(reports, []):
+        print(f"**Mind: {warning}.**\n")
+    print(f"{machine()}\n\n{sides(reports, [])}\n\n{AIM_HEAD}\n| {' | '.join(cells)} |")
     if given.json:
         content = {side: {"seconds": seconds, "row": row} for side, (seconds, row) in found.items()}
-        record = {"date": time.strftime("%Y-%m-%d"), "target": given.target, "steps": given.steps, **content}
+        settings = {"date": time.strftime("%Y-%m-%d"), "target": given.target, "steps": given.steps}
+        record = {**settings, "machine": machine(), "sides": reports, **content}
         given.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
