@@ -33,6 +33,7 @@ def any_structure(rng: np.random.Generator) -> ase.Atoms:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(7200)
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="no /proc on this system")
 def test_a_thousand_structures_of_any_size():
     potential, rng = Potential(tiny_model(rcut=3.5, attn_layer=0, neuron=[4, 8])), np.random.default_rng(0)
