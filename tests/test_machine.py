@@ -55,9 +55,21 @@ def test_default_cache_folder(tmp_path):
 @pytest.mark.parametrize(
     ("call", "variables", "message"),
     [
-        ("dpax.configure(0)", {}, "devices should be a whole number of at least 1, got 0"),
-        ("dpax.configure()", {"DPAX_DEVICES": "all"}, "DPAX_DEVICES should be a whole number of at least 1"),
-        ("dpax.configure()", {"DPAX_CACHE": "/dev/null/x"}, "DPAX_CACHE: "),
+        ("dpax.configure(0)", {}, "devices should be a whole number from 1 to 1024, got 0"),
+        ("dpax.configure()", {"DPAX_DEVICES": "all"}, "DPAX_DEVICES should be a whole number from 1"),
+        ("dpax.configure()", {"DPAX_DEVICES": "1000000000"}, "DPAX_DEVICES should be a whole number from 1"),
+        ("dpax.configure()", {"DPAX_CACHE": "/dev/null/x"}, "DPAX_CACHE: /dev/null/x cannot be used (Not a"),
+        ("dpax.configure()", {"DPAX_CACHE": "/dev/null"}, "DPAX_CACHE: /dev/null cannot be used"),
+        (
+            "dpax.load('none')",
+            {"JAX_PLATFORMS": "cuda", "CUDA_VISIBLE_DEVICES": ""},
+            "JAX_PLATFORMS is cuda, and",
+        ),
+        (
+            "dpax.load('none')",
+            {"JAX_PLATFORMS": "none"},
+            "JAX_PLATFORMS is none, and JAX finds no such device",
+        ),
         ("jax.devices(); dpax.configure()", {}, "dpax.configure: JAX has started already"),
     ],
 )
@@ -70,7 +82,7 @@ def test_the_command_line_reads_the_variables(monkeypatch, tmp_path):
     save_model(tmp_path / "model.dpax", tiny_model(attn_layer=0, neuron=[4]), {})
     monkeypatch.setenv("DPAX_DEVICES", "many")
     message = error_of("eval", "water.xyz", "-m", tmp_path / "model.dpax", "-o", tmp_path / "out.xyz")
-    assert message == "DPAX_DEVICES should be a whole number of at least 1, got many"
+    assert message == "DPAX_DEVICES should be a whole number from 1 to 1024, got many"
 
 
 def test_a_second_process_compiles_nothing(tmp_path):

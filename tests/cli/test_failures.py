@@ -2,7 +2,7 @@
 
 import pytest
 
-from dpax.cli.failures import guarded
+from dpax.cli.failures import guarded, show_warning
 from dpax.errors import InputError
 
 
@@ -36,3 +36,27 @@ def test_traceback_goes_elsewhere_when_the_run_does_not_exist(capsys, tmp_path, 
         raise RuntimeError
     assert len(list(tmp_path.glob("dpax-error-*.log"))) == 1
     assert "no message" in capsys.readouterr().err
+
+
+def test_failure_of_the_machine_is_a_mistake(capsys, tmp_path):
+    with pytest.raises(SystemExit) as exit_, guarded(tmp_path):
+        raise OSError(28, "No space left on device", "run/log.jsonl")
+    assert exit_.value.code == 2
+    assert capsys.readouterr().err == (
+        "dpax: error: run/log.jsonl: the disk is full; make room and try again\n"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_closed_pipe_is_nothing_to_speak_of(capsys):
+    with pytest.raises(SystemExit) as exit_, guarded():
+        raise BrokenPipeError
+    assert exit_.value.code == 141
+    assert capsys.readouterr().err == ""
+
+
+def test_trouble_with_kept_programs_is_told_once(capsys):
+    for name in ("jit_a", "jit_b"):
+        text = f"Error reading persistent compilation cache entry for '{name}': EOFError: it is short"
+        show_warning(text, UserWarning)
+    assert capsys.readouterr().err.count("dpax: warning: the folder of compiled programs cannot be used") == 1

@@ -1,10 +1,14 @@
 """Names that the settings give to files: none may be that of another file of the run, or of what is read."""
 
+import re
 import shutil
+import sys
+import warnings
 from pathlib import Path
 
 import pytest
 
+from dpax.cli import main
 from dpax.cli.outputs import refuse_inputs
 from dpax.errors import InputError
 from dpax.train import train
@@ -109,3 +113,37 @@ def test_what_is_read_is_not_written(tmp_path):
             refuse_inputs(output, tmp_path / "copy.xyz", str(read))
     refuse_inputs(tmp_path / "copy.xyz", read, tmp_path / "none.xyz")
     refuse_inputs(tmp_path / "new.xyz", read)
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (
+            "train run/input.json -o run --overwrite",
+            r"run/input\.json belongs to the run run, which would be",
+        ),
+        (
+            "train input.yaml -o run --overwrite --init-model run/best.dpax",
+            r"run/best\.dpax belongs to the run",
+        ),
+        ("train input.yaml -o run --overwrite --finetune run", "run belongs to the run run"),
+        ("eval x.xyz -m m.dpax -o x.xyz --overwrite", r"x\.xyz is read by this command"),
+        ("relax m.dpax x.xyz -o ./x.xyz --overwrite", r"x\.xyz is read by this command"),
+        ("convert m.dpax m.dpax --overwrite", r"m\.dpax is read by this command"),
+        ("compress m.dpax -o m.dpax --overwrite", r"m\.dpax is read by this command"),
+        ("change-bias m.dpax -b 1 -o m.dpax --overwrite", r"m\.dpax is read by this command"),
+        ("freeze run -o run/input.json --overwrite", r"run/input\.json is read by this command"),
+    ],
+)
+def test_no_command_writes_over_what_it_reads(tmp_path, monkeypatch, capsys, command, words):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["dpax", *command.split()])
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # main sets its own
+    (tmp_path / "run").mkdir()
+    for name in ("x.xyz", "m.dpax", "input.yaml", "run/input.json", "run/best.dpax"):
+        (tmp_path / name).write_text("mine")
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert re.match(f"dpax: error: {words}", capsys.readouterr().err)
+    assert {path.read_text() for path in tmp_path.rglob("*") if path.is_file()} == {"mine"}

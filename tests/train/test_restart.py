@@ -357,7 +357,8 @@ def test_more_steps_say_what_they_do_to_the_rate(base, uninterrupted, tmp_path):
     assert "warning: --restart: training.numb_steps was 8 and is now 20" in reporter.messages
     (told,) = [text for text in reporter.messages if "the learning rate depends on" in text]
     assert "8 before and 20 now: that of the next step is 0.000158 instead of 1e-05" in told
-    assert records_of(run)[-1]["lr"] == pytest.approx(1.58e-4, rel=0.01)
+    rates = [record["lr"] for record in records_of(run) if "lr" in record]
+    assert rates[-1] == pytest.approx(1.58e-4, rel=0.01)
 
 
 def test_a_run_of_an_earlier_version_goes_on_with_a_note(base, uninterrupted, tmp_path):

@@ -50,7 +50,8 @@ def listed_systems(datafile: Path) -> list[str]:
     try:
         lines = datafile.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--datafile {datafile}: cannot be read ({error})") from None
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise InputError(f"--datafile {datafile}: cannot be read ({reason})") from None
     paths = [line if Path(line).exists() else line.strip() for line in lines if line.strip()]
     if not paths:
         raise InputError(f"--datafile {datafile}: names no system; write one path into each line")

@@ -67,6 +67,8 @@ def open_source(path: Path) -> Source:
         )
     if not path.exists():
         raise InputError(f"{path}: there is no such model file")
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder, not a model file")
     try:
         return _READERS[path.suffix](path)
     except InputError as error:

@@ -78,7 +78,7 @@ def output_format(path: Path, overwrite: bool) -> str:
     if path.exists() and not overwrite:
         raise InputError(f"{path} exists already; give another name, or --overwrite to replace it")
     try:
-        name = filetype(str(path), read=False)
+        name = filetype(str(path.absolute()), read=False)
     except UnknownFileTypeError:
         name = ""
     if name not in ioformats or not ioformats[name].can_write:

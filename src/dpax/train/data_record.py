@@ -16,10 +16,11 @@ from threading import Event, Thread
 from dpax.data import System
 from dpax.data.deepmd_system import ARRAYS, TEXTS
 from dpax.data.hdf5_file import SEPARATOR
-from dpax.data.lmdb_file import is_lmdb
 from dpax.errors import InputError
 
 _CHUNK = 1 << 20
+_LMDB = "data.mdb"
+"""The file of a data set in LMDB."""
 _SHOWN = 8
 """Sentences that a message lists."""
 _PATIENCE = 5.0
@@ -35,7 +36,7 @@ class FileRecord:
     """Times of the last change of its contents and of its entry, ns, and its number on the file system."""
     digest: str | None = None
     """Of its contents, where it was read."""
-    path: Path | None = field(default=None, compare=False)
+    path: str | None = field(default=None, compare=False)
     """Where it lies; not known of a file in the past."""
 
     def is_now(self, other: "FileRecord") -> bool:
@@ -51,7 +52,7 @@ class FileRecord:
         """The digest; None if it was stopped, or the file cannot be read."""
         if self.digest is None and self.path is not None:
             with suppress(OSError):
-                self.digest = _digest(self.path, stop)
+                self.digest = _digest(self.path, min(self.size, _CHUNK) + 1, stop)
         return self.digest
 
 
@@ -82,38 +83,37 @@ Sections = dict[str, list[SystemRecord]]
 
 def describe(sections: Mapping[str, Sequence[System]]) -> Sections:
     """What the systems are now; nothing is read."""
-    seen: dict[Path, FileRecord] = {}
-
-    def record(path: Path) -> FileRecord:
-        """Systems may share a file."""
-        if path not in seen:
-            facts = path.stat()
-            seen[path] = FileRecord(
-                facts.st_size, [facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino], path=path
-            )
-        return seen[path]
-
+    seen: dict[str, FileRecord] = {}  # systems may share a file
     return {
         section: [
-            SystemRecord(one.name, len(one), {name: record(path) for name, path in _files(one)})
-            for one in systems
+            SystemRecord(
+                system.name,
+                len(system),
+                {name: seen.setdefault(file.path or "", file) for name, file in _files(system)},
+            )
+            for system in systems
         ]
         for section, systems in sections.items()
     }
 
 
-def _files(system: System) -> Iterator[tuple[str, Path]]:
+def _files(system: System) -> Iterator[tuple[str, FileRecord]]:
     """The files of a system that are read, by names that stay when it is moved."""
-    path = system.path
-    if path.is_file():
+    path = str(system.path)
+    if not os.path.isdir(path):
         group = system.name.rpartition(SEPARATOR)[2] if SEPARATOR in system.name else ""
-        yield group, path
-    elif is_lmdb(path):
-        yield "data.mdb", path / "data.mdb"
-    else:
-        for folder in [path, *sorted(path.glob("set.*"))]:
-            inside, kinds = ("", TEXTS) if folder == path else (f"{folder.name}/", ARRAYS)
-            yield from ((f"{inside}{name}", folder / name) for name in kinds.intersection(os.listdir(folder)))
+        yield group, _record(path, os.stat(path))
+        return
+    for entry in os.scandir(path):
+        if entry.name in TEXTS or entry.name == _LMDB:
+            yield entry.name, _record(entry.path, entry.stat())
+        elif entry.name.startswith("set.") and entry.is_dir():
+            arrays = (one for one in os.scandir(entry.path) if one.name in ARRAYS)
+            yield from ((f"{entry.name}/{one.name}", _record(one.path, one.stat())) for one in arrays)
+
+
+def _record(path: str, facts: os.stat_result) -> FileRecord:
+    return FileRecord(facts.st_size, [facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino], path=path)
 
 
 def compare(before: Sequence[SystemRecord], now: Sequence[SystemRecord]) -> list[str]:
@@ -197,9 +197,10 @@ def _every_file(sections: Sections) -> list[FileRecord]:
     return list({id(file): file for system in systems for file in system.files.values()}.values())
 
 
-def _digest(path: Path, stop: Event | None) -> str | None:
-    digest, buffer = hashlib.blake2b(digest_size=16), bytearray(_CHUNK)
-    with path.open("rb", buffering=0) as file:
+def _digest(path: str, chunk: int, stop: Event | None) -> str | None:
+    """The digest of a file, read by so many bytes at a time; None if it was stopped."""
+    digest, buffer = hashlib.blake2b(digest_size=16), bytearray(chunk)
+    with open(path, "rb", buffering=0) as file:
         while count := file.readinto(buffer):
             if stop is not None and stop.is_set():
                 return None
