@@ -12,6 +12,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from safetensors import safe_open
+
 from dpax.train.checkpoints import Checkpoints
 from faults.commands import Ended, Fault, Process, run
 from train.support import content
@@ -69,9 +71,14 @@ class Job(ABC):
         """Start it, with options such as `--restart`."""
         return Process([*self.words(), *options], self.folder, disk=self.folder, **faults)
 
+    def lines(self) -> int:
+        """How many steps have been logged."""
+        text = self.log.read_text(encoding="utf-8") if self.log.is_file() else ""
+        return sum(not line.startswith("#") for line in text.splitlines())
+
     def has_lines(self) -> bool:
         """Whether steps have been logged."""
-        return self.log.is_file() and any(line[0] not in "#{" for line in self.log.read_text().splitlines())
+        return self.lines() > 0
 
     def stamp(self) -> int:
         """A number that changes when the log is written."""
@@ -206,6 +213,8 @@ class Training(Job):
                 yield path.name, True
             elif path.name == "log.jsonl":
                 yield path.name, [_without_speed(line) for line in path.read_text().splitlines()]
+            elif path.suffix == ".dpax":
+                yield path.name, _without_time(path)
             elif path.is_file():
                 yield path.name, path.read_bytes()
         with Checkpoints(self.run / "checkpoints", read_only=True) as checkpoints:
@@ -214,6 +223,16 @@ class Training(Job):
                 checkpoint = checkpoints.restore(step)
                 arrays = {name: (a.dtype, a.shape, a.tobytes()) for name, a in checkpoint.arrays.items()}
                 yield f"checkpoint {step}", (arrays, checkpoint.meta)
+
+
+def _without_time(path: Path) -> dict[str, Any]:
+    """What a model file holds but for the time when it was written, and the digest that knows of it."""
+    with safe_open(path, framework="numpy") as file:
+        metadata = dict(file.metadata())
+        arrays = {name: (a.dtype, a.tobytes()) for name in file.keys() for a in [file.get_tensor(name)]}  # noqa: SIM118
+    metadata.pop("digest", None)
+    provenance = json.loads(metadata.pop("provenance"))
+    return {**metadata, **provenance, "written": None, "arrays": arrays}
 
 
 def _without_speed(line: str) -> dict[str, Any]:

@@ -28,8 +28,11 @@ def test_each_kind_of_write(jobs, tmp_path, case, record_property):
     job, whole = jobs.make(tmp_path / "job", *options), jobs.whole(*options)
     at = random.Random(f"{SEED} {case}").randint(1, whole.calls[kind])
     record_property("at", f"{at} of {whole.calls[kind]}")
-    # A full disk lets files be removed and renamed: the next call that takes room is the one that fails.
-    error = job.start(fault=Fault("full", job.kinds[kind], at)).end().error()
+    ended = job.start(fault=Fault("full", job.kinds[kind], at)).end()
+    if ended.code == 0:  # only renaming and removing was left, which needs no room
+        job.check(whole)
+        return
+    error = ended.error()
     assert "the disk is full; make room and try again" in error
     assert str(job.folder) in error
     if job.log.exists() and job.has_lines():

@@ -149,7 +149,10 @@ def test_crashed_before_the_first_checkpoint(base, uninterrupted, tmp_path):
     seed = json.loads((run / "input.json").read_text())["training"]["seed"]
     assert isinstance(seed, int)
     (run / "input.json").write_text((uninterrupted("float64") / "input.json").read_text())
-    train(drawn, run, base=base, restart=True)
+    (run / "data.json").unlink()  # as where it was killed between the two
+    reporter = Stops(0, terminate)
+    train(drawn, run, base=base, restart=True, reporter=reporter)
+    assert not any("warning" in text for text in reporter.messages)
     assert_same_run(run, uninterrupted("float64"), 8)
 
 

@@ -233,7 +233,9 @@ class Training:
         recorded = read(self.folder.data)
         if checkpoint is not None and recorded is not None:
             check_sizes(recorded["training_data"], self.record["training_data"])
-        changes.compare_data(recorded, self.record)
+        # A run that was killed at once has not written a record yet.
+        if checkpoint is not None or recorded is not None:
+            changes.compare_data(recorded, self.record)
         changes.compare_settings(before, self.settings)
         changes.compare_rates(
             before, self.settings, (total_steps(before.training, self.data), self.total), done
