@@ -17,6 +17,7 @@ from dpax.data import System
 from dpax.data.deepmd_system import ARRAYS, TEXTS
 from dpax.data.hdf5_file import SEPARATOR
 from dpax.errors import InputError
+from dpax.files import replacing
 
 _CHUNK = 1 << 20
 _LMDB = "data.mdb"
@@ -221,9 +222,8 @@ def write(sections: Sections, path: Path) -> None:
         ]
         for section, systems in sections.items()
     }
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
 
 
 def read(path: Path) -> Sections | None:
