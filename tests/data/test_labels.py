@@ -45,6 +45,7 @@ def extxyz(path: Path, header: str, rows: str = ATOMS, columns: str = ":forces:R
         ("energy-unit=eV force-unit=eV/Å", 1.0, 1.0),
         ("units=metal", 1.0, 1.0),
         ("time_unit=ps", 1.0, 1.0),
+        ("unit_cell=conventional formula_units=4", 1.0, 1.0),
     ],
 )
 def test_declared_units_are_honoured(tmp_path, header, energy, force):

@@ -24,6 +24,7 @@ def base(tmp_path_factory):
     for name, energy, forces in (
         ("ref.xyz", "REF_energy=-3.5", "forces"),
         ("dft.xyz", "energy=-3.5", "DFT_forces"),
+        ("mace.xyz", "energy_mace=-3.5", "forces"),
         ("both.xyz", "energy=-3.5 dft_energy=-4.5", "forces"),
         ("stress.xyz", 'energy=-3.5 REF_stress="1 0 0 0 1 0 0 0 1"', "forces"),
         ("unit.xyz", "energy=-3.5 energy_unit=furlong", "forces"),
@@ -48,6 +49,7 @@ DATA, VALIDATION = "training.training_data", "training.validation_data"
     [
         ({DATA: {"systems": "ref.xyz"}}, "ref.xyz: REF_energy is not read"),
         ({DATA: {"systems": ["small", "dft.xyz"]}}, "dft.xyz: DFT_forces is not read"),
+        ({DATA: {"systems": "mace.xyz"}}, "mace.xyz: energy_mace is not read"),
         ({VALIDATION: {"systems": "ref.xyz"}}, "ref.xyz: REF_energy is not read"),
         ({DATA: {"systems": "unit.xyz"}}, "energy_unit=furlong"),
         ({DATA: {"systems": "nowhere"}}, "no data found at 'nowhere'"),

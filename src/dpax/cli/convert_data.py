@@ -1,14 +1,13 @@
 """`dpax convert-data`: data from one format to another."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dpax.cli.failures import say
-from dpax.cli.sources import KeepUnconvergedOption, KeysOption, TypeMapOption, reading
+from dpax.cli.sources import KeepUnconvergedOption, KeysOption, TypeMapOption, reading, report_unread
 from dpax.errors import InputError
 from dpax.files import replacing
 
@@ -86,7 +85,7 @@ def _read(
     frames, copies = [], []
     systems = open_systems(inputs, names, reading=how)
     for system in systems:
-        _report_unread(system.name, system.unread)
+        report_unread(system)
         frames += [system.frame(index) for index in range(len(system))]
         copies += [1] * len(system) if system.copies is None else system.copies.tolist()
     return frames, copies if any(s.copies is not None for s in systems) else None, names
@@ -99,17 +98,9 @@ def _from_dpdata(
 
     systems = [DpdataSystem(Path(path), form, how) for path in inputs]
     for system in systems:
-        _report_unread(system.name, system.unread)
+        report_unread(system)
     names = list(type_map or sorted({name for system in systems for name in system.names}))
     return [s.frame(index, names) for s in systems for index in range(len(s))], None, names
-
-
-def _report_unread(name: str, unread: Mapping[str, Sequence[str]]) -> None:
-    """Say what is left behind although it looks like a label."""
-    from dpax.data.label_keys import unread_note
-
-    for quantity, keys in unread.items():
-        say("warning", unread_note(name, quantity, keys))
 
 
 def _write(

@@ -1,6 +1,6 @@
 """The options by which commands are told their data, with DeePMD-kit's letters, and the systems they name."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +11,7 @@ from dpax.errors import InputError, brief
 
 if TYPE_CHECKING:
     from dpax.data import Frame, Reading, System
+    from dpax.data.dpdata_io import DpdataSystem
     from dpax.train.settings import DataSettings
 
 _ATOMS_AT_ONCE = 4096
@@ -79,6 +80,20 @@ def reading(
     from dpax.data.label_keys import parsed_keys
 
     return Reading(parsed_keys(keys or ()), keep_unconverged, tuple(lammps_types or ()))
+
+
+def report_unread(system: "System | DpdataSystem", labels: Collection[str] = ()) -> None:
+    """Warn of what looks like a label and is not read.
+
+    Args:
+        system: the data.
+        labels: those that are read all the same, so that nothing is missed.
+    """
+    from dpax.data.label_keys import unread_note
+
+    for quantity, keys in system.unread.items():
+        if quantity not in labels:
+            say("warning", unread_note(system.name, quantity, keys))
 
 
 def listed_systems(datafile: Path) -> list[str]:

@@ -19,6 +19,7 @@ from dpax.cli.sources import (
     no_set_prefix,
     only_one,
     reading,
+    report_unread,
 )
 from dpax.cli.start import Branch, Devices, load_potential
 from dpax.errors import InputError
@@ -114,6 +115,7 @@ def compare(
     errors, counts = SystemErrors(), {}
     with DetailFiles(detail) as details:
         for one in systems:
+            report_unread(one, one.labels)
             order = rng.permutation(len(one)) if shuffle else np.arange(len(one))
             order = order[: frames or len(one)]
             counts[one.name] = len(order)

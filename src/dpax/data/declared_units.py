@@ -44,7 +44,7 @@ _LENGTH_WORDS = (
     *("pos", "position", "positions", "coord", "coords", "coordinate", "coordinates"),
     *("length", "lengths", "distance", "distances", "cell", "lattice"),
 )
-_KEY = re.compile(r"(?P<before>.*?)[-_ ]?units?|units?[-_ ](?:of[-_ ])?(?P<after>.+)", re.IGNORECASE)
+_KEY = re.compile(r"(?P<before>.*?)[-_ ]?units?|units?[-_ ]of[-_ ](?P<after>.+)", re.IGNORECASE)
 
 
 def unit_keys(names: Iterable[Any], quantity: str | None = None) -> list[str]:

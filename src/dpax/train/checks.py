@@ -62,18 +62,28 @@ def check_names(settings: InputSettings, data: Data) -> None:
     """Refuse data whose energies or forces stand under a name that is not read.
 
     Raises:
-        InputError: such data; the message says how to have the name read.
+        InputError: a system has a label under another name alone, or no system has it and one has something
+            that looks like it; the message says how to have it read.
     """
     for system, label, keys in _misnamed(settings, data.systems):
         if label in _NEEDED and label not in system.labels:
             raise InputError(unread_note(system.name, label, keys))
+    for label in _weighed(settings).intersection(_NEEDED) - data.labels:
+        for system in data.systems:
+            if label in system.unread:
+                raise InputError(unread_note(system.name, label, system.unread[label]))
+
+
+def _weighed(settings: InputSettings) -> set[str]:
+    """The labels that the loss weighs."""
+    return {label for term, label in LABELS.items() if settings.loss.weighs(term)}
 
 
 def _misnamed(
     settings: InputSettings, systems: Sequence[System]
 ) -> Iterator[tuple[System, str, Sequence[str]]]:
     """The labels that the loss weighs and that stand under other names too."""
-    weighed = {label for term, label in LABELS.items() if settings.loss.weighs(term)}
+    weighed = _weighed(settings)
     for system in systems:
         for label, keys in system.unread.items():
             alike = [key for key in keys if quantity_of(key.removesuffix(".npy")) is not None]
@@ -105,6 +115,10 @@ def data_warnings(
         texts.append(
             f"no atom of {', '.join(absent)} in the training data: nothing will be learnt about them"
         )
+    labels = frozenset().union(*(system.labels for system in systems))
+    for label in _NEEDED:
+        if label in _weighed(settings) and label not in labels:
+            texts.append(f"the loss weighs {label}, which no frame of the data has")
     for system, label, keys in _misnamed(settings, systems):
         if label in system.labels:
             texts.append(
@@ -141,6 +155,6 @@ def label_warnings(settings: InputSettings, name: str, frames: int, labels: Mapp
         labels: how many of them have each label.
     """
     missing = {
-        label: frames - labels.get(label, 0) for term, label in LABELS.items() if settings.loss.weighs(term)
+        label: frames - labels.get(label, 0) for label in LABELS.values() if label in _weighed(settings)
     }
     return [f"{name}: {n} of {frames} frames have no {label}" for label, n in missing.items() if n]
