@@ -79,6 +79,12 @@ class Ended:
         return last.removeprefix("dpax: error: ")
 
 
+def heed_signals() -> None:
+    """For a new process: the campaign may run in the background or under nohup, where these are ignored."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Process:
     """A command of dpax under way.
 
@@ -122,7 +128,7 @@ class Process:
             stderr=subprocess.PIPE,
             text=True,
             encoding="utf-8",
-            preexec_fn=before,
+            preexec_fn=before or heed_signals,
         )
         self.pid = self._process.pid
 

