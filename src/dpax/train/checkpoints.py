@@ -4,10 +4,12 @@ import errno
 import hashlib
 import json
 import logging
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -84,6 +86,7 @@ class Checkpoints:
             MachineError: it cannot be written; the earlier ones are as they were.
         """
         meta = {**checkpoint.meta, "digest": _digest(checkpoint)}
+        _ignore_late_writes()
         with writing(self.folder / str(step)):
             self._manager.save(
                 step,
@@ -159,6 +162,24 @@ def _plain_path(folder: Path) -> Iterator[Path]:
         link = Path(temporary) / folder.name.translate(dict.fromkeys(map(ord, _PATTERN), "_"))
         link.symlink_to(path, target_is_directory=True)
         yield link
+
+
+@cache
+def _ignore_late_writes() -> None:
+    """Print nothing of writes that end after another one has failed: nobody waits for them any more.
+
+    The storage library reports them to an event loop that is closed, from threads of its own, and the event
+    loop reports the tasks of orbax that it had begun.
+    """
+    logging.getLogger("asyncio").addFilter(lambda record: "orbax" not in record.getMessage())
+    report = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        error = unraisable.exc_value
+        if not (isinstance(error, RuntimeError) and "Event loop is closed" in str(error)):
+            report(unraisable)
+
+    sys.unraisablehook = hook
 
 
 def named_arrays(tree: PyTree, prefix: str) -> dict[str, np.ndarray]:
