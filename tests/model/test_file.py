@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -91,12 +92,12 @@ def test_file_is_replaced_at_once_or_not_at_all(tmp_path, monkeypatch):
     save_model(path, tiny_model(seed=1), {})
     before = path.read_bytes()
 
-    def full_disk(arrays, filename, metadata):
-        filename.write_bytes(b"half a file")
+    def full_disk(file, content):
+        file.write_text("half a file")
         raise OSError("no space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("dpax.model.file.save_file", full_disk)
+        patch.setattr(Path, "write_bytes", full_disk)
         with pytest.raises(OSError, match="no space"):
             save_model(path, tiny_model(seed=2), {})
     assert path.read_bytes() == before

@@ -4,11 +4,12 @@ import errno
 import hashlib
 import json
 import logging
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import wraps
+from functools import cache, wraps
 from pathlib import Path
 from typing import Any, ParamSpec, Self, TypeVar
 
@@ -114,6 +115,7 @@ class Checkpoints:
         """
         assert self._manager is not None
         meta = {**checkpoint.meta, "digest": _digest(checkpoint)}
+        _ignore_late_writes()
         with writing(self.folder / str(step)):
             self._manager.save(
                 step,
@@ -209,6 +211,24 @@ def _manager(folder: Path, keep: int | None) -> ocp.CheckpointManager:
         for notes in folder.glob("*/_CHECKPOINT_METADATA"):
             notes.unlink()
         return ocp.CheckpointManager(folder, options=options, item_names=_ITEMS)
+
+
+@cache
+def _ignore_late_writes() -> None:
+    """Print nothing of writes that end after another one has failed: nobody waits for them any more.
+
+    The storage library reports them to an event loop that is closed, from threads of its own, and the event
+    loop reports the tasks of orbax that it had begun.
+    """
+    logging.getLogger("asyncio").addFilter(lambda record: "orbax" not in record.getMessage())
+    report = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        error = unraisable.exc_value
+        if not (isinstance(error, RuntimeError) and "Event loop is closed" in str(error)):
+            report(unraisable)
+
+    sys.unraisablehook = hook
 
 
 def named_arrays(tree: PyTree, prefix: str) -> dict[str, np.ndarray]:
