@@ -95,7 +95,7 @@ def test_a_checkpoint_that_cannot_be_opened_now_is_not_damaged(tmp_path, monkeyp
         def no_more_files(*_: object, **__: object) -> None:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-        monkeypatch.setattr(checkpoints._manager, "restore", no_more_files)
+        monkeypatch.setattr("dpax.train.checkpoints.read_arrays", no_more_files)
         with pytest.raises(MachineError, match=r"2: this process has too many files open"):
             checkpoints.latest(pytest.fail)
 

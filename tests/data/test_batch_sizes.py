@@ -1,6 +1,7 @@
 """The rules for the number of frames in a batch."""
 
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from hypothesis import given
@@ -16,6 +17,7 @@ class Sizes:
     """A system of which only the sizes of the frames are known."""
 
     name, path, type_map, labels, copies = "sizes", Path("sizes"), (), frozenset(), None
+    unread: ClassVar[dict] = {}
 
     def __init__(self, *atoms):
         self.atoms = atoms

@@ -219,7 +219,9 @@ def test_dpaxs_own_settings_are_written_only_where_deepmd_differs(descriptor, re
     assert not written(plain)
     assert not written(plain["attention_layers"])
     assert not written(plain["attention_layers"]["attention_layers"][0])
-    other = DescrptDPA1.deserialize({**plain, "attn_norm": "branch", "empty_slots": "ignore"})
+    other = DescrptDPA1.deserialize({**plain, "empty_slots": "ignore"})
+    with pytest.raises(InputError, match="contradicts itself: what an attention layer computes"):
+        DescrptDPA1.deserialize({**plain, "attn_norm": "branch"})  # which its layers do not say
     data = make(attn_norm="branch", empty_slots="ignore").serialize()
     assert (data["attn_norm"], data["empty_slots"]) == ("branch", "ignore")
     again = DescrptDPA1.deserialize(data)

@@ -307,7 +307,7 @@ def test_another_model_does_not_go_on(metal, relaxed, tmp_path):
     [
         (
             {"time_step": 60.0, "steps": 400},
-            r"blew up at step \d+: .* The last checkpoint is that of step \d+\.",
+            r"blew up at step \d+: .* The last checkpoint is that of step \d+, from which",
         ),
         (
             {"max_temperature": 200.0},
@@ -374,9 +374,15 @@ def test_fixed_atoms_stay_and_a_slab_has_no_pressure(metal, relaxed, tmp_path):
     ("values", "words"),
     [
         ({"steps": 5}, "--temperature is missing"),
-        ({"steps": 5, "temperature": (300, 300), "time_step": 0}, "--time-step: should be positive, got 0"),
+        (
+            {"steps": 5, "temperature": (300, 300), "time_step": 0},
+            "--time-step: should be positive and finite, got 0",
+        ),
         ({"steps": -5, "temperature": (300, 300)}, "--steps: should not be negative, got -5"),
-        ({"steps": 5, "temperature": (300, -1)}, "--temperature: should not be negative, got -1 K"),
+        (
+            {"steps": 5, "temperature": (300, -1)},
+            "--temperature: should be finite and not negative, got -1 K",
+        ),
         ({"steps": 5, "temperature": (300, 400), "ensemble": "nve"}, "NVE has no thermostat"),
         ({"steps": 5, "temperature": (0, 0), "ensemble": "npt"}, "need a temperature above 0 K"),
     ],
@@ -403,11 +409,12 @@ def test_velocities_of_the_structure(metal, relaxed, tmp_path):
 def test_checkpoints_take_each_others_place_at_once(tmp_path, monkeypatch):
     path = tmp_path / "a.checkpoint"
     Checkpoint({"a": np.arange(3)}, {"step": 1}).write(path)
+    before = path.read_bytes()
     monkeypatch.setattr(os, "fsync", lambda _: crash())
     with pytest.raises(RuntimeError):
         Checkpoint({"a": np.arange(4)}, {"step": 2}).write(path)
-    assert Checkpoint.read(path).facts == {"step": 1}
-    shutil.rmtree(tmp_path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 # Starts that are killed, and simulations under way

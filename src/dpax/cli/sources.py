@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dpax.cli.failures import say
-from dpax.errors import InputError, brief
+from dpax.errors import InputError
 
 if TYPE_CHECKING:
     from dpax.data import Frame, Reading, System
@@ -105,7 +105,8 @@ def listed_systems(datafile: Path) -> list[str]:
     try:
         lines = datafile.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--datafile {datafile}: cannot be read ({brief(error)})") from None
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise InputError(f"--datafile {datafile}: cannot be read ({reason})") from None
     paths = [line if Path(line).exists() else line.strip() for line in lines if line.strip()]
     if not paths:
         raise InputError(f"--datafile {datafile}: names no system; write one path into each line")

@@ -5,6 +5,7 @@ import gzip
 import lzma
 import shutil
 import tempfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,8 +63,9 @@ def iterate_structures(
             check_before_ase(plain, name, index + 1 if isinstance(index, int) and index >= 0 else None)
             header = _dump_header(plain) if form == "lammps-dump-text" else []
             options: dict[str, Any] = {"units": _dump_units(header)} if header else {}
-            for atoms in ase.io.iread(plain, index, form, do_not_split_by_at_sign=True, **options):
-                check_numbers(atoms.numbers, name)
+            found = ase.io.iread(plain, index, form, do_not_split_by_at_sign=True, **options)
+            for number, atoms in enumerate(found):
+                check_numbers(atoms.numbers, f"{name} frame {number}" if index == ":" else name)
                 if header:
                     _correct_dump(atoms, header[-1].split(), lammps_types, name)
                 yield _in_dpax_units(atoms, name, labels)
@@ -88,7 +90,7 @@ def uncompressed(path: Path) -> Iterator[Path]:
         try:
             with opener(path, "rb") as packed, plain.open("wb") as file:
                 shutil.copyfileobj(packed, file)
-        except (OSError, EOFError, lzma.LZMAError) as error:
+        except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
             raise InputError(f"{path} cannot be decompressed: {error}") from error
         yield plain
 

@@ -67,7 +67,7 @@ def open_source(path: Path) -> Source:
         )
     if not path.exists():
         raise InputError(f"{path}: there is no such model file")
-    if path.is_dir():
+    if path.is_dir() and path.suffix != ".jax":
         raise InputError(f"{path}: is a folder, not a model file")
     try:
         return _READERS[path.suffix](path)

@@ -115,6 +115,8 @@ class AseTrajectory:
 
 
 def _keep_frames(path: Path, count: int) -> None:
+    if not path.is_file():
+        raise InputError(f"{path}: cannot be read; put the file back, or start the simulation anew")
     try:
         with (
             replacing(path) as temporary,
