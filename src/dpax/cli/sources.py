@@ -1,5 +1,6 @@
 """The options by which commands are told their data, with DeePMD-kit's letters, and the systems they name."""
 
+import os
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -107,7 +108,8 @@ def listed_systems(datafile: Path) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise InputError(f"--datafile {datafile}: cannot be read ({reason})") from None
-    paths = [line if Path(line).exists() else line.strip() for line in lines if line.strip()]
+    # os.path.exists says no of a name that is too long; that of pathlib raises.
+    paths = [line if os.path.exists(line) else line.strip() for line in lines if line.strip()]
     if not paths:
         raise InputError(f"--datafile {datafile}: names no system; write one path into each line")
     return paths
