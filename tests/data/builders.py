@@ -99,6 +99,7 @@ class OneFrame:
         self._frame, self._times = frame, times
         self.name, self.path, self.type_map = frame.source, Path(frame.source), ("O", "H")
         self.copies: np.ndarray | None = None
+        self.unread: dict[str, list[str]] = {}
         self.labels = frozenset(label for label in LABELS if getattr(frame, label) is not None)
 
     def __len__(self):
