@@ -144,3 +144,24 @@ def test_nothing_computes_without_asking():
             node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)
         }
         assert "enable_x64" not in names, path
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="only Linux tells the threads of a process")
+def test_a_child_that_imports_dpax_after_the_fork_is_told_so():
+    program = """
+import os, jax.numpy as jnp
+jnp.ones(3).sum().block_until_ready()
+pid = os.fork()
+if pid:
+    os._exit(os.waitpid(pid, 0)[1])
+from dpax.computing import computing
+try:
+    computing(False)
+except ValueError as error:
+    print(error, flush=True)
+os._exit(0)
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, timeout=120
+    )
+    assert "was forked after JAX had started" in done.stdout, done.stderr

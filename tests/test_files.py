@@ -130,12 +130,12 @@ def test_what_the_system_says(number, words):
 
 
 def test_memory():
-    assert "memory of this machine" in str(machine_error(MemoryError()))
+    assert "this machine has too little memory" in str(machine_error(MemoryError()))
     with pytest.raises(MemoryError) as caught:
         np.empty(2**60, np.uint8)
-    assert "memory of this machine" in str(machine_error(caught.value))
+    assert "this machine has too little memory" in str(machine_error(caught.value))
     text = "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 21474836480 bytes."
-    assert "device that computes does not suffice (21474836480 bytes more)" in str(
+    assert "device that computes has too little memory (21474836480 bytes more)" in str(
         machine_error(RuntimeError(text))
     )
 

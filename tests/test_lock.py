@@ -100,7 +100,16 @@ def test_a_process_of_another_machine_is_named(tmp_path):
         pass
 
 
-@pytest.mark.parametrize("content", ["my notes", "{}", '{"process": "x"}', "[1, 2]", "\x00" * 40])
+@pytest.mark.parametrize("content", ["", "\n", '\n{"pro', '\n{"process": 12, "ho', "\x00" * 40])
+def test_a_torn_lock_file_holds_nobody_back(tmp_path, content):
+    """A full disk or a loss of power has left a part of it."""
+    path = tmp_path / ".lock"
+    path.write_text(content)
+    with hold(path):
+        assert json.loads(path.read_text())["process"] == os.getpid()
+
+
+@pytest.mark.parametrize("content", ["my notes", "{}", '{"process": "x"}', "[1, 2]", '\n{"a": 1}'])
 def test_another_file_of_this_name_is_kept(tmp_path, content):
     path = tmp_path / ".lock"
     path.write_text(content)

@@ -1,12 +1,13 @@
 """Where JAX computes: in the precision asked for, and only in a process that has JAX's threads.
 
 A process forked from one in which JAX has started inherits JAX's memory but none of its threads, and would
-wait for them for ever. From the moment dpax is imported, every fork notes whether JAX has started.
+wait for them forever. From the moment dpax is imported, every fork notes whether JAX has started.
 """
 
 import os
 import sys
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 from dpax.errors import InputError
@@ -44,7 +45,7 @@ class _Forks:
     """Whether JAX has lost its threads in a fork."""
 
     def __init__(self) -> None:
-        self.threads_lost = False
+        self.threads_lost = _jax_has_started() and _is_alone()
         self.child_loses_them = False
 
     def before(self) -> None:
@@ -60,6 +61,12 @@ def _jax_has_started() -> bool:
     """Whether JAX has its devices, and with them threads; nothing public tells without starting it."""
     bridge: Any = sys.modules.get("jax._src.xla_bridge")
     return bridge is not None and bridge.backends_are_initialized()
+
+
+def _is_alone() -> bool:
+    """Whether this process has one thread, as one that was forked before it imported dpax; told on Linux."""
+    tasks = Path("/proc/self/task")
+    return tasks.is_dir() and len(list(tasks.iterdir())) == 1
 
 
 _forks = _Forks()

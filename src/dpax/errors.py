@@ -7,6 +7,15 @@ def brief(error: BaseException) -> str:
     return line if len(line) <= 200 else f"{line[:197]}..."
 
 
+def shortened(value: object) -> str:
+    """A value as it may stand in a message."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # thousands of digits, thousands of levels
+        return f"a {type(value).__name__} too long to be shown"
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
 class InputError(ValueError):
     """A mistake in what the user gave: settings, data, a model file, a structure.
 

@@ -40,12 +40,12 @@ _OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 """JAX's name for it."""
 
 _HOST_MEMORY = (
-    "the memory of this machine does not suffice; use smaller batches, fewer or smaller structures, or a "
-    "machine with more memory"
+    "this machine has too little memory; use smaller batches, fewer or smaller structures, or a machine with "
+    "more memory"
 )
 _DEVICE_MEMORY = (
-    "the memory of the device that computes does not suffice{detail}; use smaller batches, smaller "
-    "structures, more devices, or a model in float32"
+    "the device that computes has too little memory{detail}; use smaller batches, smaller structures, more "
+    "devices, or a model in float32"
 )
 
 

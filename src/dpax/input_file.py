@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from dpax.errors import InputError
+from dpax.errors import InputError, shortened
 
 DEEPEST = 50
 """Sections and lists that may lie in each other; those of dpax's settings are a tenth as deep."""
@@ -47,7 +47,9 @@ def read_input(path: str | Path) -> dict[str, Any]:
     except RecursionError:
         raise InputError(f"{path}: {_TOO_DEEP}") from None
     if not isinstance(content, dict):
-        raise InputError(f"{path}: an input file holds sections (model, training, …), got {_short(content)}")
+        raise InputError(
+            f"{path}: an input file holds sections (model, training, …), got {shortened(content)}"
+        )
     return content
 
 
@@ -117,7 +119,7 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen = set()
         for key, _ in pairs:
             if key in seen and not key.startswith("_"):
-                raise InputError(f"the key {_short(key)} is given twice in one section")
+                raise InputError(f"the key {shortened(key)} is given twice in one section")
             seen.add(key)
     return content
 
@@ -154,11 +156,6 @@ def _parse_yaml(text: str) -> Any:
 
 def _line(text: str) -> str:
     return text if len(text) <= 200 else f"{text[:197]}..."
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 class _CoreLoader(yaml.SafeLoader):
@@ -199,7 +196,7 @@ class _CoreLoader(yaml.SafeLoader):
             if not isinstance(key, yaml.ScalarNode):
                 raise _mistake("a key is a word, not a list or a section", key)
             if key.value in seen and not key.value.startswith("_"):
-                raise _mistake(f"the key {_short(key.value)} is given twice in one section", key)
+                raise _mistake(f"the key {shortened(key.value)} is given twice in one section", key)
             seen.add(key.value)
         return node
 
@@ -216,7 +213,7 @@ class _CoreLoader(yaml.SafeLoader):
             return int(digits, base)
         except ValueError as error:
             raise _mistake(
-                f"{_short(node.value)} is not a whole number: {_long_integer(error)}", node
+                f"{shortened(node.value)} is not a whole number: {_long_integer(error)}", node
             ) from None
 
     def construct_number(self, node: yaml.ScalarNode) -> float:
@@ -225,17 +222,17 @@ class _CoreLoader(yaml.SafeLoader):
         try:
             return float(re.sub(r"^([-+]?)\.(inf|nan)$", r"\1\2", digits))
         except ValueError:
-            raise _mistake(f"{_short(node.value)} is not a number", node) from None
+            raise _mistake(f"{shortened(node.value)} is not a number", node) from None
 
     def construct_truth(self, node: yaml.ScalarNode) -> bool:
         """`true` or `false`."""
         if node.value.lower() not in ("true", "false"):
-            raise _mistake(f"{_short(node.value)} is neither true nor false", node)
+            raise _mistake(f"{shortened(node.value)} is neither true nor false", node)
         return node.value.lower() == "true"
 
     def construct_unknown(self, node: yaml.Node) -> Any:
         """A tag that only programs in another language, or other programs, know."""
-        raise _mistake(f"the tag {_short(node.tag)} has no meaning here; take it out", node)
+        raise _mistake(f"the tag {shortened(node.tag)} has no meaning here; take it out", node)
 
 
 def _inner_nodes(node: yaml.Node) -> Iterator[yaml.Node]:

@@ -20,6 +20,7 @@ from dpax.errors import InputError
 from dpax.files import writing
 
 _READ_AT_MOST = 4096
+_BEGINNING = b'{"process": '
 
 
 class _Holder(NamedTuple):
@@ -76,7 +77,7 @@ def _acquire(path: Path, what: str, advice: str) -> int:
 def _try(descriptor: int, path: Path, what: str, advice: str) -> bool:
     """Lock the open file and write into it who holds it; False if its last holder has just removed it."""
     last, here = _read(descriptor), socket.gethostname()
-    if last is None and os.fstat(descriptor).st_size:
+    if last is None and not _is_ours(descriptor):
         raise InputError(f"{path} is not a lock file of dpax; move it away, for dpax needs the name")
     try:
         free = lock_descriptor(descriptor, blocking=False)
@@ -111,15 +112,23 @@ def _is_at(path: Path, descriptor: int) -> bool:
         return False
 
 
-def _read(descriptor: int) -> _Holder | None:
-    """Who has written the file; None if nobody did, or it is something else.
-
-    The first byte is skipped: Windows lets nobody else read what is locked.
-    """
+def _content(descriptor: int) -> bytes:
+    """The file without its first byte: Windows lets nobody else read what is locked."""
     os.lseek(descriptor, 1, os.SEEK_SET)
+    return os.read(descriptor, _READ_AT_MOST)
+
+
+def _is_ours(descriptor: int) -> bool:
+    """Whether a file is a lock file, or what a full disk or a loss of power has left of one."""
+    content = _content(descriptor).rstrip(b"\0")
+    return _BEGINNING.startswith(content[: len(_BEGINNING)])
+
+
+def _read(descriptor: int) -> _Holder | None:
+    """Who has written the file; None if nobody did, or it is something else."""
     try:
-        found = json.loads(os.read(descriptor, _READ_AT_MOST))
-        return _Holder(int(found["process"]), str(found["host"]), str(found["since"]))
+        holder = json.loads(_content(descriptor))
+        return _Holder(int(holder["process"]), str(holder["host"]), str(holder["since"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from dpax.errors import InputError
+from dpax.errors import InputError, shortened
 
 MOST_MISTAKES = 10
 """Mistakes of a section that are spelled out."""
@@ -97,9 +97,9 @@ class Settings(BaseModel, metaclass=_RaisesInputError):
         truth_is_meant = _mentions_bool(cls.model_fields[str(info.field_name)].annotation)
         for number in _scalars(value):
             if isinstance(number, bool) and not truth_is_meant:
-                raise ValueError(f"should not be true or false, got {_short(value)}")
+                raise ValueError(f"should not be true or false, got {shortened(value)}")
             if isinstance(number, int) and abs(number) >= 2**63:
-                raise ValueError(f"should be a smaller number, got {_digits(number)}")
+                raise ValueError(f"should be a smaller number, got {shortened(number)}")
         return value
 
     @classmethod
@@ -168,7 +168,7 @@ def _section(settings: type[BaseModel], key: str) -> type[BaseModel] | None:
 
 
 def _describe(root: type[BaseModel], owner: type[BaseModel], detail: Any) -> str:
-    got = _short(detail["input"])
+    got = shortened(detail["input"])
     match detail["type"]:
         case "extra_forbidden":
             return _describe_unknown(root, owner, str(detail["loc"][-1]), got)
@@ -210,16 +210,6 @@ def _homes(settings: type[BaseModel], key: str, path: str = "") -> Iterator[str]
         section = _section(settings, name)
         if section is not None:
             yield from _homes(section, key, f"{path}.{name}" if path else name)
-
-
-def _short(value: Any) -> str:
-    text = _digits(value) if isinstance(value, int) else repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _digits(number: int) -> str:
-    """A number as it is written; Python refuses to write one of more than 4,300 digits."""
-    return repr(number) if number.bit_length() < 10_000 else "one of thousands of digits"
 
 
 def _clipped(text: str) -> str:

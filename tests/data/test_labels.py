@@ -195,7 +195,7 @@ def test_a_named_key_takes_the_place_of_the_usual_one(tmp_path):
     assert AseSystem(path, ("Cu",)).unread == {"energy": ["dft_energy"]}
     named = AseSystem(path, ("Cu",), reading=Reading({"energy": "dft_energy"})).frame(0)
     assert named.energy == pytest.approx(-2 * units.Hartree), "units count for it too"
-    with pytest.raises(InputError, match=r"no frame has the key 'nosuch'.*the keys there are .*dft_energy"):
+    with pytest.raises(InputError, match=r"no frame has the key 'nosuch'.*its keys are .*dft_energy"):
         AseSystem(path, ("Cu",), reading=Reading({"energy": "nosuch"}))
 
 
@@ -442,6 +442,14 @@ def test_a_damaged_archive_is_refused(tmp_path):
     (tmp_path / "a.xyz.bz2").write_bytes(b"not packed")
     with pytest.raises(InputError, match="cannot be decompressed"):
         AseSystem(tmp_path / "a.xyz.bz2", ("H",))
+
+
+def test_a_small_archive_that_fills_the_disk_is_refused(tmp_path):
+    with gzip.open(tmp_path / "a.xyz.gz", "wb", compresslevel=9) as file:
+        for _ in range(300):
+            file.write(bytes(2**20))
+    with pytest.raises(InputError, match="cannot be decompressed: it becomes more than 500 times as large"):
+        AseSystem(tmp_path / "a.xyz.gz", ("H",))
 
 
 def test_names_with_an_at_sign_are_names(tmp_path):

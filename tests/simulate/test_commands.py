@@ -18,8 +18,8 @@ from cli.test_commands import dpax, error_of
 from dpax.cli.md_progress import MDReporter, summary
 from dpax.model.file import save_model
 from dpax.simulate.checkpoint import Checkpoint
-from dpax.simulate.md import Thermo
 from dpax.simulate.settings import MDSettings
+from dpax.simulate.thermo import Thermo
 
 from .support import crystal, metal
 

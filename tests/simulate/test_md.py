@@ -17,7 +17,8 @@ from ase.constraints import FixAtoms
 from dpax.errors import InputError
 from dpax.simulate import md
 from dpax.simulate.checkpoint import Checkpoint
-from dpax.simulate.md import MDFiles, Silent, molecular_dynamics
+from dpax.simulate.files import MDFiles
+from dpax.simulate.md import Silent, molecular_dynamics
 from dpax.simulate.output import AseTrajectory, XyzTrajectory
 from dpax.simulate.relax import relax
 from dpax.simulate.settings import MDSettings

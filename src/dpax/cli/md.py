@@ -106,7 +106,8 @@ def md(
     atoms = read_structure(structure, index, supercell, type_map or ())
     potential = load_potential(model, devices, branch)
     check_elements(atoms, potential.type_map, structure)
-    from dpax.simulate.md import MDFiles, molecular_dynamics
+    from dpax.simulate.files import MDFiles
+    from dpax.simulate.md import molecular_dynamics
 
     for path in MDFiles(output).paths:
         refuse_inputs(path, model, structure)

@@ -3,8 +3,8 @@
 from rich.console import Console
 
 from dpax.cli.live import LiveLine
-from dpax.simulate.md import Thermo
 from dpax.simulate.settings import MDSettings
+from dpax.simulate.thermo import Thermo
 
 
 class MDReporter:

@@ -180,8 +180,7 @@ def _check_named_keys(structures: Iterable[ase.Atoms], keys: Mapping[str, str], 
     for quantity, key in keys.items():
         if key not in present:
             raise InputError(
-                f"{name}: no frame has the key {key!r}, which is to be read as {quantity}; the keys there "
-                "are "
+                f"{name}: no frame has the key {key!r}, which is to be read as {quantity}; its keys are "
                 f"{', '.join(sorted(present)) or 'none'}"
             )
 
@@ -352,8 +351,7 @@ def _check_agreement(own: np.ndarray, virial: np.ndarray, size: float, source: s
     opposite = np.abs(own + virial).max() <= digits
     raise InputError(
         f"{source}: its virial and its stress contradict each other: W = -stress · volume is "
-        f"{own[0, 0]:.6g} eV in xx, "
-        f"the virial {virial[0, 0]:.6g} eV{' (the opposite sign)' if opposite else ''}; remove the wrong "
-        "one, or name the "
-        "right one in keys (virial: KEY or stress: KEY)"
+        f"{own[0, 0]:.6g} eV in xx, the virial {virial[0, 0]:.6g} eV"
+        f"{' (the opposite sign)' if opposite else ''}; remove the wrong one, or name the right one in keys "
+        "(virial: KEY or stress: KEY)"
     )

@@ -93,8 +93,7 @@ def check_complete(factors: Mapping[str, float], labels: Iterable[str], source: 
     if foreign and silent:
         raise InputError(
             f"{source}: the header declares a unit of {foreign[0]}, but none of {silent[0]}; add "
-            f"{silent[0]}_unit "
-            "to the header, or convert the file to eV and Å"
+            f"{silent[0]}_unit to the header, or convert the file to eV and Å"
         )
 
 
@@ -112,8 +111,7 @@ def _check_whole(value: str, declared: str) -> None:
     if value.strip().lower() not in _OF_DPAX:
         raise InputError(
             f"{declared} does not say which quantity it is the unit of; write energy_unit, force_unit and "
-            "so on, or "
-            "convert the file to eV and Å and remove it"
+            "so on, or convert the file to eV and Å and remove it"
         )
 
 
@@ -125,8 +123,7 @@ def _factor(text: str, quantity: str, declared: str) -> float:
     except Exception:  # pint raises whatever its parser runs into
         raise InputError(
             f"{declared} is no unit of {quantity} that dpax knows; expected for example {unit} or {atomic}. "
-            "Correct "
-            "it, or convert the file to eV and Å and remove it"
+            "Correct it, or convert the file to eV and Å and remove it"
         ) from None
 
 

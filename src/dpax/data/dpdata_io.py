@@ -119,8 +119,7 @@ def _elements(names: Sequence[str], lammps_types: Sequence[str], source: str) ->
         return [str(name) for name in names]
     if len(lammps_types) < len(names):
         raise InputError(
-            f"{source}: has {len(names)} types of atoms, but no elements; name those of the types 1, 2, … "
-            "with "
-            "--type-map"
+            f"{source}: has {len(names)} types of atoms, but names no elements; name those of the types "
+            "1, 2, … with --type-map"
         )
     return list(lammps_types[: len(names)])

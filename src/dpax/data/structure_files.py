@@ -3,13 +3,12 @@
 import bz2
 import gzip
 import lzma
-import shutil
 import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import ase
 import ase.io
@@ -22,6 +21,11 @@ from dpax.data.declared_units import declared_factors, unit_keys
 from dpax.data.frame import check_numbers
 from dpax.errors import InputError, brief
 
+_PIECE = 2**20
+_MOST_PACKED = 500
+"""Bytes that one byte of a compressed file may stand for; those of structures stand for ten or so."""
+_ALWAYS_FINE = 2**28
+"""Bytes that any compressed file may become."""
 _OPENERS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 _DPDATA = {
     "outcar": "vasp/outcar",
@@ -89,10 +93,24 @@ def uncompressed(path: Path) -> Iterator[Path]:
         plain = Path(folder) / path.stem
         try:
             with opener(path, "rb") as packed, plain.open("wb") as file:
-                shutil.copyfileobj(packed, file)
+                _copy(packed, file, max(_MOST_PACKED * path.stat().st_size, _ALWAYS_FINE))
         except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
             raise InputError(f"{path} cannot be decompressed: {error}") from error
         yield plain
+
+
+def _copy(source: IO[bytes], target: IO[bytes], most: int) -> None:
+    """Copy a file of so many bytes at most.
+
+    Raises:
+        OSError: it has more.
+    """
+    copied = 0
+    while piece := source.read(_PIECE):
+        copied += len(piece)
+        if copied > most:
+            raise OSError(f"it becomes more than {_MOST_PACKED} times as large, which no structures do")
+        target.write(piece)
 
 
 def _in_dpax_units(atoms: ase.Atoms, name: str, labels: bool) -> ase.Atoms:

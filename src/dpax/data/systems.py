@@ -1,6 +1,7 @@
 """From the paths in the settings to systems."""
 
 import glob
+import os
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
@@ -132,10 +133,15 @@ def _locate(paths: str | Sequence[str], base: Path | None, patterns: Sequence[st
 def _search(path: str, base: Path, patterns: Sequence[str]) -> list[_Location]:
     """What exists by this very name, before anything in it is taken for a group, a home or a pattern."""
     readings = [reading for text in dict.fromkeys((path, _expanded(path))) for reading in _readings(text)]
-    places = [(file, group) for file, group in readings if (base / file).exists()][:1] or [
+    places = [(file, group) for file, group in readings if _exists(base / file)][:1] or [
         (match, group) for file, group in readings for match in _matches_of(file, base)
     ]
     return [found for file, group in places for found in _systems_in(base / file, file, group, patterns)]
+
+
+def _exists(path: Path) -> bool:
+    """As `Path.exists`, which raises where a name is too long."""
+    return os.path.exists(path)
 
 
 def _readings(path: str) -> Iterator[tuple[str, str]]:
@@ -159,7 +165,7 @@ def _expanded(path: str) -> str:
 def _matches_of(pattern: str, base: Path) -> list[str]:
     """The files that match a pattern; as much of it as exists by this very name is no pattern."""
     literal, parts = Path(), list(Path(pattern).parts)
-    while len(parts) > 1 and (base / literal / parts[0]).exists():
+    while len(parts) > 1 and _exists(base / literal / parts[0]):
         literal /= parts.pop(0)
     matches = glob.glob(str(Path(*parts)), root_dir=base / literal, recursive=True)
     return [str(literal / match) for match in sorted(matches)]

@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 import yaml
 
-from dpax.errors import WRONG_CONTENTS, InputError, brief
+from dpax.errors import WRONG_CONTENTS, InputError, brief, shortened
 from dpax.interfaces.deepmd_source import Source
-from dpax.nn.serialized import check_tree, shortened
+from dpax.nn.serialized import check_tree
 
 HDF5, YAML = (".dp", ".hlo"), (".yaml", ".yml")
 _PROGRAMS = "stablehlo"

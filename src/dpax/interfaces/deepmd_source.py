@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from dpax.errors import InputError
-from dpax.nn.serialized import real, shortened
+from dpax.errors import InputError, shortened
+from dpax.nn.serialized import real
 
 RANDOM = "RANDOM"
 """DeePMD-kit's word for no branch: a fitting net with new weights."""

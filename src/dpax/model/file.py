@@ -16,10 +16,10 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save
 
-from dpax.errors import WRONG_CONTENTS, InputError, brief
+from dpax.errors import WRONG_CONTENTS, InputError, brief, shortened
 from dpax.files import replacing
 from dpax.model.potential import EnergyModel
-from dpax.nn.serialized import check_tree, real, shortened
+from dpax.nn.serialized import check_tree, real
 
 FORMAT = "dpax"
 VERSION = 1

@@ -12,7 +12,7 @@ from flax import nnx
 from dpax.computing import computing
 from dpax.descriptor.dpa1 import DescrptDPA1
 from dpax.descriptor.se_atten_v2 import DescrptSeAttenV2
-from dpax.errors import InputError
+from dpax.errors import InputError, shortened
 from dpax.model.energies import Block as Block
 from dpax.model.energies import ModelSpec as ModelSpec
 from dpax.model.energies import ModelWeights as ModelWeights
@@ -25,7 +25,7 @@ from dpax.model.short_range import ShortRange
 from dpax.nn.initial import Seed, child_seed
 from dpax.nn.layers import Layer
 from dpax.nn.module import Module
-from dpax.nn.serialized import as_numbers, expect, numbers, real, shortened, take
+from dpax.nn.serialized import as_numbers, expect, numbers, real, take
 
 PerType = Sequence[float | None]
 """A number for some of the types."""

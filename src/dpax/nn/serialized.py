@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from dpax.errors import InputError
+from dpax.errors import InputError, shortened
 
 Count = Annotated[int, Field(ge=0)]
 Width = Annotated[int, Field(ge=1)]
@@ -196,12 +196,3 @@ def expect(name: str, found: Any, expected: Any) -> None:
             f"the model contradicts itself: {name} is {shortened(found)} in one place and "
             f"{shortened(expected)} in another"
         )
-
-
-def shortened(value: Any) -> str:
-    """A value as it may stand in a message."""
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):  # thousands of digits, thousands of levels
-        return f"a {type(value).__name__} too long to be shown"
-    return text if len(text) <= 60 else f"{text[:57]}..."

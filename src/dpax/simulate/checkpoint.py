@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dpax.errors import InputError, brief
 from dpax.files import replacing
+from dpax.simulate.thermo import Thermo
 
 _FACTS, _DIGEST = "facts", "digest"
 _REMEDY = "start the simulation anew with --overwrite; its last frame may be the structure to start from"
@@ -24,19 +25,6 @@ _Sizes = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=2, max_le
 
 class _Part(BaseModel):
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
-
-
-class _Start(_Part):
-    """The first line of the log; see `Thermo`."""
-
-    step: _Count
-    time: float
-    temperature: float
-    potential: float
-    total: float
-    conserved: float | None
-    pressure: float | None
-    volume: float | None
 
 
 class _Capacities(_Part):
@@ -53,7 +41,8 @@ class _Facts(_Part):
 
     step: _Count
     energy: float
-    start: _Start
+    start: Thermo
+    """The first line of the log."""
     settings: dict[str, Any]
     rng: dict[str, Any]
     capacities: _Capacities
@@ -95,13 +84,11 @@ class Checkpoint:
             text, expected = str(arrays.pop(_FACTS)), arrays.pop(_DIGEST, None)
             if expected is not None and str(expected) != _digest(arrays, text):
                 raise ValueError("its contents have changed")
-            facts = json.loads(text)
-            _check(arrays, facts)
+            return cls(arrays, _checked(arrays, text))
         except Exception as error:  # an archive may be damaged in many ways
             raise InputError(
                 f"{path}: not a checkpoint of dpax md, or damaged ({brief(error)}); {_REMEDY}"
             ) from None
-        return cls(arrays, facts)
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -132,14 +119,16 @@ def _digest(arrays: dict[str, np.ndarray], facts: str) -> str:
     return digest.hexdigest()
 
 
-def _check(arrays: dict[str, np.ndarray], facts: Any) -> None:
-    """See that contents are those of a checkpoint.
+def _checked(arrays: dict[str, np.ndarray], text: str) -> dict[str, Any]:
+    """The facts, where arrays and facts are those of a checkpoint.
 
     Raises:
-        ValueError: what is wrong with them.
+        Exception: of any kind, which says what is wrong with them.
     """
+    facts = json.loads(text)
+    Thermo(**facts["start"])
     try:
-        _Facts.model_validate(facts)
+        _Facts.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
@@ -154,3 +143,4 @@ def _check(arrays: dict[str, np.ndarray], facts: Any) -> None:
             raise ValueError(f"{name} holds something else than finite numbers")
         if array.shape != shapes.get(name, array.shape):
             raise ValueError(f"{name} has shape {array.shape}; expected {shapes[name]}")
+    return facts

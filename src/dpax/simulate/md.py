@@ -19,105 +19,16 @@ from dpax.infer import Potential
 from dpax.interfaces.ase import Calculator
 from dpax.interrupt import Interrupt, listening
 from dpax.lock import locked
-from dpax.simulate.beginning import is_beginning
 from dpax.simulate.checkpoint import Checkpoint
+from dpax.simulate.files import MDFiles
 from dpax.simulate.guard import Guard
 from dpax.simulate.integrator import Integrator, draw_velocities
-from dpax.simulate.output import FORMATS, ThermoLog, open_trajectory, snapshot
+from dpax.simulate.output import ThermoLog, open_trajectory, snapshot
 from dpax.simulate.settings import MDSettings, check_unchanged
+from dpax.simulate.thermo import Thermo
 
 _SAME_ENERGY = 1e-4
 """eV/atom: two models differ by more, the same model on two machines by less."""
-
-
-@dataclass(frozen=True)
-class MDFiles:
-    """The files of a simulation, all named after its trajectory."""
-
-    trajectory: Path
-
-    @property
-    def lock(self) -> Path:
-        """What other processes are kept out by; trajectories in all formats share it, as they do the rest."""
-        return self.trajectory.with_name(f".{self.trajectory.stem}.lock")
-
-    @property
-    def log(self) -> Path:
-        """Temperature, energies and so on, a line for each logged step."""
-        return self.trajectory.with_suffix(".log")
-
-    @property
-    def checkpoint(self) -> Path:
-        """What `--restart` goes on from."""
-        return self.trajectory.with_suffix(".checkpoint")
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """All of them."""
-        return self.trajectory, self.log, self.checkpoint, self.lock
-
-    def check_place(self) -> None:
-        """See whether a simulation may be written here.
-
-        Raises:
-            InputError: another ending, or no such folder.
-        """
-        if self.trajectory.suffix not in FORMATS:
-            raise InputError(f"{self.trajectory}: a trajectory's name ends in {', '.join(FORMATS)}")
-        if not self.trajectory.absolute().parent.is_dir():
-            raise InputError(f"{self.trajectory}: the folder {self.trajectory.parent} does not exist")
-
-    def check_new(self) -> None:
-        """See that nothing would be replaced.
-
-        Raises:
-            InputError: files that are there.
-        """
-        there = [path for path in (self.trajectory, self.log, self.checkpoint) if path.exists()]
-        if there:
-            restart = "go on with --restart, " if self.checkpoint.exists() or self.begun else ""
-            raise InputError(
-                f"{there[0]} is there already: {restart}replace it with --overwrite, or give another --output"
-            )
-
-    @property
-    def begun(self) -> bool:
-        """Whether trajectory and log are those of a simulation that ended before its first checkpoint."""
-        return is_beginning(self.trajectory, self.log)
-
-
-@dataclass(frozen=True)
-class Thermo:
-    """One line of the log."""
-
-    step: int
-    time: float
-    """fs."""
-    temperature: float
-    """K."""
-    potential: float
-    """eV."""
-    total: float
-    """eV."""
-    conserved: float | None
-    """eV; None where the integrator has no such quantity."""
-    pressure: float | None
-    """bar, with the part of the ideal gas; None unless periodic in all directions."""
-    volume: float | None
-    """Å³"""
-
-    def columns(self) -> dict[str, float]:
-        """The columns of the log after the step, with their units."""
-        named = {
-            "time[fs]": self.time,
-            "temperature[K]": self.temperature,
-            "potential[eV]": self.potential,
-            "total[eV]": self.total,
-            "conserved[eV]": self.conserved,
-            "pressure[bar]": self.pressure,
-            "volume[A^3]": self.volume,
-        }
-        return {name: value for name, value in named.items() if value is not None}
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from ase.calculators.lj import LennardJones
 
 from dpax.simulate.checkpoint import Checkpoint as MDCheckpoint
 from dpax.simulate.integrator import Integrator
-from dpax.simulate.md import Thermo
 from dpax.simulate.settings import MDSettings, check_unchanged
+from dpax.simulate.thermo import Thermo
 from dpax.train.checkpoints import Checkpoint, Checkpoints, from_named_arrays
 from dpax.train.error_sums import ErrorMeans
 from dpax.train.statistics import Statistics, fingerprint, read_statistics, write_statistics
