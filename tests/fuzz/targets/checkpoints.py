@@ -16,7 +16,7 @@ from dpax.simulate.settings import MDSettings, check_unchanged
 from dpax.simulate.thermo import Thermo
 from dpax.train.checkpoints import Checkpoint, Checkpoints, from_named_arrays
 from dpax.train.error_sums import ErrorMeans
-from dpax.train.statistics import Statistics, fingerprint, read_statistics, write_statistics
+from dpax.train.statistics import Statistics, fingerprint, is_statistics, read_statistics, write_statistics
 
 from ..mutations import damaged_bytes, damaged_text
 from ..target import Target
@@ -132,6 +132,7 @@ def _make_statistics(folder: Path) -> None:
 
 
 def _read_statistics(path: Path) -> None:
+    is_statistics(path)
     found = read_statistics(path, "abc")
     if found is not None:
         assert found.stddev.min() > 0
