@@ -178,6 +178,13 @@ def test_a_bad_file_is_refused_by_name(tmp_path, text, words):
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["POSCAR.xyz", "OUTCAR_12.extxyz", "vasprun.xml.xyz", "log.lammps.xyz"])
+def test_what_is_called_xyz_is_xyz(tmp_path, name):
+    """ASE goes by the beginning of a name first, which says where a structure comes from."""
+    (tmp_path / name).write_text("1\nProperties=species:S:1:pos:R:3 energy=-2.5\nH 0 0 0\n")
+    assert AseSystem(tmp_path / name, ("H",)).frame(0).energy == -2.5
+
+
 @pytest.mark.parametrize("suffix", ["gz", "bz2", "xz"])
 def test_an_absurd_number_of_atoms_in_a_compressed_file(tmp_path, suffix):
     pack = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}[suffix]

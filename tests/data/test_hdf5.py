@@ -143,6 +143,31 @@ def test_a_wrong_file_is_refused_when_it_is_opened(tree, spoil, words):
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
+def names_of_variable_length(path):
+    """Where the heap of their strings begins."""
+    with h5py.File(path, "a") as file:
+        for group in ("gas", "bulk/water"):
+            names = file[f"{group}/type_map.raw"].asstr()[()].astype(object)
+            del file[f"{group}/type_map.raw"]
+            file.create_dataset(f"{group}/type_map.raw", data=names, dtype=h5py.string_dtype())
+    return path.read_bytes().index(b"GCOL")
+
+
+@pytest.mark.parametrize("entry", [0, 1, 3])
+@pytest.mark.parametrize("size", [0, 8, 2**64 - 8, 2**63, 5000])
+def test_strings_that_cannot_be_found_are_refused(tree, entry, size):
+    """HDF5 2.0 would look for them for ever: in a heap, each entry says where the next one is."""
+    path = tree / "all.h5"
+    start = names_of_variable_length(path)
+    assert len(open_systems("all.h5", ("O", "H"), tree)) == 2
+    content = bytearray(path.read_bytes())
+    place = start + 16 + entry * 24  # each of the first entries holds a name of one letter, filled up to 8
+    content[place : place + 16] = np.array([0, size], "<u8").tobytes()
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"type_map.raw: .*its strings cannot be found"):
+        open_systems("all.h5", ("O", "H"), tree)
+
+
 def test_a_group_without_systems_is_not_found(tree):
     with pytest.raises(InputError, match=r"no data found at 'all.h5#/steam'"):
         open_systems("all.h5#/steam", ("O", "H"), tree)

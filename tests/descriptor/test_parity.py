@@ -21,8 +21,9 @@ STRUCTURES = structures()
 CLASSES = {1: DescrptDPA1, 2: DescrptSeAttenV2}
 
 # Each option beside the defaults at least twice, in the company of different others (a covering array):
-# what each case leaves out is what the next ones vary.
-MODES = list(itertools.product((True, False), ("concat", "strip")))
+# what each case leaves out is what the next ones vary. `make test` takes each variation in two of the modes,
+# once smooth and once not, once concatenated and once stripped; the slow tests take it in all four.
+MODES = [(True, "concat"), (True, "strip"), (False, "strip"), (False, "concat")]
 VARIATIONS = [
     {},
     {"attn_layer": 0},
@@ -51,9 +52,12 @@ CASES = [
     pytest.param(
         1,
         {"smooth_type_embedding": smooth, "tebd_input_mode": mode, **options},
-        id=f"{'smooth' if smooth else 'sharp'}-{mode}-{number}",
+        id=f"{'smooth' if smooth else 'sharp'}-{mode}-{variation}",
+        marks=[] if number % 2 == variation % 2 else pytest.mark.slow,
     )
-    for (smooth, mode), (number, options) in itertools.product(MODES, enumerate(VARIATIONS))
+    for (number, (smooth, mode)), (variation, options) in itertools.product(
+        enumerate(MODES), enumerate(VARIATIONS)
+    )
 ] + [
     pytest.param(2, options, id=f"v2-{number}")
     for number, options in enumerate(VARIATIONS)

@@ -10,14 +10,12 @@ from typing import Any
 
 import ase
 import numpy as np
-from ase.io.formats import filetype
 from ase.stress import voigt_6_to_full_3x3_stress
 
-from dpax.data.convergence import unconverged
 from dpax.data.declared_units import check_complete, declared_factors, unit_keys
 from dpax.data.frame import LABELS, Frame, check_numbers, type_indices
 from dpax.data.label_keys import look_alikes
-from dpax.data.structure_files import dpdata_advice, iterate_structures, uncompressed
+from dpax.data.structure_files import dpdata_advice, read_structures
 from dpax.errors import InputError
 from dpax.geometry.cell import volume
 
@@ -115,12 +113,13 @@ def read_atoms(path: Path, name: str, reading: Reading | None = None) -> dict[in
         InputError: ASE cannot read the file, it holds no structure, or none whose labels converged.
     """
     reading = reading or Reading()
-    structures = list(iterate_structures(path, name, lammps_types=reading.lammps_types, labels=True))
+    structures, failed = read_structures(path, name, reading.lammps_types)
     if not structures:
         raise InputError(f"{name} holds no structures that ASE finds. {dpdata_advice(path)}")
     if reading.keep_unconverged:
         return dict(enumerate(structures))
-    failed = _unconverged(path, structures)
+    said = {n for n, atoms in enumerate(structures) if any(map(_denies_convergence, atoms.info.items()))}
+    failed = sorted({*failed, *said})
     kept = {number: atoms for number, atoms in enumerate(structures) if number not in failed}
     if failed:
         report_unconverged(name, failed, len(structures))
@@ -143,13 +142,6 @@ def report_unconverged(name: str, failed: Sequence[int], frames: int) -> None:
         f"{text}; they are left out. --keep-unconverged (keep_unconverged: true) takes them anyway",
         stacklevel=1,
     )
-
-
-def _unconverged(path: Path, structures: Sequence[ase.Atoms]) -> list[int]:
-    with uncompressed(path) as plain:
-        failed = set(unconverged(plain, filetype(str(plain)), len(structures)))
-    said = {n for n, atoms in enumerate(structures) if any(map(_denies_convergence, atoms.info.items()))}
-    return sorted(failed | said)
 
 
 def _denies_convergence(item: tuple[Any, Any]) -> bool:

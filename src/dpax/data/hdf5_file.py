@@ -4,6 +4,7 @@ import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -11,6 +12,7 @@ from weakref import WeakValueDictionary
 import h5py
 import numpy as np
 
+from dpax.data.hdf5_heap import check_heaps
 from dpax.data.npy_file import LONGEST_TEXT
 from dpax.data.rows import Rows
 from dpax.errors import InputError, brief
@@ -29,20 +31,26 @@ _OPENING = threading.Lock()
 
 
 class Hdf5Rows(Rows):
-    """A dataset whose first axis counts frames; one row is read at a time."""
+    """A dataset whose first axis counts frames; one row is read at a time.
 
-    def __init__(self, file: Path, name: str):
-        path = f"{file}{SEPARATOR}{name}"
-        # Held both: the file stays open, and to find a dataset by its name takes longer than to read it.
-        self._file = open_file(file)
+    Args:
+        file: is held as well, so that it stays open.
+        dataset: is held, because to find it by its name takes longer than to read it.
+        path: for messages.
+
+    Raises:
+        InputError: it does not hold numbers, or more of them than the file can hold.
+    """
+
+    def __init__(self, file: h5py.File, dataset: Any, path: str):
+        self._file, self._dataset = file, dataset
         with _reading(path):
-            self._dataset: Any = self._file[name]
-            shape, kind = self._dataset.shape, self._dataset.dtype.kind
+            shape, kind = dataset.shape, dataset.dtype.kind
             if not shape or kind not in "fiu":
                 raise InputError(
                     f"{path} does not hold an array of numbers with one row per frame; write it again"
                 )
-            _check_size(self._dataset, path)
+            _check_size(dataset, path)
         super().__init__(path, shape)
 
     def _row(self, frame: int) -> np.ndarray:
@@ -50,8 +58,12 @@ class Hdf5Rows(Rows):
 
     def _rows(self, start: int, stop: int) -> np.ndarray:
         step = self.width if self.flat else 1
-        with _reading(self.path):
+        try:
             return self._dataset[start * step : stop * step].reshape(stop - start, self.width)
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise _damaged(self.path, error) from error
 
 
 class Hdf5Group:
@@ -72,7 +84,16 @@ class Hdf5Group:
         self.name = self._name.rpartition("/")[2]
         self.where = f"{file}{SEPARATOR}{self._name}"
 
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        """What is in the group: to ask HDF5 for a name that is not there takes as long as for one that is."""
+        with _reading(self.where):
+            group: Any = self._file.get(self._name)
+            return frozenset(group if isinstance(group, h5py.Group) else ())
+
     def _item(self, name: str) -> Any:
+        if name not in self._names:
+            return None
         with _reading(f"{self.where}/{name}"):
             return self._file.get(f"{self._name.rstrip('/')}/{name}")
 
@@ -91,19 +112,17 @@ class Hdf5Group:
             raise InputError(f"{path} cannot be read: no such dataset")
         with _reading(path):
             _check_size(item, path, LONGEST_TEXT)
+            check_heaps(self.path, item, path)
             values = np.atleast_1d(item[()]).reshape(-1).tolist()
             return [_word(value) for value in values]
 
     def arrays(self) -> list[str]:
         """The names of all datasets of arrays, without .npy."""
-        group: Any = self._file[self._name]
-        return [name.removesuffix(".npy") for name in group if name.endswith(".npy")]
+        return [name.removesuffix(".npy") for name in self._names if name.endswith(".npy")]
 
     def sets(self) -> list["Hdf5Group"]:
         """The groups `set.*` in it, sorted."""
-        with _reading(self.where):
-            group: Any = self._file[self._name]
-            names = sorted(name for name in group if name.startswith("set."))
+        names = sorted(name for name in self._names if name.startswith("set."))
         return [
             Hdf5Group(self.path, f"{self._name}/{name}")
             for name in names
@@ -116,8 +135,11 @@ class Hdf5Group:
         Raises:
             InputError: it does not hold numbers, or more of them than the file can hold.
         """
-        found = next((f"{stem}.npy" for stem in stems if self.has(f"{stem}.npy")), None)
-        return None if found is None else Hdf5Rows(self.path, f"{self._name.rstrip('/')}/{found}")
+        for name in (f"{stem}.npy" for stem in stems):
+            dataset = self._item(name)
+            if isinstance(dataset, h5py.Dataset):
+                return Hdf5Rows(self._file, dataset, f"{self.where.rstrip('/')}/{name}")
+        return None
 
 
 def find_groups(file: Path, group: str) -> list[str]:
@@ -162,10 +184,13 @@ def _reading(path: Path | str) -> Iterator[None]:
     except (InputError, MemoryError):
         raise
     except Exception as error:
-        raise InputError(
-            f"{path}: this is not a whole HDF5 file, it is damaged or cut short ({brief(error)}); "
-            "write it again"
-        ) from error
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path | str, error: Exception) -> InputError:
+    return InputError(
+        f"{path}: this is not a whole HDF5 file, it is damaged or cut short ({brief(error)}); write it again"
+    )
 
 
 def _check_size(dataset: Any, path: str, most: int | None = None) -> None:
@@ -174,13 +199,15 @@ def _check_size(dataset: Any, path: str, most: int | None = None) -> None:
     Where chunks are missing, HDF5 fills in a number and calls that content; where they are compressed, a
     few bytes may stand for many, but not for any number.
     """
-    size, width = dataset.dtype.itemsize, math.prod(dataset.shape[1:])
-    whole, stored = dataset.shape[0] * width * size if dataset.shape else size, dataset.id.get_storage_size()
+    shape, size = dataset.shape, dataset.dtype.itemsize
+    row, whole, stored = math.prod(shape[1:]) * size, math.prod(shape) * size, dataset.id.get_storage_size()
     if whole > _ALWAYS_FINE and whole > _MOST_COMPRESSED * stored:
         raise InputError(
             f"{path} says that it holds {whole} bytes, of which {stored} are in the file; write it again"
         )
-    at_once = max(width * size, math.prod(dataset.chunks or ()) * size)
+    storage = dataset.id.get_create_plist()  # not `dataset.chunks`, which keeps it
+    chunk = storage.get_chunk() if storage.get_layout() == h5py.h5d.CHUNKED else ()
+    at_once = max(row, math.prod(chunk) * size)
     if at_once > _MOST_AT_ONCE or (most is not None and whole > most):
         raise InputError(
             f"{path} would take {max(at_once, whole) / 1e6:.0f} MB at once; write it in smaller pieces"

@@ -1,5 +1,7 @@
 """Folders of .npy files, of which one row is read at a time."""
 
+import os
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -77,9 +79,19 @@ class NpyFolder:
         self.path = path
         self.name, self.where = path.name, str(path)
 
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        """What is in the folder: quicker than to ask for each file."""
+        try:
+            return frozenset(os.listdir(self.path))
+        except (FileNotFoundError, NotADirectoryError):
+            return frozenset()
+        except OSError as error:
+            raise InputError(f"{self.path} cannot be read: {error.strerror}") from error
+
     def has(self, file: str) -> bool:
         """Whether there is a file of this name."""
-        return (self.path / file).exists()
+        return file in self._names
 
     def words(self, file: str) -> list[str]:
         """The words in a text file.
@@ -103,11 +115,12 @@ class NpyFolder:
 
     def arrays(self) -> list[str]:
         """The names of all files of arrays, without .npy."""
-        return [path.stem for path in self.path.glob("*.npy")]
+        return [name.removesuffix(".npy") for name in self._names if name.endswith(".npy")]
 
     def sets(self) -> list["NpyFolder"]:
         """The folders `set.*` in it, sorted."""
-        return [NpyFolder(path) for path in sorted(self.path.glob("set.*")) if path.is_dir()]
+        paths = [self.path / name for name in sorted(self._names) if name.startswith("set.")]
+        return [NpyFolder(path) for path in paths if path.is_dir()]
 
     def rows(self, *stems: str) -> NpyFile | None:
         """The array in the first of the files `STEM.npy` that exists.
@@ -115,5 +128,5 @@ class NpyFolder:
         Raises:
             InputError: it is damaged, or does not hold numbers.
         """
-        paths = [self.path / f"{stem}.npy" for stem in stems]
-        return next((NpyFile(path) for path in paths if path.exists()), None)
+        names = (f"{stem}.npy" for stem in stems)
+        return next((NpyFile(self.path / name) for name in names if name in self._names), None)
