@@ -1,6 +1,7 @@
 """What all tests share: float64, two host devices, compiled programs, and where real data may lie."""
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,10 @@ jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_compilation_cache_dir", str(ROOT / ".pytest_cache" / "jax"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 os.environ["DPAX_CACHE"] = str(ROOT / ".pytest_cache" / "dpax")  # of the commands that tests run
+
+if hasattr(signal, "SIGHUP"):
+    # Under nohup the commands that tests run would inherit that it is ignored, and rightly not stop.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Compilation makes the first example slow; no test depends on timing.
 hypothesis.settings.register_profile("dpax", deadline=None, max_examples=25, derandomize=True)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from cli.test_commands import error_of
+from cli.commands import error_of
 from dpax.model.file import save_model
 from model.support import tiny_model
 

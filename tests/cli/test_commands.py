@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +12,7 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
 
+from cli.commands import dpax, error_of
 from dpax import load
 
 INPUT = {
@@ -40,22 +39,6 @@ INPUT = {
         "save_freq": 2,
     },
 }
-
-
-def dpax(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a process of its own, and check its exit code."""
-    command = [sys.executable, "-c", "from dpax.cli import main; main()", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, encoding="utf-8", check=False)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done
-
-
-def error_of(*arguments: object) -> str:
-    """The one line that a mistake prints."""
-    lines = dpax(*arguments, code=2).stderr.splitlines()
-    assert lines[-1].startswith("dpax: error: ")
-    assert all(line.startswith("dpax: warning: ") for line in lines[:-1]), lines
-    return lines[-1].removeprefix("dpax: error: ")
 
 
 def alloys(frames: int, seed: int) -> list:

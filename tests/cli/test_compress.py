@@ -8,7 +8,7 @@ import pytest
 from ase import Atoms
 from ase.io import write
 
-from cli.test_commands import dpax, error_of
+from cli.commands import dpax, error_of
 from dpax import InputError, load
 from dpax.data import Frame
 from dpax.interfaces.compression import compress

@@ -7,7 +7,7 @@ import pytest
 from ase.build import molecule
 from typer.testing import CliRunner, Result
 
-from cli.test_commands import dpax
+from cli.commands import dpax
 from data.builders import random_frame, write_hdf5, write_system
 from data.test_formats import assert_same, read_all
 from data.test_labels import dump, vasprun

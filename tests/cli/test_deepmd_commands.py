@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from cli.test_commands import error_of
+from cli.commands import error_of
 from dpax.cli.app import app
 from dpax.cli.deepmd_commands import REFUSED_COMMANDS
 

@@ -11,7 +11,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from cli.test_commands import dpax, error_of
+from cli.commands import dpax, error_of
 from data.builders import write_system
 from dpax import load
 from dpax.cli.inspect import _format

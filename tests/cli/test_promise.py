@@ -9,6 +9,7 @@ from pathlib import Path
 import ase.io
 import pytest
 
+from cli.commands import run
 from dpax.cli.app import app
 from dpax.model.file import save_model
 from model.support import tiny_model
@@ -40,11 +41,11 @@ def test_all_commands_with_numbers_are_tried():
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e400"])
 @pytest.mark.parametrize(("name", "option"), NUMBERS)
-def test_numbers_are_finite(dpax_inside, name, option, value):
-    done = dpax_inside(name, *LINES[name], f"{option}={value}")
+def test_numbers_are_finite(name, option, value):
+    done = run(name, *LINES[name], f"{option}={value}")
     assert done.code == 2
     # A range that excludes infinity speaks first, in the words of typer.
-    assert "should be a finite number" in done.err or "Usage: " in done.err
+    assert "should be a finite number" in done.stderr or "Usage: " in done.stderr
 
 
 MD = ["md", "water.dpax", "water.xyz", "-o", "md.xyz", "-n", 1, "-t", 300]
@@ -87,9 +88,9 @@ COMPRESS = ["compress", "strip.dpax", "-o", "compressed.dpax"]
     ],
     ids=lambda line: " ".join(map(str, [line[0], *line[4:]])),
 )
-def test_numbers_in_their_ranges(dpax_inside, here, line):
+def test_numbers_in_their_ranges(here, line):
     before = {path.name for path in here.iterdir()}
-    assert dpax_inside(*line).mistake
+    assert run(*line).mistake
     assert {path.name for path in here.iterdir()} == before
 
 
@@ -160,11 +161,11 @@ KINDS = ["missing", "empty", "folder", "device", "binary", "text", "below"]
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("reader", READERS)
-def test_files_of_another_kind(dpax_inside, here, reader, kind):
+def test_files_of_another_kind(here, reader, kind):
     suffix, line = READERS[reader]
     path = spoilt(here, kind, suffix)
     before = set(here.iterdir())
-    mistake = dpax_inside(*(word.format(path) for word in line)).mistake
+    mistake = run(*(word.format(path) for word in line)).mistake
     assert path.name in mistake or "What?" in mistake  # the path that a list of systems names
     assert "Errno" not in mistake
     assert set(here.iterdir()) == before
@@ -174,20 +175,20 @@ NAMES = ["[red]x[bold]", "a@1#b *?", "~x", "[1]", "-ü\n", "set.000"]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_names_are_taken_as_they_stand(dpax_inside, here, name):
+def test_names_are_taken_as_they_stand(here, name):
     shutil.copy("water.dpax", f"{name}.dpax")
     shutil.copy("water.xyz", f"{name}.xyz")
     shutil.copytree("toy", name)
     path = f"./{name}"
-    out = dpax_inside("eval", f"{path}.xyz", "-m", f"{path}.dpax", "-o", f"{path}.out.xyz")
-    assert out.code == 0, out
-    assert f"1 structure evaluated: {name}.out.xyz" in out.out
-    assert dpax_inside("convert-data", path, "-o", f"{path}.h5").code == 0
-    systems = [path, f"{path}.h5", f"{path}.h5#/H2O1"]
-    done = dpax_inside("test", "-m", f"{path}.dpax", "-s", *systems, "--json", f"{path}.json", "-d", path)
+    done = run("eval", f"{path}.xyz", "-m", f"{path}.dpax", "-o", f"{path}.out.xyz")
     assert done.code == 0, done
-    assert f"{name}.h5#/H2O1: 6 frames" in done.out
-    assert dpax_inside("relax", f"{path}.dpax", f"{path}.xyz", "-o", f"{path}.cif", "--fmax", 1e9).code == 0
+    assert f"1 structure evaluated: {name}.out.xyz" in done.stdout
+    assert run("convert-data", path, "-o", f"{path}.h5").code == 0
+    systems = [path, f"{path}.h5", f"{path}.h5#/H2O1"]
+    done = run("test", "-m", f"{path}.dpax", "-s", *systems, "--json", f"{path}.json", "-d", path)
+    assert done.code == 0, done
+    assert f"{name}.h5#/H2O1: 6 frames" in done.stdout
+    assert run("relax", f"{path}.dpax", f"{path}.xyz", "-o", f"{path}.cif", "--fmax", 1e9).code == 0
     assert len(ase.io.read(Path(f"{name}.cif").absolute(), do_not_split_by_at_sign=True)) == 3
 
 

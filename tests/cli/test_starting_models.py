@@ -7,7 +7,8 @@ import pytest
 import yaml
 from ase.io import write
 
-from cli.test_commands import INPUT, alloys, dpax, error_of, write_input
+from cli.commands import dpax, error_of
+from cli.test_commands import INPUT, alloys, write_input
 from dpax.interfaces.model_files import load, open_model, write_model
 
 

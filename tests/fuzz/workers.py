@@ -5,6 +5,7 @@ memory, which the operating system enforces. The parent then notes it and starts
 input.
 """
 
+import faulthandler
 import math
 import multiprocessing
 import os
@@ -30,6 +31,8 @@ LONGEST_MESSAGE = 6000
 """Characters of a message, which may spell out ten mistakes."""
 _SLEEPING = 60
 """Seconds after which a reading that takes no processor time counts as one that hangs."""
+_TELL = signal.SIGUSR1
+"""Asks a process that hangs where it does."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,8 @@ class _Worker:
                 self._numbers = self._numbers[1:]
                 yield outcome
         elif monotonic() - self._heard > _SLEEPING:
+            os.kill(self._process.pid or 0, _TELL)
+            self._process.join(1)  # time to write where it sleeps
             self._process.kill()
             yield from self._died()
 
@@ -156,7 +161,8 @@ class _Worker:
             kind = f"killed by {signal.Signals(-code).name}"
         else:
             kind = f"exit with code {code}"
-        yield Outcome(self._numbers[0], kind)
+        stacks = _stacks(self._task[2], self._process.pid)
+        yield Outcome(self._numbers[0], kind, stacks.read_text() if stacks.exists() else "")
         self._numbers = self._numbers[1:]
         if self._numbers:
             self._begin()
@@ -182,6 +188,7 @@ def _work(name: str, seed: int, folder: Path, numbers: range, messages: Connecti
     except BaseException:
         messages.send(traceback.format_exc())
         return
+    faulthandler.register(_TELL, _stacks(folder, os.getpid()).open("w"))
     _limit_memory(target.gigabytes)
     messages.send(True)
     for number in numbers:
@@ -191,6 +198,11 @@ def _work(name: str, seed: int, folder: Path, numbers: range, messages: Connecti
         messages.send(read_one(target, path, number))
         shutil.rmtree(place, ignore_errors=True)
     messages.send(None)
+
+
+def _stacks(folder: Path, process: int | None) -> Path:
+    """Where a process writes what its threads do, when it is asked to."""
+    return folder / f"stacks.{process}"
 
 
 def _limit_memory(gigabytes: float) -> None:

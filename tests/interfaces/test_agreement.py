@@ -142,8 +142,8 @@ def test_ipi_direct_driver(folder, expected):
     assert_totals(results(), expected)
 
 
-@pytest.mark.parametrize("chosen", [slice(2), pytest.param(slice(2, None), marks=pytest.mark.slow)])
-def test_jax_md(potential, expected, chosen):
+@pytest.mark.slow
+def test_jax_md(potential, expected):
     """JAX-MD sees one image of each atom, so a small cell is repeated; its copies have the same forces."""
     pytest.importorskip("jax_md", reason="the extra jaxmd is not installed")
     from jax_md import space
@@ -151,7 +151,7 @@ def test_jax_md(potential, expected, chosen):
     from dpax.interfaces.jax_md import dpa1_neighbor_list
 
     def results():
-        for atoms in STRUCTURES[chosen]:
+        for atoms in STRUCTURES:
             lengths = atoms.cell.lengths()
             times = np.where(atoms.pbc, np.ceil(2.3 * RCUT / lengths), 1).astype(int)
             many = atoms.repeat(times)
@@ -179,7 +179,7 @@ def test_jax_md(potential, expected, chosen):
             virial = -0.5 * (gradients[1] + gradients[1].T)
             yield value / copies, forces[0], virial / copies
 
-    assert_totals(results(), expected[chosen])
+    assert_totals(results(), expected)
 
 
 @needs_lammps

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
+from cli.commands import dpax
 from dpax.errors import InputError
 from dpax.interfaces import conversion
 from dpax.interfaces.model_files import open_model, write_model
@@ -21,13 +22,6 @@ from oracle.deepmd_model import make_model
 from deepmd.dpmodel.utils.serialization import save_dp_model  # isort: skip (the oracle skips where it is missing)
 
 SMALL = {"rcut": 3.0, "attn_layer": 1, "neuron": [4, 8]}
-
-
-def dpax(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from dpax.cli import main; main()", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, encoding="utf-8", check=False)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done
 
 
 @pytest.fixture(scope="module")

@@ -228,6 +228,7 @@ def inputs(potential, tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_example_of_dynamics_runs(inputs):
     said = output_of_example("jax_md_nve.py", inputs, "--steps", "40", "--time-step", "0.01")
     assert said.startswith("64 atoms, 40 steps")

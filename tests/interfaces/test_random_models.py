@@ -14,7 +14,7 @@ from deepmd.dpmodel.model.base_model import BaseModel  # isort: skip (the oracle
 from deepmd.dpmodel.utils.serialization import load_dp_model, save_dp_model  # isort: skip
 
 MODELS = 44
-OFTEN = 22
+OFTEN = 13
 """Of them belong to every test run, the others to the slow one."""
 ROOM = Capacity(atoms=56, slots=64)
 STRUCTURES = structures()

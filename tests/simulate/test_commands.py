@@ -10,11 +10,12 @@ import time
 from pathlib import Path
 
 import ase.io
+import jax
 import numpy as np
 import pytest
 from rich.console import Console
 
-from cli.test_commands import dpax, error_of
+from cli.commands import dpax, error_of
 from dpax.cli.md_progress import MDReporter, summary
 from dpax.model.file import save_model
 from dpax.simulate.checkpoint import Checkpoint
@@ -44,8 +45,10 @@ def programs(folder, monkeypatch):
 
 
 def arguments(folder: Path, output: Path, steps: int) -> list[str]:
-    options = f"-n {steps} -t 300 --time-step 2 --every 5 --log-every 1 --checkpoint-every {CHECKPOINT_EVERY}"
-    return ["md", f"{folder}/metal.dpax", f"{folder}/start.xyz", "-o", str(output), *options.split()]
+    files = f"{folder}/metal.dpax {folder}/start.xyz -o {output} --checkpoint-every {CHECKPOINT_EVERY}"
+    # As many devices as in the process of the tests, or the last bits would differ.
+    options = f"-n {steps} -t 300 --time-step 2 --every 5 --log-every 1 --devices {jax.device_count()}"
+    return ["md", *files.split(), *options.split()]
 
 
 def logged(output: Path) -> list[int]:

@@ -163,7 +163,7 @@ def test_a_restart_may_go_further_but_not_elsewhere(metal, relaxed, tmp_path):
     for change, words in [
         ({"time_step": 1.0}, "--time-step was 2.0 and is now 1.0"),
         ({"temperature": (300.0, 400.0)}, "--temperature was"),
-        ({"ensemble": "nve"}, "--ensemble was nvt and is now nve"),
+        ({"ensemble": "nve"}, "--ensemble was 'nvt' and is now 'nve'"),
     ]:
         with pytest.raises(InputError, match=words):
             run(metal, relaxed, replace(ENSEMBLES["langevin"], **change), output, restart=True)

@@ -15,7 +15,7 @@ from ase.stress import voigt_6_to_full_3x3_stress
 from dpax.data.declared_units import check_complete, declared_factors, unit_keys
 from dpax.data.frame import LABELS, Frame, check_numbers, type_indices
 from dpax.data.label_keys import look_alikes
-from dpax.data.structure_files import dpdata_advice, read_structures
+from dpax.data.structure_files import read_structures
 from dpax.errors import InputError
 from dpax.geometry.cell import volume
 
@@ -114,8 +114,6 @@ def read_atoms(path: Path, name: str, reading: Reading | None = None) -> dict[in
     """
     reading = reading or Reading()
     structures, failed = read_structures(path, name, reading.lammps_types)
-    if not structures:
-        raise InputError(f"{name} holds no structures that ASE finds. {dpdata_advice(path)}")
     if reading.keep_unconverged:
         return dict(enumerate(structures))
     said = {n for n, atoms in enumerate(structures) if any(map(_denies_convergence, atoms.info.items()))}

@@ -102,12 +102,14 @@ def _iterate(
         check_extxyz(path, name, index + 1 if isinstance(index, int) and index >= 0 else None)
     header = _dump_header(path) if form == "lammps-dump-text" else []
     options: dict[str, Any] = {"units": _dump_units(header)} if header else {}
-    found = ase.io.iread(path, index, form, do_not_split_by_at_sign=True, **options)
-    for number, atoms in enumerate(found):
+    number = -1
+    for number, atoms in enumerate(ase.io.iread(path, index, form, do_not_split_by_at_sign=True, **options)):
         check_numbers(atoms.numbers, f"{name} frame {number}" if index == ":" else name)
         if header:
             _correct_dump(atoms, header[-1].split(), lammps_types, name)
         yield _in_dpax_units(atoms, name, labels)
+    if number < 0 and index == ":":
+        raise InputError(f"{name} holds no structures that ASE finds. {dpdata_advice(path)}")
 
 
 @contextmanager

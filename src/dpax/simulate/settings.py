@@ -4,7 +4,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from dpax.errors import InputError
+from dpax.errors import InputError, shortened
 
 Ensemble = Literal["nve", "nvt", "npt"]
 Thermostat = Literal["langevin", "nose-hoover"]
@@ -134,8 +134,9 @@ def check_unchanged(before: dict[str, Any], now: MDSettings) -> None:
     if changed:
         key = changed[0]
         raise InputError(
-            f"--restart: {_option(key)} was {before.get(key)} and is now {after[key]}; a restart goes on "
-            "with the simulation that was begun: give the same options, or another --output to start anew"
+            f"--restart: {_option(key)} was {shortened(before.get(key))} and is now {shortened(after[key])}; "
+            "a restart goes on with the simulation that was begun: give the same options, or another "
+            "--output to start anew"
         )
 
 

@@ -11,7 +11,7 @@ from flax import nnx
 
 from dpax.computing import computing
 from dpax.descriptor.settings import DescriptorSettings
-from dpax.errors import InputError
+from dpax.errors import InputError, shortened
 from dpax.model.potential import EnergyModel
 from dpax.model.settings import FittingSettings
 from dpax.settings import Settings
@@ -200,7 +200,7 @@ def _check_architecture(fresh: EnergyModel, origin: Origin) -> None:
             continue
         mine, given = (kind.model_validate(part[section]).resolved() for part in (ours, theirs))
         found += [
-            f"{section}.{key} is {mine[key]} and was {given[key]}"
+            f"{section}.{key} is {shortened(mine[key])} and was {shortened(given[key])}"
             for key in mine
             if key not in _NO_ARCHITECTURE and mine[key] != given[key]
         ]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from dpax.errors import InputError
+from dpax.errors import InputError, shortened
 from dpax.train.data_record import Sections, compare, listed
 from dpax.train.schedule import make_schedule
 from dpax.train.settings import InputSettings
@@ -95,7 +95,7 @@ class Difference:
     now: Any
 
     def __str__(self) -> str:
-        return f"{self.key} was {self.before!r} and is now {self.now!r}"
+        return f"{self.key} was {shortened(self.before)} and is now {shortened(self.now)}"
 
     @property
     def effect(self) -> Effect:
