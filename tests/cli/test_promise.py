@@ -171,6 +171,31 @@ def test_files_of_another_kind(here, reader, kind):
     assert set(here.iterdir()) == before
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "test -m water.dpax -s toy --json toy/type.raw",
+        "test -m water.dpax -s . --json toy/set.000/energy.npy",
+        "test -m water.dpax -s toy --json water.dpax",
+        "test -m water.dpax -s labelled.x* --json labelled.xyz",
+        "test -m water.dpax -f list.txt --json list.txt",
+        "model-devi -m water.dpax water.dpax -s . -o toy/set.000/coord.npy --overwrite",
+        "model-devi -m water.dpax water.dpax -s labelled.x* -o labelled.xyz --overwrite",
+    ],
+)
+def test_what_is_read_is_not_written_over(here, line):
+    Path("list.txt").write_text("toy\n")
+    assert run("convert-data", "toy", "-o", "labelled.xyz").code == 0
+    before = {path: path.read_bytes() for path in here.rglob("*") if path.is_file()}
+    assert "is read by this command; give another name" in run(*line.split()).mistake
+    assert {path: path.read_bytes() for path in here.rglob("*") if path.is_file()} == before
+
+
+def test_a_report_may_be_written_anew(here):
+    for _ in range(2):
+        assert run("test", "-m", "water.dpax", "-s", "toy", "--json", "toy/report.json").code == 0
+
+
 NAMES = ["[red]x[bold]", "a@1#b *?", "~x", "[1]", "-ü\n", "set.000"]
 
 

@@ -78,9 +78,9 @@ def model_devi(
         raise InputError(f"{output} exists already; give another name, or --overwrite to replace it")
     if not output.absolute().parent.is_dir():
         raise InputError(f"{output}: the folder {output.parent} does not exist")
-    refuse_inputs(output, *models, *(system or []))
     potentials = _load_alike(models, devices, branch)
     systems = open_systems(system or ["."], potentials[0].type_map, reading=reading(keys, keep_unconverged))
+    refuse_inputs(output, *models, *(one.path for one in systems))
     with replacing(output) as partial, partial.open("w", encoding="utf-8") as file:
         for one in systems:
             write_header(file, one.name, atomic)

@@ -8,9 +8,18 @@ from dpax.errors import InputError
 def refuse_inputs(output: Path, *inputs: Path | str) -> None:
     """See that a file to be written is none of those that the command reads.
 
+    Args:
+        output: the file to be written.
+        inputs: files, and folders of DeePMD-kit's layout.
+
     Raises:
         InputError: it is one, under whatever name.
     """
     for path in map(Path, inputs):
-        if output.exists() and path.exists() and output.samefile(path):
+        if output.exists() and path.exists() and (output.samefile(path) or _is_data_in(output, path)):
             raise InputError(f"{output} is read by this command; give another name for what it writes")
+
+
+def _is_data_in(file: Path, folder: Path) -> bool:
+    inside = folder.is_dir() and file.resolve().is_relative_to(folder.resolve())
+    return inside and file.suffix in (".raw", ".npy", ".mdb")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dpax.cli.outputs import refuse_inputs
 from dpax.cli.sources import (
     KeepUnconvergedOption,
     KeysOption,
@@ -111,6 +112,9 @@ def compare(
         how = reading(keys, keep_unconverged)
     potential = load_potential(model, devices, branch)
     systems = open_systems(paths, potential.type_map, base, patterns, how)
+    if json_file is not None:
+        told = (path for path in (datafile, train_data, valid_data) if path is not None)
+        refuse_inputs(json_file, model, *told, *(one.path for one in systems))
     rng = np.random.default_rng(seed)
     errors, counts = SystemErrors(), {}
     with DetailFiles(detail) as details:
