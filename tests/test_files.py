@@ -129,6 +129,26 @@ def test_what_the_system_says(number, words):
         assert words in str(machine_error(same, "out"))
 
 
+def test_devices_are_written_to_as_they_stand(tmp_path):
+    """`--json /dev/stdout` must put no file in the place of the device."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with replacing(pipe) as place:
+        place.write_text("words")
+    assert os.read(reader, 10) == b"words"
+    os.close(reader)
+    assert pipe.is_fifo()
+    assert list(tmp_path.iterdir()) == [pipe]
+
+
+def test_what_is_wrong_with_an_input_is_not_said_of_the_output(tmp_path):
+    mistake = InputError("a.xyz cannot be read: [Errno 13] Permission denied")
+    with pytest.raises(InputError) as caught, writing(tmp_path / "out.xyz"):
+        raise mistake
+    assert caught.value is mistake
+
+
 def test_memory():
     assert "this machine has too little memory" in str(machine_error(MemoryError()))
     with pytest.raises(MemoryError) as caught:
@@ -182,12 +202,12 @@ def test_what_a_killed_process_leaves_behind_is_removed(tmp_path):
                 os._exit(1)
         os.wait()
 
-    others = [".lock", ".a.lock", ".a.0123.txt", "a.01234567.txt", ".01234567", "b"]
+    others = [".lock", ".a.lock", ".backup.20241130", ".notes.20241130.txt", ".dpax-mine.txt", "a.txt", "b"]
     for name in others:
         (tmp_path / name).touch()
     kill()
     assert len(list(tmp_path.iterdir())) == len(others) + 2
-    remove_temporaries(tmp_path, "b")
+    remove_temporaries(tmp_path, ["b", "c"])
     assert len(list(tmp_path.iterdir())) == len(others) + 1
     remove_temporaries(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)

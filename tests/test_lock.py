@@ -109,7 +109,9 @@ def test_a_torn_lock_file_holds_nobody_back(tmp_path, content):
         assert json.loads(path.read_text())["process"] == os.getpid()
 
 
-@pytest.mark.parametrize("content", ["my notes", "{}", '{"process": "x"}', "[1, 2]", '\n{"a": 1}'])
+@pytest.mark.parametrize(
+    "content", ["my notes", "{}", '{"process": "x"}', "[1, 2]", '\n{"a": 1}', "[" * 4000]
+)
 def test_another_file_of_this_name_is_kept(tmp_path, content):
     path = tmp_path / ".lock"
     path.write_text(content)

@@ -6,7 +6,6 @@ import sys
 
 import pytest
 
-from cli.commands import error_of
 from dpax.model.file import save_model
 from model.support import tiny_model
 
@@ -81,8 +80,11 @@ def test_mistakes(call, variables, message):
 def test_the_command_line_reads_the_variables(monkeypatch, tmp_path):
     save_model(tmp_path / "model.dpax", tiny_model(attn_layer=0, neuron=[4]), {})
     monkeypatch.setenv("DPAX_DEVICES", "many")
-    message = error_of("eval", "water.xyz", "-m", tmp_path / "model.dpax", "-o", tmp_path / "out.xyz")
-    assert message == "DPAX_DEVICES should be a whole number from 1 to 1024, got many"
+    command = [sys.executable, "-c", "from dpax.cli import main; main()", "eval", "water.xyz"]
+    command += ["-m", str(tmp_path / "model.dpax"), "-o", str(tmp_path / "out.xyz")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "dpax: error: DPAX_DEVICES should be a whole number from 1 to 1024, got many\n"
 
 
 def test_a_second_process_compiles_nothing(tmp_path):

@@ -1,18 +1,19 @@
 """Files that are whole or not there, and what is said where they cannot be written."""
 
+import hashlib
 import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dpax.errors import InputError
 from dpax.faults import machine_error
 
-_SHOWN = 40
-"""Characters of a name that its temporary name begins with; a name of full length has no room for more."""
+_MARK = ".dpax-"
+"""How temporary names begin, so that nobody else's hidden files are taken for one."""
 
 
 @contextmanager
@@ -24,9 +25,11 @@ def writing(path: Path) -> Iterator[None]:
     """
     try:
         yield
+    except InputError:
+        raise
     except Exception as error:
         known = machine_error(error, path)
-        if known is None or known is error:
+        if known is None:
             raise
         raise known from error
 
@@ -35,6 +38,8 @@ def writing(path: Path) -> Iterator[None]:
 def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """A temporary path for what takes the place of a file or folder at once when it is whole, or not at all.
 
+    What is neither file nor folder, such as /dev/stdout, is written to as it stands.
+
     Args:
         path: what is to be written; a file that is there is replaced.
         durable: have it on the disk before it takes the place, so that it survives a loss of power.
@@ -42,7 +47,11 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
     Raises:
         MachineError: a full disk, a read-only folder and so on; what was there before is kept.
     """
-    temporary = path.with_name(f".{path.stem[:_SHOWN]}.{secrets.token_hex(4)}{path.suffix}")
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        with writing(path):
+            yield path
+        return
+    temporary = path.with_name(f"{_MARK}{_digest(path.name)}-{secrets.token_hex(4)}{path.suffix}")
     with writing(path):
         try:
             yield temporary
@@ -60,17 +69,23 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
                 _remove(temporary)
 
 
-def remove_temporaries(folder: Path, stem: str = "") -> None:
+def remove_temporaries(folder: Path, names: Collection[str] | None = None) -> None:
     """Take away what `replacing` has left behind where it was killed; nobody may be writing there.
 
     Args:
         folder: where it was writing.
-        stem: of the files that it was writing; any by default.
+        names: of the files that it was writing; any by default.
     """
-    name = re.compile(rf"\.{re.escape(stem[:_SHOWN]) or '.*'}\.[0-9a-f]{{8}}(\..*)?")
-    for path in [path for path in folder.glob(".*") if name.fullmatch(path.name)]:
+    digests = "[0-9a-f]{8}" if names is None else "|".join(map(_digest, names))
+    temporary = re.compile(rf"{re.escape(_MARK)}({digests})-[0-9a-f]{{8}}(\..*)?")
+    for path in [path for path in folder.glob(f"{_MARK}*") if temporary.fullmatch(path.name)]:
         with suppress(OSError):
             _remove(path)
+
+
+def _digest(name: str) -> str:
+    """Stands for a name in a temporary one, in which a name of full length has no room."""
+    return hashlib.sha256(os.fsencode(name)).hexdigest()[:8]
 
 
 def _to_disk(path: Path) -> None:

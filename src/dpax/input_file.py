@@ -16,7 +16,7 @@ import yaml
 from dpax.errors import InputError, shortened
 
 DEEPEST = 50
-"""Sections and lists that may lie in each other; those of dpax's settings are a tenth as deep."""
+"""Sections and lists may be nested so deeply; those of dpax's settings are a tenth as deep."""
 MOST_REPEATED = 10_000
 """Values that the aliases of a YAML file may stand for, all together."""
 
@@ -53,7 +53,7 @@ def read_input(path: str | Path) -> dict[str, Any]:
     return content
 
 
-_TOO_DEEP = f"sections or lists lie in each other more than {DEEPEST} deep; no setting is as deep"
+_TOO_DEEP = f"sections or lists are nested more than {DEEPEST} levels deep; no setting is"
 
 
 def _text(path: Path) -> str:

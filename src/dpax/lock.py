@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from filelock import lock_descriptor
 
-from dpax.errors import InputError
+from dpax.errors import WRONG_CONTENTS, InputError
 from dpax.files import writing
 
 _READ_AT_MOST = 4096
@@ -129,7 +129,7 @@ def _read(descriptor: int) -> _Holder | None:
     try:
         holder = json.loads(_content(descriptor))
         return _Holder(int(holder["process"]), str(holder["host"]), str(holder["since"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, *WRONG_CONTENTS):
         return None
 
 

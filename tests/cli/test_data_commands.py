@@ -189,6 +189,29 @@ def test_frames_that_did_not_converge(tmp_path):
     assert "2 frames of Cu" in done.stdout
 
 
+def test_all_frames_count_where_no_label_is_read(tmp_path):
+    vasprun(tmp_path / "vasprun.xml", [4, 4])
+    done = run("neighbor-stat", "-s", tmp_path / "vasprun.xml", "-r", 3)
+    assert "min_nbor_dist" in done.stdout
+    assert done.stderr == ""
+    done = run("convert-data", tmp_path / "vasprun.xml", "-o", tmp_path / "all", "--keep-unconverged")
+    assert done.stderr == ""
+
+
+def test_keys_do_not_go_with_dpdata(tmp_path):
+    arguments = (
+        "convert-data",
+        "a",
+        "-o",
+        tmp_path / "b",
+        "--dpdata-format",
+        "vasp/xml",
+        "--keys",
+        "energy=E",
+    )
+    assert "--keys is for files that ASE reads" in mistake(*arguments)
+
+
 def test_convergence_is_looked_at_in_what_dpdata_reads(tmp_path):
     pytest.importorskip("dpdata")
     vasprun(tmp_path / "vasprun.xml", [2, 4])

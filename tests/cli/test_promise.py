@@ -179,13 +179,16 @@ def test_files_of_another_kind(here, reader, kind):
         "test -m water.dpax -s toy --json water.dpax",
         "test -m water.dpax -s labelled.x* --json labelled.xyz",
         "test -m water.dpax -f list.txt --json list.txt",
+        "change-bias water.dpax -s labelled.x* -o labelled.xyz --overwrite",
+        "change-bias water.dpax -s toy.h5#/H2O1 -o toy.h5 --overwrite",
         "model-devi -m water.dpax water.dpax -s . -o toy/set.000/coord.npy --overwrite",
         "model-devi -m water.dpax water.dpax -s labelled.x* -o labelled.xyz --overwrite",
     ],
 )
 def test_what_is_read_is_not_written_over(here, line):
     Path("list.txt").write_text("toy\n")
-    assert run("convert-data", "toy", "-o", "labelled.xyz").code == 0
+    for output in ("labelled.xyz", "toy.h5"):
+        assert run("convert-data", "toy", "-o", output).code == 0
     before = {path: path.read_bytes() for path in here.rglob("*") if path.is_file()}
     assert "is read by this command; give another name" in run(*line.split()).mistake
     assert {path: path.read_bytes() for path in here.rglob("*") if path.is_file()} == before

@@ -150,11 +150,14 @@ def test_an_unknown_element_is_named_with_the_type_map():
     [
         ("", ["a.xyz"]),
         ("not a structure\nat all\n", ["a.xyz", "cannot be read by ASE"]),
-        ("3\nProperties=species:S:1:pos:R:3\nH 0 0 0\n", ["a.xyz frame 0", "3 atoms, but 1 lines follow"]),
-        ("99999999999999\n\nH 0 0 0\n", ["a.xyz frame 0", "99999999999999 atoms, but 1 lines follow"]),
-        ("9" * 4000 + "\n\nH 0 0 0\n", ["a.xyz frame 0", "atoms, but 1 lines follow"]),
-        ("-1\n\nH 0 0 0\n", ["a.xyz frame 0", "to have -1 atoms"]),
-        ("1\n\nH 0 0 0\n2000000000\n\nH 0 0 0\n", ["a.xyz frame 1", "2000000000 atoms, but 1 lines"]),
+        (
+            "3\nProperties=species:S:1:pos:R:3\nH 0 0 0\n",
+            ["a.xyz frame 0", "3 atoms, but only 1 lines"],
+        ),
+        ("99999999999999\n\nH 0 0 0\n", ["a.xyz frame 0", "99999999999999 atoms, but only 1 lines follow"]),
+        ("9" * 4000 + "\n\nH 0 0 0\n", ["a.xyz frame 0", "atoms, but only 1 lines follow"]),
+        ("-1\n\nH 0 0 0\n", ["a.xyz frame 0", "declares -1 atoms"]),
+        ("1\n\nH 0 0 0\n2000000000\n\nH 0 0 0\n", ["a.xyz frame 1", "2000000000 atoms, but only 1 lines"]),
         ("1\nProperties=species:S:1:pos:R:999999999\nH 0 0 0\n", ["a.xyz frame 0", "100000 columns"]),
         ("1\nProperties=Z:I:1:pos:R:3\n300 0 0 0\n", ["a.xyz frame 0", "atomic number 300"]),
         ("1\nProperties=Z:I:1:pos:R:3\n-1 0 0 0\n", ["a.xyz frame 0", "atomic number -1"]),
@@ -190,7 +193,7 @@ def test_an_absurd_number_of_atoms_in_a_compressed_file(tmp_path, suffix):
     pack = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}[suffix]
     path = tmp_path / f"a.xyz.{suffix}"
     path.write_bytes(pack(b"99999999999999\n\nH 0 0 0\n"))
-    with pytest.raises(InputError, match=r"a.xyz.* frame 0: is to have 99999999999999 atoms"):
+    with pytest.raises(InputError, match=r"a.xyz.* frame 0: declares 99999999999999 atoms"):
         AseSystem(path, ("H",))
     path.write_bytes(pack(b"1\n\nH 0 0 0\n")[:-9])
     with pytest.raises(InputError, match="cannot be decompressed"):

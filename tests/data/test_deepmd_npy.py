@@ -350,7 +350,7 @@ def without_sets(folder):
         (with_file("type.raw", "0 1e0 1"), ["type.raw", "whole numbers"]),
         (with_file("type.raw", "0 \u0661 1"), ["type.raw", "whole numbers"]),
         (with_file("type_map.raw", "O H O"), ["type_map.raw", "has O twice"]),
-        (with_file("type_map.raw", "O " + "H" * 9000), ["type_map.raw", "no name of an element"]),
+        (with_file("type_map.raw", "O " + "H" * 9000), ["type_map.raw", "is not an element name"]),
         (with_header(b"}", b" "), ["energy.npy", "damaged"]),
         (with_header(b"(4,)", b"(9**9,)"), ["energy.npy", "damaged"]),
         (with_header(b"(4,)", b"(-4,)"), ["energy.npy", "damaged"]),

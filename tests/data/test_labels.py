@@ -6,6 +6,7 @@ import importlib.util
 import re
 from pathlib import Path
 
+import ase.db
 import ase.io
 import numpy as np
 import pytest
@@ -52,6 +53,57 @@ def test_declared_units_are_honoured(tmp_path, header, energy, force):
     frame = AseSystem(extxyz(tmp_path / "a.xyz", f"energy=-0.5 {header}"), ("Cu",)).frame(0)
     assert frame.energy == pytest.approx(-0.5 * energy, rel=1e-6)
     assert frame.forces[0, 0] == pytest.approx(0.01 * force, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("header", "keys", "energy"),
+    [
+        ("energy=-10 energy_unit=eV ref_energy=-0.4 ref_energy_unit=Ha", {}, -10.0),
+        ("ref_energy_unit=Ha ref_energy=-0.4 energy=-10", {}, -10.0),
+        ("energy=-10 energy_unit=eV ref_energy=-0.4 ref_energy_unit=Ha", "ref_energy", -0.4 * units.Ha),
+        ("wB97X_energy=-1 wB97X_energy_unit=Hartree", "wB97X_energy", -units.Ha),
+        ("wB97X_energy=-1 energy_unit=Hartree", "wB97X_energy", -units.Ha),
+        ("wB97X_energy=-1 energy=-9 energy_unit=Hartree", "wB97X_energy", -1.0),
+        ("Vasp_energy=-1 Vasp_energy_unit=Ha", "Vasp_energy", -units.Ha),
+        ("energy=-1 total_energy_unit=Ha", {}, -units.Ha),
+    ],
+)
+def test_a_unit_is_that_of_its_own_label(tmp_path, header, keys, energy):
+    path = extxyz(tmp_path / "a.xyz", header, rows="Cu 0 0 0\nCu 2.5 0 0\n", columns="")
+    reading = Reading({"energy": keys} if keys else {})
+    assert AseSystem(path, ("Cu",), reading=reading).frame(0).energy == pytest.approx(energy, rel=1e-6)
+
+
+def test_units_that_contradict_each_other_are_refused(tmp_path):
+    path = extxyz(tmp_path / "a.xyz", "energy=-1 energy_unit=Ha unit_of_energy=eV")
+    with pytest.raises(InputError, match=r"unit_of_energy=eV contradicts another unit of energy"):
+        AseSystem(path, ("Cu",))
+
+
+def test_structures_are_read_without_labels_but_with_those_of_other_names(tmp_path):
+    """`dpax eval` writes its own energies beside them, and their units must be those of the numbers."""
+    header = 'energy=-1 energy_unit=Ha virial="1 0 0 0 1 0 0 0 1" REF_energy=-0.4 REF_energy_unit=Ha'
+    (atoms,) = iterate_structures(extxyz(tmp_path / "a.xyz", header), "a.xyz")
+    assert atoms.calc is None
+    assert atoms.info == {"REF_energy": -0.4, "REF_energy_unit": "Ha"}
+    assert set(atoms.arrays) == {"numbers", "positions"}
+
+
+def test_data_bases_of_ase_have_their_keys(tmp_path):
+    """ASE's own reader leaves them out."""
+    atoms = Atoms("Cu2", [[0, 0, 0], [0, 0, 2.5]], cell=[6, 6, 6], pbc=True)
+    with ase.db.connect(tmp_path / "a.db") as base:
+        base.write(atoms, ref_energy=-1.5, converged=True)
+        base.write(atoms, ref_energy=-2.5, converged=False)
+    with pytest.warns(UserWarning, match="1 of 2 frames did not converge"):
+        system = AseSystem(tmp_path / "a.db", ("Cu",), reading=Reading({"energy": "ref_energy"}))
+    assert [frame.energy for frame in system._frames] == [-1.5]
+    with pytest.warns(UserWarning, match="did not converge"):
+        assert AseSystem(tmp_path / "a.db", ("Cu",)).unread == {"energy": ["ref_energy"]}
+    for index, symbols in ((0, ["Cu", "Cu"]), (-1, ["Cu", "Cu"])):
+        (one,) = iterate_structures(tmp_path / "a.db", "a.db", index)
+        assert list(one.symbols) == symbols
+    assert list(iterate_structures(tmp_path / "a.db", "a.db", 2)) == []
 
 
 @pytest.mark.parametrize("unit", ["GPa", "kbar", "kB", "eV/Å^3", "hartree/bohr**3"])
@@ -159,7 +211,8 @@ def test_labels_of_another_shape_are_refused(tmp_path, columns, rows):
             (k, "energy")
             for k in ("REF_energy", "Energy", "dft_energy", "TotEnergy", "DFT-Energy", "energyRef", "TOTEN")
         ),
-        *((k, "forces") for k in ("REF_forces", "forces_dft", "Forces", "dft_force")),
+        *((k, "forces") for k in ("REF_forces", "forces_dft", "Forces", "dft_force", "Reference_forces")),
+        *((k, "energy") for k in ("Vasp_energy", "REFenergy", "DFTenergy")),
         *((k, "virial") for k in ("REF_virials", "dft_virial")),
         ("REF_stress", "stress"),
         *(

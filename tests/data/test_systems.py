@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from ase.build import molecule
 
-from dpax.data import elements_in, open_systems
+from dpax.data import Reading, elements_in, open_systems
 from dpax.errors import InputError
 
 from .builders import write_system
@@ -36,6 +36,12 @@ def names(paths, base):
         ("data/**/two.extxyz", ["data/xyz/two.extxyz"]),
         (["data/xyz/two.extxyz", "data/set_b/water_2"], ["data/xyz/two.extxyz", "data/set_b/water_2"]),
         (["data/set_b/water_2", "data/set_b/water_2"], ["data/set_b/water_2", "data/set_b/water_2"]),
+        # A pattern takes each system once, however it is spelt and whatever else it matches.
+        ("./data/xyz/*.extxyz", ["data/xyz/one.extxyz", "data/xyz/two.extxyz"]),
+        ("data//xyz/./*.extxyz", ["data/xyz/one.extxyz", "data/xyz/two.extxyz"]),
+        ("./data/set_b/*/", ["data/set_b/water_10", "data/set_b/water_2"]),
+        ("./da*", ["data/set_a/deep/er/water", "data/set_b/water_10", "data/set_b/water_2"]),
+        ("data/set_b/**", ["data/set_b/water_10", "data/set_b/water_2"]),
     ],
 )
 def test_what_a_path_may_be(tree, paths, expected):
@@ -92,6 +98,19 @@ def test_finding_nothing_says_what_was_looked_for(tree, path):
     assert "type.raw" in str(caught.value)
     assert ".extxyz" in str(caught.value)
     assert (str(tree) in str(caught.value)) == (not path.startswith("/"))
+
+
+@pytest.mark.parametrize("path", ["# data", "#data", "data#set_b", "data/set_b/water_2#x"])
+def test_a_group_is_one_of_a_file(tree, path):
+    """A comment in a list of systems is not the folder in which everything lies."""
+    with pytest.raises(InputError, match="no data found at '"):
+        names(path, tree)
+
+
+def test_keys_that_no_file_has_are_refused(tree):
+    """Data in DeePMD-kit's layout have names of their own, so the keys would play no part."""
+    with pytest.raises(InputError, match=r"keys \(energy\) are for files that ASE reads"):
+        open_systems("data/set_b", ("H", "O"), tree, reading=Reading({"energy": "REF_energy"}))
 
 
 def test_an_empty_list_is_a_mistake():

@@ -1,6 +1,7 @@
 """Molecular dynamics: what is conserved and reached, what a restart gives, how a run goes wrong."""
 
 import copy
+import errno
 import os
 import re
 import shutil
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from ase.constraints import FixAtoms
 
-from dpax.errors import InputError
+from dpax.errors import InputError, MachineError
 from dpax.simulate import md
 from dpax.simulate.checkpoint import Checkpoint
 from dpax.simulate.files import MDFiles
@@ -185,10 +186,36 @@ def test_files_that_have_changed_are_not_gone_on_with(metal, relaxed, tmp_path):
         output.unlink()
         with pytest.raises(InputError, match=r"is shorter|cannot be read"):
             run(metal, relaxed, replace(NVE, steps=13), output, restart=True)
+    output = tmp_path / "c.traj"
+    run(metal, relaxed, NVE, output)
+    content = output.read_bytes()
+    middle = len(content) // 2
+    for damaged in (content[:middle], content[:middle] + bytes(len(content) - middle), b"\xff" * 200):
+        output.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"c\.traj: (cannot be read as a trajectory|has \d+ frames)"):
+            run(metal, relaxed, replace(NVE, steps=13), output, restart=True)
+        assert output.read_bytes() == damaged
     run(metal, relaxed, NVE, tmp_path / "b.xyz")
     MDFiles(tmp_path / "b.xyz").checkpoint.write_bytes(b"PK nonsense")
     with pytest.raises(InputError, match="not a checkpoint of dpax md"):
         run(metal, relaxed, NVE, tmp_path / "b.xyz", restart=True)
+
+
+def test_a_checkpoint_that_cannot_be_read_now_is_not_called_damaged(metal, relaxed, tmp_path, monkeypatch):
+    run(metal, relaxed, NVE, tmp_path / "a.xyz")
+    for error in (OSError(errno.EACCES, "no"), OSError(errno.EMFILE, "no"), MemoryError()):
+        with monkeypatch.context() as broken:
+            broken.setattr("dpax.simulate.checkpoint._read_arrays", raising(error))
+            with pytest.raises(MachineError) as caught:
+                run(metal, relaxed, NVE, tmp_path / "a.xyz", restart=True)
+        assert "--overwrite" not in str(caught.value)
+
+
+def raising(error):
+    def function(*_):
+        raise error
+
+    return function
 
 
 @pytest.fixture(scope="module")

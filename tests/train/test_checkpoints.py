@@ -1,5 +1,6 @@
 """Checkpoints come back as they were written, or are known to be damaged."""
 
+import errno
 import shutil
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from dpax.errors import InputError
+from dpax.errors import InputError, MachineError
 from dpax.train.checkpoints import (
     Checkpoint,
     Checkpoints,
@@ -117,6 +118,18 @@ def test_no_damaged_file_passes_for_good(copy, damage):
         path.write_bytes(before)
     assert (20, 1) in outcomes
     assert outcomes <= {(20, 1), (30, 0)}
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(errno.ENOMEM, "no"), OSError(errno.EIO, "no")])
+def test_what_cannot_be_read_now_is_not_called_damaged(copy, monkeypatch, error):
+    """Or an earlier checkpoint would be gone on with, and the sound ones behind it removed."""
+
+    def fail(_):
+        raise error
+
+    monkeypatch.setattr("dpax.train.checkpoints.read_arrays", fail)
+    with pytest.raises(MachineError, match="copy/30: "):
+        read(copy[0])
 
 
 def test_changed_numbers_are_noticed(copy):

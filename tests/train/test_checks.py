@@ -90,6 +90,15 @@ def test_labels_under_two_names_are_warned_of(base):
     assert not any("is not read" in text for text in texts("small"))
 
 
+def test_a_weight_that_has_a_default_is_not_missed():
+    weighed = {"loss.start_pref_pf": 1.0, "loss.limit_pref_pf": 1.0}
+    assert label_warnings(settings(weighed), "a", 5, {"energy": 5, "forces": 5}) == [
+        "a: 5 of 5 frames have no atom_pref"
+    ]
+    chosen = settings(weighed | {"loss.use_default_pf": True})
+    assert label_warnings(chosen, "a", 5, {"energy": 5, "forces": 5}) == []
+
+
 def test_keys_of_the_data_section_are_read(base):
     chosen = settings(
         {"training.training_data": {"systems": "ref.xyz", "keys": {"energy": "REF_energy"}}, "loss": {}}

@@ -188,15 +188,16 @@ def test_a_file_that_was_not_read_before_it_was_touched(base):
     assert changes(before, base) == []
     rewrite(base / "a" / "set.000" / "energy.npy")
     assert changes(before, base) == [
-        "a has changed (set.000/energy.npy; or was touched before dpax had read it)"
+        "a has changed (set.000/energy.npy; some were modified before dpax had recorded their contents)"
     ]
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"training_data": [1]}', "null"])
-def test_a_damaged_record_is_none(tmp_path, content):
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"training_data": [1]}', "null", "[" * 9000])
+def test_a_damaged_record_is_not_a_missing_one(tmp_path, content):
     assert read(tmp_path / "data.json") is None
     (tmp_path / "data.json").write_text(content)
-    assert read(tmp_path / "data.json") is None
+    with pytest.raises(InputError, match=r"data\.json: the record of the run's data cannot be read"):
+        read(tmp_path / "data.json")
 
 
 def test_every_array_that_is_read_is_in_the_record(base, monkeypatch):

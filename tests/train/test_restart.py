@@ -18,7 +18,7 @@ from dpax.settings import Settings
 from dpax.train import train
 from dpax.train.checkpoints import Checkpoints
 from dpax.train.reporter import Silent
-from dpax.train.restart import EFFECTS, Difference, Effect
+from dpax.train.restart import EFFECTS, Changes, Difference, Effect
 from dpax.train.run import RunFolder
 from dpax.train.settings import InputSettings
 
@@ -269,6 +269,18 @@ def test_another_experiment_is_refused_and_nothing_is_changed(base, uninterrupte
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
 
+def test_other_labels_of_the_validation_data_rank_models_anew():
+    changes = Changes()
+    data = {"systems": "a.xyz", "batch_size": 1}
+    before, now = (
+        settings(BASIC | {"training.validation_data": data | more})
+        for more in ({}, {"keys": {"energy": "E"}})
+    )
+    changes.compare_settings(before, now)
+    assert "training.validation_data.keys" in changes.experiment[0]
+    assert changes.reranked
+
+
 def test_all_changes_are_listed_at_once(base, uninterrupted):
     changes = {"learning_rate.start_lr": 2e-3, "optimizer.type": "AdamW", "training.seed": 9}
     with pytest.raises(InputError) as caught:
@@ -368,7 +380,7 @@ def test_a_run_of_an_earlier_version_goes_on_with_a_note(base, uninterrupted, tm
     run, reporter = shutil.copytree(uninterrupted("float64"), tmp_path / "run"), Stops(0, crash)
     (run / "data.json").unlink()
     train(settings(BASIC), run, base=base, restart=True, reporter=reporter)
-    assert any("kept no record of its data" in text for text in reporter.messages)
+    assert any("has no record of its data" in text for text in reporter.messages)
     assert (run / "data.json").is_file()
 
 

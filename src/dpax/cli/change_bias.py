@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from dpax.data import Reading
     from dpax.model.potential import EnergyModel
 
 
@@ -61,9 +60,10 @@ def change_bias(
     output = model.with_name(f"{model.stem}_updated.dpax") if output is None else output
     if output.exists() and not overwrite:
         raise InputError(f"{output} exists already; give another name, or --overwrite to replace it")
-    refuse_inputs(output, model, *(system or []), *([datafile] if datafile is not None else []))
+    refuse_inputs(output, model, *([datafile] if datafile is not None else []))
     start_jax(devices)
     from dpax.cli.trained_model import read_trained_model
+    from dpax.data import open_systems
     from dpax.interfaces.model_files import write_model
 
     trained, facts = read_trained_model(model, model_branch)
@@ -71,7 +71,9 @@ def change_bias(
         bias, how = _given(trained, bias_value), "given"
     else:
         paths = (system or ["."]) if datafile is None else listed_systems(datafile)
-        bias, how = _fitted(trained, paths, mode, numb_batch, reading(keys, keep_unconverged)), mode
+        systems = open_systems(paths, trained.type_map, reading=reading(keys, keep_unconverged))
+        refuse_inputs(output, *(one.path for one in systems))
+        bias, how = _fitted(trained, systems, mode, numb_batch), mode
     before = trained.bias
     trained.set_bias(bias)
     write_model(output, trained, {**facts, "bias_changed": {"mode": how, "from": list(map(float, before))}})
@@ -87,23 +89,15 @@ def _given(model: "EnergyModel", values: "Sequence[float]") -> "np.ndarray":
         raise InputError(
             f"--bias-value: got {len(values)} numbers; the model has the types {' '.join(model.type_map)}"
         )
-    if not np.isfinite(values).all():
-        raise InputError(f"--bias-value: got {' '.join(map(str, values))}; expected finite numbers, eV")
     return np.array(values)
 
 
 def _fitted(
-    model: "EnergyModel",
-    paths: "Sequence[str]",
-    mode: Literal["change", "set"],
-    frames: int,
-    how: "Reading",
+    model: "EnergyModel", systems: "Sequence[System]", mode: Literal["change", "set"], frames: int
 ) -> "np.ndarray":
-    from dpax.data import open_systems
     from dpax.model.derivatives import make_mesh
     from dpax.train.bias import adjusted_bias
     from dpax.train.statistics import sampled_frames
 
-    systems = open_systems(list(paths), model.type_map, reading=how)
     most = frames or max(map(len, systems))
     return adjusted_bias(model, sampled_frames(systems, [1] * len(systems), most), mode, make_mesh())

@@ -52,6 +52,8 @@ def convert_data(
         raise InputError(f"{output} is already there; remove it or choose another name")
     if not output.absolute().parent.is_dir():
         raise InputError(f"the folder {output.absolute().parent} of the output does not exist; make it first")
+    if keys and dpdata_format is not None:
+        raise InputError("--keys is for files that ASE reads; dpdata knows the labels of each of its formats")
     how = reading(keys, keep_unconverged, type_map)
     frames, copies, names = (
         _read(inputs, type_map, how)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from dpax.cli.sources import ListOption, SystemOption, frame_groups, listed_systems, only_one
+from dpax.cli.sources import ListOption, SystemOption, frame_groups, listed_systems, only_one, reading
 from dpax.cli.start import Branch, Devices, load_potential
 from dpax.errors import InputError
 from dpax.files import replacing, writing
@@ -45,7 +45,7 @@ def eval_desc(
     only_one(system=system, datafile=datafile)
     potential = load_potential(model, devices, branch)
     paths = listed_systems(datafile) if datafile is not None else system or ["."]
-    systems = open_systems(paths, potential.type_map)
+    systems = open_systems(paths, potential.type_map, reading=reading(keep_unconverged=True))
     files = _file_names(systems, output)
     existing = [str(path) for path in files if path.exists()]
     if existing and not overwrite:

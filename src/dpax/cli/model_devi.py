@@ -79,7 +79,8 @@ def model_devi(
     if not output.absolute().parent.is_dir():
         raise InputError(f"{output}: the folder {output.parent} does not exist")
     potentials = _load_alike(models, devices, branch)
-    systems = open_systems(system or ["."], potentials[0].type_map, reading=reading(keys, keep_unconverged))
+    how = reading(keys, keep_unconverged or not real_error)
+    systems = open_systems(system or ["."], potentials[0].type_map, reading=how)
     refuse_inputs(output, *models, *(one.path for one in systems))
     with replacing(output) as partial, partial.open("w", encoding="utf-8") as file:
         for one in systems:

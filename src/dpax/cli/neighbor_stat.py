@@ -24,7 +24,7 @@ def neighbor_stat(
     if not type_map:
         typer.echo(f"type_map: {' '.join(names)}")
     found = NeighborStatistics(names, rcut, one_type=mixed_type)
-    for data in open_systems(paths, names, reading=reading(lammps_types=type_map)):
+    for data in open_systems(paths, names, reading=reading(keep_unconverged=True, lammps_types=type_map)):
         met = [found.add(data.frame(index)) for index in range(len(data))]
         if not any(met):
             say("warning", f"{data.name}: no atom has a neighbour within {rcut:g} Å")

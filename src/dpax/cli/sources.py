@@ -90,11 +90,14 @@ def report_unread(system: "System | DpdataSystem", labels: Collection[str] = ())
         system: the data.
         labels: those that are read all the same, so that nothing is missed.
     """
+    from dpax.data.dpdata_io import DpdataSystem
     from dpax.data.label_keys import unread_note
+    from dpax.data.lmdb_file import is_lmdb
 
+    keyed = not (isinstance(system, DpdataSystem) or is_lmdb(system.path))
     for quantity, keys in system.unread.items():
         if quantity not in labels:
-            say("warning", unread_note(system.name, quantity, keys))
+            say("warning", unread_note(system.name, quantity, keys, keyed))
 
 
 def listed_systems(datafile: Path) -> list[str]:

@@ -109,7 +109,8 @@ def compare(
         raise InputError(f"--json {json_file}: the folder {json_file.parent} does not exist")
     paths, base, patterns, how = _named_data(system, datafile, train_data, valid_data)
     if keys or keep_unconverged:
-        how = reading(keys, keep_unconverged)
+        told = reading(keys, keep_unconverged)
+        how = told if how is None else how.with_options(told)
     potential = load_potential(model, devices, branch)
     systems = open_systems(paths, potential.type_map, base, patterns, how)
     if json_file is not None:

@@ -41,7 +41,7 @@ def _check_frames(lines: IO[str], name: str, frames: int | None) -> None:
         following = sum(1 for _ in islice(lines, min(max(atoms, 0), sys.maxsize)))
         if following != atoms:
             raise InputError(
-                f"{name} frame {number}: is to have {count.strip()[:30]} atoms, but {following} lines "
+                f"{name} frame {number}: declares {count.strip()[:30]} atoms, but only {following} lines "
                 "follow; correct the number, or restore the file"
             )
         columns = _PROPERTIES.search(comment)

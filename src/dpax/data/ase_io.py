@@ -3,8 +3,9 @@
 import math
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +15,13 @@ from ase.stress import voigt_6_to_full_3x3_stress
 
 from dpax.data.declared_units import check_complete, declared_factors, unit_keys
 from dpax.data.frame import LABELS, Frame, check_numbers, type_indices
-from dpax.data.label_keys import look_alikes
-from dpax.data.structure_files import read_structures
+from dpax.data.label_keys import SPELLINGS, keys_read, look_alikes
+from dpax.data.structure_files import keys_of, read_structures
 from dpax.errors import InputError
 from dpax.geometry.cell import volume
 
 _READ = ("fparam", "aparam", "atom_pref", "atom_ener_coeff", "drdq")
-"""Keys that are read, beside those of `_SPELLINGS`."""
-_SPELLINGS = {
-    "energy": ("free_energy", "energy"),
-    "forces": ("forces", "force"),
-    "virial": ("virial", "virials"),
-    "stress": ("stress",),
-    "atom_energies": ("energies",),
-    "hessian": ("hessian",),
-}
-"""The keys of each label, unless a `Reading` names another one. Where both are there, the first counts for
-the energy, and all others have to say the same."""
+"""Keys that are read, beside those of `SPELLINGS`."""
 _OF_ATOMS = ("forces", "atom_energies")
 _CONVERGED = re.compile(r"(?:is|scf|dft|electronic)?_?converged", re.IGNORECASE)
 
@@ -45,6 +36,14 @@ class Reading:
     """Take the labels of electronic loops that did not converge."""
     lammps_types: tuple[str, ...] = ()
     """The elements of the types 1, 2, … of LAMMPS files that name none."""
+
+    def with_options(self, options: "Reading") -> "Reading":
+        """The same, but for what the options of a command say otherwise."""
+        return Reading(
+            {**self.keys, **options.keys},
+            self.keep_unconverged or options.keep_unconverged,
+            options.lammps_types or self.lammps_types,
+        )
 
 
 class AseSystem:
@@ -150,23 +149,16 @@ def _denies_convergence(item: tuple[Any, Any]) -> bool:
 
 
 def unread_keys(structures: Iterable[ase.Atoms], keys: Mapping[str, str]) -> list[str]:
-    """The keys of structures that dpax does not read, in the order of their appearance."""
-    known = {*_READ, *(key for spellings in _SPELLINGS.values() for key in spellings)} | set(keys.values())
-    present = dict.fromkeys(key for atoms in structures for key in _all_keys(atoms))
-    names = [key for key in present if isinstance(key, str) and key not in known]
-    return [key for key in names if not unit_keys((key,))]
-
-
-def _all_keys(atoms: ase.Atoms) -> Iterator[Any]:
-    yield from _stored(atoms)
-    yield from _header(atoms)
-    yield from atoms.arrays
+    """The keys of structures that dpax does not read, sorted."""
+    known = {*_READ, *chain(*SPELLINGS.values()), *keys.values()}
+    present = sorted(set().union(*map(keys_of, structures)))
+    return [key for key in present if key not in known and not unit_keys((key,))]
 
 
 def _check_named_keys(structures: Iterable[ase.Atoms], keys: Mapping[str, str], name: str) -> None:
     if not keys:
         return
-    present = {str(key) for atoms in structures for key in _all_keys(atoms)}
+    present = set().union(*map(keys_of, structures))
     for quantity, key in keys.items():
         if key not in present:
             raise InputError(
@@ -208,7 +200,8 @@ def frame_from_atoms(
     """
     check_numbers(atoms.numbers, source)
     periodic = np.asarray(atoms.pbc, dtype=bool)
-    factors = declared_factors(atoms.info, source)
+    keys = keys or {}
+    factors = declared_factors(atoms.info, source, keys_read(keys), keys_of(atoms))
     if factors.get("length", 1.0) != 1.0:
         raise InputError(
             f"{source}: its header declares positions in another unit than Å; convert them to Å first"
@@ -221,29 +214,19 @@ def frame_from_atoms(
         source=source,
         fparam=_floats(atoms.info, "fparam", (-1,), source),
         aparam=_floats(atoms.arrays, "aparam", (len(atoms), -1), source),
-        **(_labels(atoms, keys or {}, factors, source) if labels else {}),
+        **(_labels(atoms, keys, factors, source) if labels else {}),
     )
-
-
-def _stored(atoms: ase.Atoms) -> dict[str, Any]:
-    """What a calculator has left."""
-    return dict(getattr(atoms.calc, "results", None) or {})
-
-
-def _header(atoms: ase.Atoms) -> dict[str, Any]:
-    """What is said of a structure as a whole; ASE's data bases have a dictionary of their own for it."""
-    return {**(atoms.info.get("key_value_pairs") or {}), **atoms.info}
 
 
 def _labels(
     atoms: ase.Atoms, keys: Mapping[str, str], factors: Mapping[str, float], source: str
 ) -> dict[str, Any]:
-    stored, header, n = _stored(atoms), _header(atoms), len(atoms)
+    read, n = keys_read(keys), len(atoms)
+    stored = getattr(atoms.calc, "results", None) or {}
 
     def look_up(quantity: str, shape: tuple[int, ...]) -> np.ndarray | None:
-        places = (stored, atoms.arrays if quantity in _OF_ATOMS else header)
-        spellings = (keys[quantity],) if quantity in keys else _SPELLINGS[quantity]
-        value = _value(quantity, spellings, places, shape, source)
+        places = (stored, atoms.arrays if quantity in _OF_ATOMS else atoms.info)
+        value = _value(quantity, read[quantity], places, shape, source)
         return None if value is None else factors.get(quantity, 1.0) * value
 
     energy = look_up("energy", (1,))
@@ -314,7 +297,7 @@ def _fits(array: np.ndarray, shape: tuple[int, ...]) -> bool:
             n == m or (m == -1 and n > 0) for n, m in zip(array.shape, shape, strict=True)
         )
     size = abs(math.prod(shape))
-    return array.size == size if min(shape) > 0 else array.size > 0 and array.size % size == 0
+    return array.size == size if min(shape) > 0 else size > 0 and array.size > 0 and array.size % size == 0
 
 
 def _virial(

@@ -1,11 +1,12 @@
 """Units that a file declares beside its numbers: `energy-unit=hartree` in a header of extended XYZ."""
 
+import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from typing import Any
 
-from dpax.data.label_keys import quantity_of
+from dpax.data.label_keys import SPELLINGS, quantity_of
 from dpax.errors import InputError
 
 _UNITS = {
@@ -53,28 +54,53 @@ def unit_keys(names: Iterable[Any], quantity: str | None = None) -> list[str]:
     return keys if quantity is None else [key for key in keys if _quantity(key) == quantity]
 
 
-def declared_factors(info: Mapping[str, Any], source: str) -> dict[str, float]:
+def unit_of(key: str) -> str:
+    """What a key declares the unit of, as it stands there: "REF_energy" in "REF_energy_unit"."""
+    match = _KEY.fullmatch(key)
+    assert match is not None
+    return (match["before"] or match["after"] or "").strip("-_ ")
+
+
+def declared_factors(
+    info: Mapping[str, Any],
+    source: str,
+    read: Mapping[str, Collection[str]] = SPELLINGS,
+    present: Collection[str] = (),
+) -> dict[str, float]:
     """What each quantity has to be multiplied by to be in dpax's units (eV, Å and their products).
 
-    A virial and atomic energies share the unit of the energy unless they have one of their own.
+    The unit of a key that is read comes first (`REF_energy_unit`), then that of the quantity (`energy_unit`);
+    the unit of another key that is there plays no part. A virial and atomic energies share the unit of the
+    energy unless they have one of their own.
 
     Args:
         info: the header of a frame.
         source: for messages.
+        read: the keys under which each label is read.
+        present: the keys of the frame.
 
     Returns:
         A factor for each quantity whose unit is declared: `length`, `energy`, `forces`, `virial`, `stress`, …
 
     Raises:
-        InputError: a unit that is not known, or that is not one of its quantity.
+        InputError: a unit that is not known, that is not one of its quantity, or that contradicts another.
     """
-    factors = {}
+    own: dict[str, float] = {}
+    general: dict[str, float] = {}
     for key in unit_keys(info):
-        quantity = _quantity(key)
+        name, declared = unit_of(key), f"{source}: {key}={info[key]}"
+        named = next((quantity for quantity, keys in read.items() if name in keys), None)
+        quantity = named or _quantity(key)
         if quantity == "":
-            _check_whole(str(info[key]), f"{source}: {key}={info[key]}")
-        elif quantity in _UNITS:
-            factors[quantity] = _factor(str(info[key]), quantity, f"{source}: {key}={info[key]}")
+            _check_whole(str(info[key]), declared)
+        elif quantity in _UNITS and (named or quantity == "length" or name not in present):
+            found = general if named is None else own
+            factor = _factor(str(info[key]), quantity, declared)
+            if not math.isclose(found.setdefault(quantity, factor), factor):
+                raise InputError(
+                    f"{declared} contradicts another unit of {quantity} in the header; remove one"
+                )
+    factors = general | own
     if "energy" in factors:
         factors = factors | {
             name: factors.get(name, factors["energy"]) for name in ("atom_energies", "virial")
@@ -99,9 +125,7 @@ def check_complete(factors: Mapping[str, float], labels: Iterable[str], source: 
 
 def _quantity(key: str) -> str | None:
     """What a key declares the unit of; "" if it does not say; None for what dpax does not read."""
-    match = _KEY.fullmatch(key)
-    assert match is not None
-    name = (match["before"] or match["after"] or "").strip("-_ ")
+    name = unit_of(key)
     if not name:
         return ""
     return "length" if name.lower() in _LENGTH_WORDS else quantity_of(name)

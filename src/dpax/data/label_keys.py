@@ -6,7 +6,17 @@ from typing import Any
 
 from dpax.errors import InputError
 
-KEYED = ("energy", "forces", "virial", "stress", "atom_energies", "hessian")
+SPELLINGS = {
+    "energy": ("free_energy", "energy"),
+    "forces": ("forces", "force"),
+    "virial": ("virial", "virials"),
+    "stress": ("stress",),
+    "atom_energies": ("energies",),
+    "hessian": ("hessian",),
+}
+"""The keys of each label in files that ASE reads. Where both are there, the first counts for the energy, and
+all others have to say the same."""
+KEYED = tuple(SPELLINGS)
 """What `keys` may name the key of."""
 _NAMES = {
     "energy": ("energy", "totenergy", "totalenergy", "toten", "etot", "etotal", "freeenergy", "e"),
@@ -37,6 +47,11 @@ _HINTS = {"energy": "energ|toten", "forces": "forc|gradient", "virial": "virial|
 """Of keys that look only somewhat like a label."""
 
 
+def keys_read(keys: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """The keys under which each label is looked for, where some labels have a key of their own."""
+    return SPELLINGS | {quantity: (key,) for quantity, key in keys.items()}
+
+
 def quantity_of(key: str) -> str | None:
     """The quantity that a key names in other words, `forces` for "REF_forces"; None if it names none."""
     words = [word for word in re.split(r"[-_ .]+", _separated(key)) if word]
@@ -46,7 +61,7 @@ def quantity_of(key: str) -> str | None:
 
 def _separated(key: str) -> str:
     """The words of a key in lower case: "TotEnergy" and "REFenergy" are two each."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[a-z]{3})", "_", key).lower()
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z]{2})(?=[a-z]{3})", "_", key).lower()
 
 
 def look_alikes(keys: Iterable[str]) -> dict[str, list[str]]:
@@ -67,19 +82,21 @@ def _hinted(key: str) -> str | None:
     return next((quantity for quantity, hint in _HINTS.items() if re.search(hint, key.lower())), None)
 
 
-def unread_note(name: str, quantity: str, keys: Sequence[str]) -> str:
+def unread_note(name: str, quantity: str, keys: Sequence[str], keyed: bool = True) -> str:
     """What to tell the user of keys that look like a label and are not read.
 
     Args:
         name: of the system.
         quantity: that the keys look like.
         keys: of which one may be the label.
+        keyed: whether the option `--keys` can name it, as in files that ASE reads.
     """
-    if keys[0].endswith(".npy"):
+    if keys[0].endswith(".npy") or not keyed:
         advice = "rename it as docs/data.md says"
     else:
         advice = f"name it: --keys {quantity}={keys[0]} (in an input file keys: {{{quantity}: {keys[0]}}})"
-    return f"{name}: {', '.join(keys)} is not read. If that is the label {quantity}, {advice}"
+    are = "is" if len(keys) == 1 else "are"
+    return f"{name}: {', '.join(keys)} {are} not read. If that is the label {quantity}, {advice}"
 
 
 def parsed_keys(texts: Iterable[str]) -> dict[str, str]:

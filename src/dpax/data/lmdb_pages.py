@@ -106,7 +106,7 @@ class LmdbPages:
                 node = page.node_of(key)
                 return None if node is None else self._value(page, node)
             number = page.child_of(key)
-        raise DamagedError("its tree of pages has no end")
+        raise DamagedError("its page tree is too deep or circular")
 
     def _page(self, number: int) -> "_Page":
         page = _Page(number, self._read(number * self._now.page_size, self._now.page_size))

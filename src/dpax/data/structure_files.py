@@ -7,10 +7,12 @@ import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import ase
+import ase.db
 import ase.io
 import numpy as np
 from ase.data import atomic_numbers
@@ -18,8 +20,9 @@ from ase.io.formats import filetype
 
 from dpax.data.ase_checks import check_extxyz
 from dpax.data.convergence import unconverged
-from dpax.data.declared_units import declared_factors, unit_keys
+from dpax.data.declared_units import declared_factors, unit_keys, unit_of
 from dpax.data.frame import check_numbers
+from dpax.data.label_keys import SPELLINGS
 from dpax.errors import InputError, brief
 
 _PIECE = 2**20
@@ -42,34 +45,31 @@ _DPDATA = {
 def iterate_structures(
     path: Path,
     name: str,
-    index: str | int = ":",
+    index: int | Literal[":"] = ":",
     lammps_types: Sequence[str] = (),
-    *,
-    labels: bool = False,
 ) -> Iterator[ase.Atoms]:
-    """The structures in a file, one at a time: it may be longer than the memory.
+    """The structures in a file without their labels, one at a time: it may be longer than the memory.
 
     Positions and cells are in Å, whatever unit of length the file declares.
 
     Args:
         path: any file that ASE reads, perhaps compressed (.gz, .bz2, .xz).
         name: of the file, for messages.
-        index: which structures, in ASE's grammar.
+        index: of one structure, negative from the end, or ":" for all.
         lammps_types: the elements of the types 1, 2, … of a LAMMPS file that names none.
-        labels: keep what the file says of the units of its labels; without, the structures may be written to
-            another file together with labels in dpax's units.
 
     Raises:
         InputError: ASE cannot read the file, a unit that is not known, or elements that nobody names.
     """
     with uncompressed(path) as plain, _ase_errors(plain, name):
-        yield from _iterate(plain, _format(plain), name, index, lammps_types, labels)
+        for atoms in _iterate(plain, _format(plain), name, index, lammps_types):
+            yield _without_labels(atoms)
 
 
 def read_structures(
     path: Path, name: str, lammps_types: Sequence[str] = ()
 ) -> tuple[list[ase.Atoms], list[int]]:
-    """All structures in a file with the units of their labels, and the numbers of those not converged.
+    """All structures in a file with their labels, and the numbers of those that did not converge.
 
     Args:
         path: as for `iterate_structures`.
@@ -81,7 +81,7 @@ def read_structures(
     """
     with uncompressed(path) as plain, _ase_errors(plain, name):
         form = _format(plain)
-        structures = list(_iterate(plain, form, name, ":", lammps_types, labels=True))
+        structures = list(_iterate(plain, form, name, ":", lammps_types))
         return structures, unconverged(plain, form, len(structures))
 
 
@@ -95,19 +95,23 @@ def _format(path: Path) -> str:
 
 
 def _iterate(
-    path: Path, form: str, name: str, index: str | int, lammps_types: Sequence[str], labels: bool
+    path: Path, form: str, name: str, index: int | Literal[":"], lammps_types: Sequence[str]
 ) -> Iterator[ase.Atoms]:
-    """The structures in a file of one of ASE's formats, which is not compressed."""
+    """The structures in a file of one of ASE's formats, which is not compressed; in Å."""
     if form == "extxyz":
         check_extxyz(path, name, index + 1 if isinstance(index, int) and index >= 0 else None)
     header = _dump_header(path) if form == "lammps-dump-text" else []
     options: dict[str, Any] = {"units": _dump_units(header)} if header else {}
     number = -1
-    for number, atoms in enumerate(ase.io.iread(path, index, form, do_not_split_by_at_sign=True, **options)):
+    if form == "db":
+        structures = _rows_of(path, index)
+    else:
+        structures = ase.io.iread(path, index, form, do_not_split_by_at_sign=True, **options)
+    for number, atoms in enumerate(structures):
         check_numbers(atoms.numbers, f"{name} frame {number}" if index == ":" else name)
         if header:
             _correct_dump(atoms, header[-1].split(), lammps_types, name)
-        yield _in_dpax_units(atoms, name, labels)
+        yield _in_angstrom(atoms, name)
     if number < 0 and index == ":":
         raise InputError(f"{name} holds no structures that ASE finds. {dpdata_advice(path)}")
 
@@ -157,13 +161,43 @@ def _copy(source: IO[bytes], target: IO[bytes], most: int) -> None:
         target.write(piece)
 
 
-def _in_dpax_units(atoms: ase.Atoms, name: str, labels: bool) -> ase.Atoms:
-    factor = declared_factors(atoms.info, name).get("length", 1.0)
+def _rows_of(path: Path, index: int | Literal[":"]) -> Iterator[ase.Atoms]:
+    """The rows of a data base of ASE, with the keys and values that ASE's own reader leaves out."""
+    base = ase.db.connect(path, "db", serial=True)
+    wanted = slice(None) if index == ":" else slice(index, int(index) + 1 or None)
+    start, stop, _ = wanted.indices(base.count())
+    for row in base.select(offset=start, limit=stop - start) if stop > start else ():
+        atoms = row.toatoms()
+        atoms.info |= row.key_value_pairs
+        yield atoms
+
+
+def keys_of(atoms: ase.Atoms) -> set[str]:
+    """All names under which a structure has something."""
+    results = getattr(atoms.calc, "results", None) or {}
+    return {str(key) for key in (*results, *atoms.info, *atoms.arrays)}
+
+
+def _in_angstrom(atoms: ase.Atoms, name: str) -> ase.Atoms:
+    factor = declared_factors(atoms.info, name, present=keys_of(atoms)).get("length", 1.0)
     if factor != 1.0:
         atoms.set_cell(factor * atoms.cell.array)
         atoms.set_positions(factor * atoms.positions, apply_constraint=False)
-    for key in unit_keys(atoms.info, "length" if labels else None):
+    for key in unit_keys(atoms.info, "length"):
         del atoms.info[key]
+    return atoms
+
+
+def _without_labels(atoms: ase.Atoms) -> ase.Atoms:
+    """To be written to another file with labels of dpax; labels by other names stay, with their units."""
+    atoms.calc = None
+    for key in chain(*SPELLINGS.values()):
+        atoms.info.pop(key, None)
+        atoms.arrays.pop(key, None)
+    others = keys_of(atoms)
+    for key in unit_keys(atoms.info):
+        if unit_of(key) not in others:
+            del atoms.info[key]
     return atoms
 
 

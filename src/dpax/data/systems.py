@@ -61,10 +61,17 @@ def open_systems(
         reading: how labels and elements are found in the files of other programs.
 
     Raises:
-        InputError: nothing found under a path, or a system that cannot be read.
+        InputError: nothing found under a path, a system that cannot be read, or keys of labels where no file
+            is read by ASE.
     """
     places = _locate(paths, base, patterns)
-    return [system for place in places for system in _open(place, type_map, reading)]
+    systems = [system for place in places for system in _open(place, type_map, reading)]
+    if reading and reading.keys and not any(isinstance(system, AseSystem) for system in systems):
+        raise InputError(
+            f"{systems[0].name}: its labels have the names of its format (docs/data.md), and keys "
+            f"({', '.join(reading.keys)}) are for files that ASE reads; leave them out"
+        )
+    return systems
 
 
 def elements_in(paths: str | Sequence[str], base: Path | None = None) -> list[str]:
@@ -105,7 +112,8 @@ def _names(place: _Location) -> set[str]:
         return used_names(folder)
     if is_lmdb(place.path):
         return lmdb_names(place.path)
-    return {name for atoms in read_atoms(place.path, place.name).values() for name in atoms.symbols}
+    structures = read_atoms(place.path, place.name, Reading(keep_unconverged=True))
+    return {name for atoms in structures.values() for name in atoms.symbols}
 
 
 def _open(place: _Location, type_map: Sequence[str], reading: Reading | None) -> Sequence[System]:
@@ -131,12 +139,21 @@ def _locate(paths: str | Sequence[str], base: Path | None, patterns: Sequence[st
 
 
 def _search(path: str, base: Path, patterns: Sequence[str]) -> list[_Location]:
-    """What exists by this very name, before anything in it is taken for a group, a home or a pattern."""
-    readings = [reading for text in dict.fromkeys((path, _expanded(path))) for reading in _readings(text)]
-    places = [(file, group) for file, group in readings if _exists(base / file)][:1] or [
-        (match, group) for file, group in readings for match in _matches_of(file, base)
-    ]
-    return [found for file, group in places for found in _systems_in(base / file, file, group, patterns)]
+    """What exists by this very name, before anything in it is taken for a group, a home or a pattern.
+
+    A pattern may match a folder and folders in it: each system is there once.
+    """
+    texts = [path, _expanded(path)] if path.startswith("~") else [path]
+    readings = [reading for text in texts for reading in _readings(text)]
+    named = [[reading] for reading in readings if _exists(base / reading[0])]
+    matched = ([(match, group) for match in _matches_of(file, base)] for file, group in readings)
+    for places in (*named, *matched):
+        located = [
+            place for file, group in places for place in _systems_in(base / file, file, group, patterns)
+        ]
+        if located:
+            return list({(place.path, place.group): place for place in located}.values())
+    return []
 
 
 def _exists(path: Path) -> bool:
@@ -172,6 +189,8 @@ def _matches_of(pattern: str, base: Path) -> list[str]:
 
 
 def _systems_in(whole: Path, name: str, group: str, patterns: Sequence[str]) -> Iterator[_Location]:
+    if group and not whole.is_file():
+        return
     if whole.is_file() and (group or whole.suffix in SUFFIXES):
         for inner in find_groups(whole, group):
             if _matches(inner.strip("/"), patterns):

@@ -47,7 +47,7 @@ def read_names(folder: Folder) -> list[str] | None:
     names = folder.words("type_map.raw")
     long = next((name for name in names if len(name) > _LETTERS), None)
     if long is not None:
-        raise InputError(f"{folder.where}/type_map.raw: {long[:_LETTERS]!r}... is no name of an element")
+        raise InputError(f"{folder.where}/type_map.raw: {long[:_LETTERS]!r}... is not an element name")
     twice = next((name for name, times in Counter(names).items() if times > 1), None)
     if twice is not None:
         raise InputError(f"{folder.where}/type_map.raw: has {twice} twice; each element has one index")

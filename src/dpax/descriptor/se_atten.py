@@ -702,7 +702,7 @@ def _check_environment(env_mat: dict, settings: dict) -> None:
         expect(f"{name} of the environment matrix", env_mat.get(name, settings[setting]), settings[setting])
     if env_mat.get("use_exp_switch"):
         raise InputError(
-            "the model has use_exp_switch, an exponential switching function, which DPA-1 has not"
+            "the model has use_exp_switch, an exponential switching function, which DPA-1 does not have"
         )
 
 

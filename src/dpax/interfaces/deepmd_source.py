@@ -32,9 +32,7 @@ class Source:
                 )
         for name, script in self.branches.items():
             if not all(isinstance(alias, str) for alias in aliases(name, script)):
-                raise InputError(
-                    f"model_def_script: {shortened(aliases(name, script))} are no names of a branch"
-                )
+                raise InputError(f"model_def_script: {shortened(aliases(name, script))} are not branch names")
         if self.distance is not None:
             real({"min_nbor_dist": self.distance}, "min_nbor_dist")
 

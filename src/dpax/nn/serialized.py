@@ -26,7 +26,7 @@ _STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 
 _DEEPEST = 100
-"""Dictionaries and lists that may lie in each other; those of a model and its input are a fifth as deep."""
+"""Dictionaries and lists may be nested so deeply; those of a model and its input are a fifth as deep."""
 
 
 def check_tree(tree: Any, most: int | None = None) -> None:
@@ -38,7 +38,7 @@ def check_tree(tree: Any, most: int | None = None) -> None:
             places, a short file can describe an endless tree.
 
     Raises:
-        InputError: they lie in each other too deeply, or there are too many.
+        InputError: they are nested too deeply, or there are too many.
     """
     level, count = [tree], 1
     for _ in range(_DEEPEST):
@@ -49,7 +49,7 @@ def check_tree(tree: Any, most: int | None = None) -> None:
         if most is not None and count > most:
             raise InputError("its anchors repeat more than a file of this size can say")
         level = [v for node in nodes for v in (node.values() if isinstance(node, dict) else node)]
-    raise InputError(f"dictionaries or lists lie in each other more than {_DEEPEST} deep")
+    raise InputError(f"dictionaries or lists are nested more than {_DEEPEST} levels deep")
 
 
 def take(data: Any, cls: str | tuple[str, ...], newest: int) -> dict:
@@ -83,7 +83,7 @@ def check_settings(cls: type, data: Mapping[str, Any]) -> dict[str, Any]:
         All arguments, with the constructor's defaults for those that are not given.
 
     Raises:
-        InputError: an unknown key, one that is missing, or a value that is none.
+        InputError: an unknown key, one that is missing, or an invalid value.
     """
     try:
         return dict(_form(cls).model_validate(dict(data)))

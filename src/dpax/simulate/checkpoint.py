@@ -12,7 +12,8 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from dpax.errors import InputError, brief
+from dpax.errors import InputError, MachineError, brief
+from dpax.faults import machine_error
 from dpax.files import replacing
 from dpax.simulate.thermo import Thermo
 
@@ -86,6 +87,9 @@ class Checkpoint:
                 raise ValueError("its contents have changed")
             return cls(arrays, _checked(arrays, text))
         except Exception as error:  # an archive may be damaged in many ways
+            known = machine_error(error)
+            if known is not None:  # nothing may be wrong with the file
+                raise MachineError(f"{path}: {known}") from error
             raise InputError(
                 f"{path}: not a checkpoint of dpax md, or damaged ({brief(error)}); {_REMEDY}"
             ) from None

@@ -112,10 +112,10 @@ def molecular_dynamics(
     files.check_place()
     advice = "wait until it has ended, or stop it; another simulation needs another --output"
     with locked(files.lock, f"{output} with its log and checkpoint", advice):
-        remove_temporaries(output.absolute().parent, output.stem)
         checkpoint = _checkpoint_of(files) if restart else None
         if not (restart or overwrite):
             files.check_new()
+        remove_temporaries(output.absolute().parent, [path.name for path in files.paths])
         simulation = _Simulation(potential, atoms, settings, files, reporter or Silent())
         simulation.begin(overwrite) if checkpoint is None else simulation.resume(checkpoint)
         return simulation.run()

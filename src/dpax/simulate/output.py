@@ -12,7 +12,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.extxyz import write_extxyz
 from ase.io.trajectory import TrajectoryReader, TrajectoryWriter
 
-from dpax.errors import InputError
+from dpax.errors import InputError, brief
 from dpax.files import replacing, writing
 
 
@@ -130,8 +130,13 @@ def _keep_frames(path: Path, count: int) -> None:
                 )
             for number in range(count):
                 writer.write(reader[number])
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read as a trajectory ({error})") from None
+    except InputError:
+        raise
+    except Exception as error:  # ASE raises many kinds for a damaged file
+        raise InputError(
+            f"{path}: cannot be read as a trajectory ({brief(error)}); put the file back, or start the "
+            "simulation anew"
+        ) from None
 
 
 FORMATS: dict[str, Callable[[Path, int | None], Trajectory]] = {

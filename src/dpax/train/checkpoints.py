@@ -28,7 +28,7 @@ from dpax.nn.serialized import check_tree, numbers
 
 _ITEMS = ("arrays", "meta")
 _PATTERN = frozenset("*?[\\")
-_NOT_DAMAGE = {errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE}
+_NOT_DAMAGE = {errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ENOMEM}
 """Reasons why a checkpoint cannot be read now, though nothing may be wrong with it."""
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -150,12 +150,13 @@ class Checkpoints:
             meta = json.loads((place / "meta" / "metadata").read_text(encoding="utf-8"))
             check_tree(meta)
         except Exception as error:  # orbax and its storage raise many kinds for damaged files
-            known = machine_error(error) if error_number(error) in _NOT_DAMAGE else None
+            passing = isinstance(error, MemoryError) or error_number(error) in _NOT_DAMAGE
+            known = machine_error(error) if passing else None
             if known is not None:
                 raise MachineError(f"{place}: {known}") from error
             raise InputError(f"{place}: damaged checkpoint ({type(error).__name__})") from None
         if not isinstance(meta, dict):
-            raise InputError(f"{place}: damaged checkpoint (its facts are no dictionary)")
+            raise InputError(f"{place}: damaged checkpoint (its metadata is not a dictionary)")
         digest = meta.pop("digest", None)
         checkpoint = Checkpoint(arrays, _with_names(meta))
         if digest != _digest(checkpoint):

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from dpax.data import System
 from dpax.data.label_keys import quantity_of, unread_note
+from dpax.data.lmdb_file import is_lmdb
 from dpax.errors import InputError
 from dpax.train.settings import InputSettings
 from dpax.train.setup import LABELS, Data, weighed_labels
@@ -38,9 +39,7 @@ def check_labels(settings: InputSettings, data: Data) -> None:
     """
     loss = settings.loss
     check_names(settings, data)
-    wanted = [label for term, label in LABELS.items() if loss.weighs(term)]
-    if loss.weighs("pf") and loss.use_default_pf:
-        wanted.append("forces")
+    wanted = _weighed(settings)
     names = ", ".join(system.name for system in data.systems)
     if loss.weighs("e") and "energy" not in data.labels:
         raise InputError(
@@ -67,16 +66,25 @@ def check_names(settings: InputSettings, data: Data) -> None:
     """
     for system, label, keys in _misnamed(settings, data.systems):
         if label in _NEEDED and label not in system.labels:
-            raise InputError(unread_note(system.name, label, keys))
-    for label in _weighed(settings).intersection(_NEEDED) - data.labels:
+            raise InputError(_note(system, label, keys))
+    for label in {*_weighed(settings)}.intersection(_NEEDED) - data.labels:
         for system in data.systems:
             if label in system.unread:
-                raise InputError(unread_note(system.name, label, system.unread[label]))
+                raise InputError(_note(system, label, system.unread[label]))
 
 
-def _weighed(settings: InputSettings) -> set[str]:
+def _note(system: System, label: str, keys: Sequence[str]) -> str:
+    return unread_note(system.name, label, keys, keyed=not is_lmdb(system.path))
+
+
+def _weighed(settings: InputSettings) -> list[str]:
     """The labels that the loss weighs."""
-    return {label for term, label in LABELS.items() if settings.loss.weighs(term)}
+    loss = settings.loss
+    labels = [label for term, label in LABELS.items() if loss.weighs(term)]
+    if loss.weighs("pf") and loss.use_default_pf:  # a weight of 1 for every atom
+        labels = [label for label in labels if label != "atom_pref"]
+        labels += ["forces"] * ("forces" not in labels)
+    return labels
 
 
 def _misnamed(
@@ -121,11 +129,9 @@ def data_warnings(
             texts.append(f"the loss weighs {label}, which no frame of the data has")
     for system, label, keys in _misnamed(settings, systems):
         if label in system.labels:
-            texts.append(
-                f"{unread_note(system.name, label, keys)}; what is read is the {label} under its usual name"
-            )
+            texts.append(f"{_note(system, label, keys)}; what is read is the {label} under its usual name")
         elif label not in _NEEDED:
-            texts.append(unread_note(system.name, label, keys))
+            texts.append(_note(system, label, keys))
     for seen in (*training, *validation):
         if seen.closest < _TOO_CLOSE:
             texts.append(f"{seen.closest_in}: two atoms are only {seen.closest:.3f} Å apart")
@@ -154,7 +160,5 @@ def label_warnings(settings: InputSettings, name: str, frames: int, labels: Mapp
         frames: how many it has.
         labels: how many of them have each label.
     """
-    missing = {
-        label: frames - labels.get(label, 0) for label in LABELS.values() if label in _weighed(settings)
-    }
+    missing = {label: frames - labels.get(label, 0) for label in _weighed(settings)}
     return [f"{name}: {n} of {frames} frames have no {label}" for label, n in missing.items() if n]

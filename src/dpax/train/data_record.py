@@ -16,7 +16,7 @@ from threading import Event, Thread
 from dpax.data import System
 from dpax.data.deepmd_system import ARRAYS, TEXTS
 from dpax.data.hdf5_file import SEPARATOR
-from dpax.errors import InputError
+from dpax.errors import WRONG_CONTENTS, InputError, brief
 from dpax.files import replacing
 
 _CHUNK = 1 << 20
@@ -139,7 +139,9 @@ def _named(old: SystemRecord, new: SystemRecord) -> str:
     """The files that have changed, or may have."""
     files = sorted(name for name in old.changed_files(new) if name in TEXTS or "/" in name)
     unread = any(file.digest is None for file in old.files.values())
-    notes = [", ".join(files)] * bool(files) + ["or was touched before dpax had read it"] * unread
+    notes = [", ".join(files)] * bool(files)
+    if unread:
+        notes.append("some were modified before dpax had recorded their contents")
     return f" ({'; '.join(notes)})" if notes else ""
 
 
@@ -227,7 +229,11 @@ def write(sections: Sections, path: Path) -> None:
 
 
 def read(path: Path) -> Sections | None:
-    """The record in a file; None if it is not there, or something else."""
+    """The record in a file; None if it is not there.
+
+    Raises:
+        InputError: it is damaged.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         return {
@@ -241,5 +247,10 @@ def read(path: Path) -> Sections | None:
             ]
             for section in SECTIONS
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except FileNotFoundError:
         return None
+    except (OSError, *WRONG_CONTENTS) as error:
+        raise InputError(
+            f"{path}: the record of the run's data cannot be read ({brief(error)}); restore it, or remove it "
+            "to go on without comparing the data"
+        ) from None

@@ -15,6 +15,7 @@ from dpax.computing import computing
 from dpax.data import Batch
 from dpax.errors import InputError
 from dpax.faults import machine_error
+from dpax.files import remove_temporaries
 from dpax.interrupt import Interrupt, listening
 from dpax.machine import start_devices
 from dpax.model.derivatives import make_mesh
@@ -112,6 +113,7 @@ def train(
     with folder.locked(), computing(settings.model.needs_x64):
         if not restart:
             folder.check_new(overwrite)
+        remove_temporaries(folder.path)
         training = Training(settings, folder, base, reporter or Silent(), devices, origin)
         return training.run(restart=restart, allow_changes=allow_changes)
 

@@ -42,7 +42,7 @@ EFFECTS: Mapping[str, Effect] = {
     "training.validation_data.auto_prob": Effect.TOLD,
     "training.validation_data.sys_probs": Effect.TOLD,
     "training.validation_data.numb_btch": Effect.TOLD,
-    "training.validation_data.keys": Effect.TOLD,
+    "training.validation_data.keys": Effect.EXPERIMENT,
     "training.validation_data.keep_unconverged": Effect.TOLD,
     "training.numb_steps": Effect.TOLD,
     "training.numb_epoch": Effect.TOLD,
@@ -82,7 +82,12 @@ EFFECTS: Mapping[str, Effect] = {
 }
 """Of every key, or of a whole section."""
 
-_RANKING = ("loss", "validating.full_validation", "validating.validation_metric")
+_RANKING = (
+    "loss",
+    "training.validation_data.keys",
+    "validating.full_validation",
+    "validating.validation_metric",
+)
 """What the errors are measured by that tell the best models."""
 
 
@@ -164,7 +169,7 @@ class Changes:
         """Note what differs between the data of the run and those of its restart."""
         if before is None:
             self.harmless.append(
-                "the run was written by an earlier version of dpax, which kept no record of its data, so "
+                "the run has no record of its data (data.json; earlier versions of dpax kept none), so "
                 "whether they have changed is not checked"
             )
             return

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dpax.errors import InputError
-from dpax.files import remove_temporaries, replacing, writing
+from dpax.files import replacing, writing
 from dpax.lock import locked
 from dpax.model.settings import ModelSettings
 from dpax.train import file_names
@@ -83,7 +83,6 @@ class RunFolder:
         advice = "wait until it has ended, or stop it; another run needs another -o"
         try:
             with locked(self.path / file_names.LOCK, f"the run {self.path}", advice):
-                remove_temporaries(self.path)
                 yield
         finally:
             with suppress(OSError):
