@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from dpax.data import System
     from dpax.model.potential import EnergyModel
 
 
