@@ -47,7 +47,8 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
     Raises:
         MachineError: a full disk, a read-only folder and so on; what was there before is kept.
     """
-    if path.exists() and not (path.is_file() or path.is_dir()):
+    # Unlike those of pathlib, these say no of a name that is too long.
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
         with writing(path):
             yield path
         return

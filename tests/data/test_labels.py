@@ -63,7 +63,7 @@ def test_declared_units_are_honoured(tmp_path, header, energy, force):
         ("energy=-10 energy_unit=eV ref_energy=-0.4 ref_energy_unit=Ha", "ref_energy", -0.4 * units.Ha),
         ("wB97X_energy=-1 wB97X_energy_unit=Hartree", "wB97X_energy", -units.Ha),
         ("wB97X_energy=-1 energy_unit=Hartree", "wB97X_energy", -units.Ha),
-        ("wB97X_energy=-1 energy=-9 energy_unit=Hartree", "wB97X_energy", -1.0),
+        ("wB97X_energy=-1 energy=-9 energy_unit=Hartree", "wB97X_energy", -units.Ha),
         ("Vasp_energy=-1 Vasp_energy_unit=Ha", "Vasp_energy", -units.Ha),
         ("energy=-1 total_energy_unit=Ha", {}, -units.Ha),
     ],

@@ -41,7 +41,7 @@ def names(paths, base):
         ("data//xyz/./*.extxyz", ["data/xyz/one.extxyz", "data/xyz/two.extxyz"]),
         ("./data/set_b/*/", ["data/set_b/water_10", "data/set_b/water_2"]),
         ("./da*", ["data/set_a/deep/er/water", "data/set_b/water_10", "data/set_b/water_2"]),
-        ("data/set_b/**", ["data/set_b/water_10", "data/set_b/water_2"]),
+        ("data/set_b/**/", ["data/set_b/water_10", "data/set_b/water_2"]),
     ],
 )
 def test_what_a_path_may_be(tree, paths, expected):

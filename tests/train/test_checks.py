@@ -91,7 +91,7 @@ def test_labels_under_two_names_are_warned_of(base):
 
 
 def test_a_weight_that_has_a_default_is_not_missed():
-    weighed = {"loss.start_pref_pf": 1.0, "loss.limit_pref_pf": 1.0}
+    weighed = VIRIAL | {"loss.start_pref_pf": 1.0, "loss.limit_pref_pf": 1.0}
     assert label_warnings(settings(weighed), "a", 5, {"energy": 5, "forces": 5}) == [
         "a: 5 of 5 frames have no atom_pref"
     ]

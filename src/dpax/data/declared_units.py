@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Collection, Iterable, Mapping
 from functools import cache
+from itertools import chain
 from typing import Any
 
 from dpax.data.label_keys import SPELLINGS, quantity_of
@@ -45,6 +46,8 @@ _LENGTH_WORDS = (
     *("pos", "position", "positions", "coord", "coords", "coordinate", "coordinates"),
     *("length", "lengths", "distance", "distances", "cell", "lattice"),
 )
+_GENERAL = {*_LENGTH_WORDS, *chain(*SPELLINGS.values())}
+"""Names of quantities rather than of a label: `energy_unit` counts for REF_energy too."""
 _KEY = re.compile(r"(?P<before>.*?)[-_ ]?units?|units?[-_ ]of[-_ ](?P<after>.+)", re.IGNORECASE)
 
 
@@ -93,7 +96,7 @@ def declared_factors(
         quantity = named or _quantity(key)
         if quantity == "":
             _check_whole(str(info[key]), declared)
-        elif quantity in _UNITS and (named or quantity == "length" or name not in present):
+        elif quantity in _UNITS and (named or name not in present or name in _GENERAL):
             found = general if named is None else own
             factor = _factor(str(info[key]), quantity, declared)
             if not math.isclose(found.setdefault(quantity, factor), factor):

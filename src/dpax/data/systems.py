@@ -184,7 +184,8 @@ def _matches_of(pattern: str, base: Path) -> list[str]:
     literal, parts = Path(), list(Path(pattern).parts)
     while len(parts) > 1 and _exists(base / literal / parts[0]):
         literal /= parts.pop(0)
-    matches = glob.glob(str(Path(*parts)), root_dir=base / literal, recursive=True)
+    folders = "/" if pattern.endswith("/") else ""  # and no files
+    matches = glob.glob(f"{Path(*parts)}{folders}", root_dir=base / literal, recursive=True)
     return [str(literal / match) for match in sorted(matches)]
 
 

@@ -14,9 +14,10 @@ import numpy as np
 from ipi.pes.dummy import Dummy_driver
 from ipi.utils.units import unit_to_internal, unit_to_user
 
+from dpax.data.structure_files import iterate_structures
+from dpax.errors import InputError
 from dpax.infer import Evaluation
 from dpax.interfaces.model_files import load
-from dpax.simulate.structure import read_structure
 
 Answer = tuple[Any, Any, Any, str]
 """Energy, forces and virial in atomic units, and a note; i-PI declares its conversions for single numbers."""
@@ -41,7 +42,10 @@ class Driver(Dummy_driver):
 
     def __init__(self, model: str | os.PathLike, template: str | os.PathLike, *args: Any, **kwargs: Any):
         self.potential = load(model)
-        self.atoms = read_structure(Path(template))
+        atoms = next(iterate_structures(Path(template), str(template), -1), None)
+        if atoms is None:
+            raise InputError(f"{template}: holds no structure")
+        self.atoms = atoms
         self.potential.evaluate(self.atoms)  # what is wrong is said before i-PI starts
         super().__init__(*args, **kwargs)
 
