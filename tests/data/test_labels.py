@@ -89,21 +89,22 @@ def test_structures_are_read_without_labels_but_with_those_of_other_names(tmp_pa
     assert set(atoms.arrays) == {"numbers", "positions"}
 
 
-def test_data_bases_of_ase_have_their_keys(tmp_path):
+@pytest.mark.parametrize("name", ["a.db", "a.json"])
+def test_data_bases_of_ase_have_their_keys(tmp_path, name):
     """ASE's own reader leaves them out."""
     atoms = Atoms("Cu2", [[0, 0, 0], [0, 0, 2.5]], cell=[6, 6, 6], pbc=True)
-    with ase.db.connect(tmp_path / "a.db") as base:
+    with ase.db.connect(tmp_path / name) as base:
         base.write(atoms, ref_energy=-1.5, converged=True)
         base.write(atoms, ref_energy=-2.5, converged=False)
     with pytest.warns(UserWarning, match="1 of 2 frames did not converge"):
-        system = AseSystem(tmp_path / "a.db", ("Cu",), reading=Reading({"energy": "ref_energy"}))
+        system = AseSystem(tmp_path / name, ("Cu",), reading=Reading({"energy": "ref_energy"}))
     assert [frame.energy for frame in system._frames] == [-1.5]
     with pytest.warns(UserWarning, match="did not converge"):
-        assert AseSystem(tmp_path / "a.db", ("Cu",)).unread == {"energy": ["ref_energy"]}
+        assert AseSystem(tmp_path / name, ("Cu",)).unread == {"energy": ["ref_energy"]}
     for index, symbols in ((0, ["Cu", "Cu"]), (-1, ["Cu", "Cu"])):
-        (one,) = iterate_structures(tmp_path / "a.db", "a.db", index)
+        (one,) = iterate_structures(tmp_path / name, name, index)
         assert list(one.symbols) == symbols
-    assert list(iterate_structures(tmp_path / "a.db", "a.db", 2)) == []
+    assert list(iterate_structures(tmp_path / name, name, 2)) == []
 
 
 @pytest.mark.parametrize("unit", ["GPa", "kbar", "kB", "eV/Å^3", "hartree/bohr**3"])

@@ -103,8 +103,8 @@ def _iterate(
     header = _dump_header(path) if form == "lammps-dump-text" else []
     options: dict[str, Any] = {"units": _dump_units(header)} if header else {}
     number = -1
-    if form == "db":
-        structures = _rows_of(path, index)
+    if form in ("db", "json"):
+        structures = _rows_of(path, form, index)
     else:
         structures = ase.io.iread(path, index, form, do_not_split_by_at_sign=True, **options)
     for number, atoms in enumerate(structures):
@@ -161,9 +161,10 @@ def _copy(source: IO[bytes], target: IO[bytes], most: int) -> None:
         target.write(piece)
 
 
-def _rows_of(path: Path, index: int | Literal[":"]) -> Iterator[ase.Atoms]:
+def _rows_of(path: Path, form: str, index: int | Literal[":"]) -> Iterator[ase.Atoms]:
     """The rows of a data base of ASE, with the keys and values that ASE's own reader leaves out."""
-    base = ase.db.connect(path, "db", serial=True)
+    kind = "extract_from_name" if path.suffix in (".db", ".json", ".aselmdb") else form
+    base = ase.db.connect(path, kind, serial=True)
     wanted = slice(None) if index == ":" else slice(index, int(index) + 1 or None)
     start, stop, _ = wanted.indices(base.count())
     for row in base.select(offset=start, limit=stop - start) if stop > start else ():
