@@ -14,6 +14,9 @@ from dpax.faults import machine_error
 
 _MARK = ".dpax-"
 """How temporary names begin, so that nobody else's hidden files are taken for one."""
+_SHOWN = 40
+"""Characters of a name that its temporary name shows; a name of full length has no room for more."""
+_TEMPORARY = re.compile(rf"{re.escape(_MARK)}.*\.(?P<digest>[0-9a-f]{{8}})[0-9a-f]{{8}}(\..*)?", re.DOTALL)
 
 
 @contextmanager
@@ -52,7 +55,8 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
         with writing(path):
             yield path
         return
-    temporary = path.with_name(f"{_MARK}{_digest(path.name)}-{secrets.token_hex(4)}{path.suffix}")
+    unique = _digest(path.name) + secrets.token_hex(4)
+    temporary = path.with_name(f"{_MARK}{path.stem[:_SHOWN]}.{unique}{path.suffix}")
     with writing(path):
         try:
             yield temporary
@@ -77,15 +81,21 @@ def remove_temporaries(folder: Path, names: Collection[str] | None = None) -> No
         folder: where it was writing.
         names: of the files that it was writing; any by default.
     """
-    digests = "[0-9a-f]{8}" if names is None else "|".join(map(_digest, names))
-    temporary = re.compile(rf"{re.escape(_MARK)}({digests})-[0-9a-f]{{8}}(\..*)?")
-    for path in [path for path in folder.glob(f"{_MARK}*") if temporary.fullmatch(path.name)]:
-        with suppress(OSError):
-            _remove(path)
+    digests = None if names is None else set(map(_digest, names))
+    for path in list(folder.iterdir()):
+        temporary = _TEMPORARY.fullmatch(path.name)
+        if temporary and (digests is None or temporary["digest"] in digests):
+            with suppress(OSError):
+                _remove(path)
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether `replacing` gives such names to what is not whole yet."""
+    return _TEMPORARY.fullmatch(path.name) is not None
 
 
 def _digest(name: str) -> str:
-    """Stands for a name in a temporary one, in which a name of full length has no room."""
+    """Tells the temporary names of files whose names begin alike."""
     return hashlib.sha256(os.fsencode(name)).hexdigest()[:8]
 
 

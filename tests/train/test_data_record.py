@@ -15,7 +15,7 @@ from data.builders import write_hdf5
 from dpax.data import open_systems
 from dpax.data.deepmd_system import ARRAYS
 from dpax.data.npy_file import NpyFolder
-from dpax.errors import InputError
+from dpax.errors import InputError, MachineError
 from dpax.train import data_record
 from dpax.train.data_record import Sections, check_sizes, compare, describe, digests, read
 
@@ -178,6 +178,23 @@ def test_a_data_set_in_lmdb(base):
     (changed,) = changes(before, base, ["l.lmdb"])
     assert "l.lmdb" in changed
     assert "has changed" in changed
+
+
+def test_a_disk_that_gets_full_is_not_told_by_the_thread(base, monkeypatch):
+    """The training itself says so."""
+    sections, written, raised = record(base), [], []
+
+    def write(*_):
+        written.append(1)
+        if len(written) > 1:
+            raise MachineError("data.json cannot be written: the disk is full")
+
+    monkeypatch.setattr(data_record, "write", write)
+    monkeypatch.setattr("threading.excepthook", lambda told: raised.append(told.exc_value))
+    with digests(sections, base / "data.json"):
+        pass
+    assert len(written) == 2
+    assert raised == []
 
 
 def test_a_file_that_was_not_read_before_it_was_touched(base):

@@ -7,6 +7,7 @@ import shutil
 import signal
 import threading
 import typing
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 
 from dpax import load
 from dpax.errors import InputError
+from dpax.files import replacing
 from dpax.settings import Settings
 from dpax.train import train
 from dpax.train.checkpoints import Checkpoints
@@ -442,8 +444,12 @@ def test_a_start_that_fails_leaves_nothing(base, tmp_path, there):
 
 
 def test_a_lock_file_is_not_another_run(base, tmp_path):
-    """As one leaves it that was killed before it had written anything."""
+    """As one leaves it that was killed before or while it wrote its first file."""
     (tmp_path / ".lock").touch()
+    with suppress(ZeroDivisionError), replacing(tmp_path / "input.json") as torn:
+        (tmp_path / torn.name.replace(torn.stem[-8:], "0" * 8)).touch()
+        1 / 0  # noqa: B018
+    assert len(list(tmp_path.iterdir())) == 2
     with pytest.raises(InputError, match="no data found"):
         train(settings({"training.training_data.systems": "none"}), tmp_path, base=base)
     (tmp_path / "notes").touch()

@@ -16,7 +16,7 @@ from threading import Event, Thread
 from dpax.data import System
 from dpax.data.deepmd_system import ARRAYS, TEXTS
 from dpax.data.hdf5_file import SEPARATOR
-from dpax.errors import WRONG_CONTENTS, InputError, brief
+from dpax.errors import WRONG_CONTENTS, InputError, MachineError, brief
 from dpax.files import replacing
 
 _CHUNK = 1 << 20
@@ -182,7 +182,7 @@ def digests(sections: Sections, path: Path) -> Iterator[None]:
         for file in _every_file(sections):
             if not stop.is_set():
                 file.read(stop)
-        with suppress(OSError):  # on a full disk the training itself will say so
+        with suppress(OSError, MachineError):  # on a full disk the training itself will say so
             write(sections, path)
 
     thread = Thread(target=work, name="digests of the data", daemon=True)

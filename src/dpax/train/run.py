@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dpax.errors import InputError
-from dpax.files import replacing, writing
+from dpax.files import is_temporary, replacing, writing
 from dpax.lock import locked
 from dpax.model.settings import ModelSettings
 from dpax.train import file_names
@@ -95,7 +95,8 @@ class RunFolder:
         Raises:
             InputError: the folder holds a run already, or other files, and `overwrite` is not given.
         """
-        if overwrite or all(file.name == file_names.LOCK for file in self.path.iterdir()):
+        files = [path for path in self.path.iterdir() if not is_temporary(path)]
+        if overwrite or all(path.name == file_names.LOCK for path in files):
             return
         if self.input.exists():
             raise InputError(
