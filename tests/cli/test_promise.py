@@ -1,5 +1,6 @@
 """A mistake is one line and exit code 2: numbers, names, files of another kind, output that nobody takes."""
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -192,6 +193,39 @@ def test_what_is_read_is_not_written_over(here, line):
     before = {path: path.read_bytes() for path in here.rglob("*") if path.is_file()}
     assert "is read by this command; give another name" in run(*line.split()).mistake
     assert {path: path.read_bytes() for path in here.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'md water.dpax water.xyz -o "" -n 1 -t 1',
+        'test -m water.dpax -s ""',
+        "test -m water.dpax --system=",
+        'convert-data "" -o out.xyz',
+    ],
+)
+def test_an_empty_argument_is_a_mistake(here, line):
+    assert "an argument is empty" in run(*shlex.split(line)).mistake
+
+
+def test_other_files_are_not_taken_for_a_report(here):
+    Path("notes.json").write_text('{"all": 1}')
+    assert "is not a report" in run("test", "-m", "water.dpax", "-s", "toy", "--json", "notes.json").mistake
+    Path("x.e.out").write_text("1 2\n")
+    assert "is not of dpax test" in run("test", "-m", "water.dpax", "-s", "toy", "-d", "x").mistake
+    assert Path("x.e.out").read_text() == "1 2\n"
+
+
+def test_the_files_of_a_run_belong_to_it(here):
+    Path("run/checkpoints").mkdir(parents=True)
+    for name in ("input.json", "model.dpax"):
+        Path("run", name).write_text("mine")
+    for line in (
+        "test -m water.dpax -s toy --json run/input.json",
+        "change-bias water.dpax -b 1 2 -o run/model.dpax --overwrite",
+    ):
+        assert "belongs to the run" in run(*line.split()).mistake
+    assert {path.read_text() for path in Path("run").glob("*.*")} == {"mine"}
 
 
 def test_a_report_may_be_written_anew(here):

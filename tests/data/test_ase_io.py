@@ -158,6 +158,7 @@ def test_an_unknown_element_is_named_with_the_type_map():
         ("9" * 4000 + "\n\nH 0 0 0\n", ["a.xyz frame 0", "atoms, but only 1 lines follow"]),
         ("-1\n\nH 0 0 0\n", ["a.xyz frame 0", "declares -1 atoms"]),
         ("1\n\nH 0 0 0\n2000000000\n\nH 0 0 0\n", ["a.xyz frame 1", "2000000000 atoms, but only 1 lines"]),
+        ("1\n\nH 0 0 0\n\n1\n\nH 0 0 0\n", ["a.xyz: there is an empty line between two frames"]),
         ("1\nProperties=species:S:1:pos:R:999999999\nH 0 0 0\n", ["a.xyz frame 0", "100000 columns"]),
         ("1\nProperties=Z:I:1:pos:R:3\n300 0 0 0\n", ["a.xyz frame 0", "atomic number 300"]),
         ("1\nProperties=Z:I:1:pos:R:3\n-1 0 0 0\n", ["a.xyz frame 0", "atomic number -1"]),

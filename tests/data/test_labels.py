@@ -74,6 +74,50 @@ def test_a_unit_is_that_of_its_own_label(tmp_path, header, keys, energy):
     assert AseSystem(path, ("Cu",), reading=reading).frame(0).energy == pytest.approx(energy, rel=1e-6)
 
 
+@pytest.mark.parametrize("unit", ["kcal", "J/percent", "eV/furlong", "kJ", "MeV", "watt"])
+def test_units_of_other_things_are_refused(tmp_path, unit):
+    with pytest.raises(InputError, match="is no unit of energy that dpax knows"):
+        AseSystem(extxyz(tmp_path / "a.xyz", f"energy=-1 energy_unit={unit} force_unit=eV/A"), ("Cu",))
+
+
+@pytest.mark.parametrize("unit", ["Ry/au", "Ry/a0", "rydberg/bohr"])
+def test_the_atomic_unit_of_length_is_not_the_astronomical_one(tmp_path, unit):
+    path = extxyz(tmp_path / "a.xyz", f"energy=-1 energy_unit=Ry force_unit={unit}")
+    assert AseSystem(path, ("Cu",)).frame(0).forces[0, 0] == pytest.approx(
+        0.01 * units.Ry / units.Bohr, rel=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "unit_energy=Ha unit_forces=Ha/bohr",
+        "unitEnergy=Ha unitForces=Ha/bohr",
+        "energy:unit=Ha force.unit=Ha/bohr",
+    ],
+)
+def test_other_ways_to_declare_a_unit(tmp_path, header):
+    frame = AseSystem(extxyz(tmp_path / "a.xyz", f"energy=-0.5 {header}"), ("Cu",)).frame(0)
+    assert frame.energy == pytest.approx(-0.5 * units.Ha, rel=1e-6)
+
+
+@pytest.mark.parametrize("key", ["energy_unit_eV", "pressure_unit", "UNITS_FORCES_OUT"])
+def test_what_looks_like_a_unit_is_not_passed_over(tmp_path, key):
+    with pytest.raises(InputError, match="looks like a unit and is not understood"):
+        AseSystem(extxyz(tmp_path / "a.xyz", f"energy=-0.5 {key}=kbar"), ("Cu",))
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_units_that_some_frames_lack_are_refused(tmp_path, first):
+    headers = ["energy=-1 energy_unit=Ha force_unit=Ha/bohr", "energy=-1"]
+    text = "".join(extxyz(tmp_path / "one.xyz", headers[(first + n) % 2]).read_text() for n in range(2))
+    (tmp_path / "a.xyz").write_text(text)
+    with pytest.raises(
+        InputError, match=rf"frame {first} declares units and frame {1 - first} declares none"
+    ):
+        AseSystem(tmp_path / "a.xyz", ("Cu",))
+
+
 def test_units_that_contradict_each_other_are_refused(tmp_path):
     path = extxyz(tmp_path / "a.xyz", "energy=-1 energy_unit=Ha unit_of_energy=eV")
     with pytest.raises(InputError, match=r"unit_of_energy=eV contradicts another unit of energy"):
@@ -253,7 +297,9 @@ def test_a_named_key_takes_the_place_of_the_usual_one(tmp_path):
         AseSystem(path, ("Cu",), reading=Reading({"energy": "nosuch"}))
 
 
-@pytest.mark.parametrize("text", ["energy", "=a", "energy=", "power=P", "charge=q"])
+@pytest.mark.parametrize(
+    "text", ["energy", "=a", "energy=", "power=P", "charge=q", "virial=REF_stress", "energy=dft_forces"]
+)
 def test_keys_of_another_form_are_refused(text):
     with pytest.raises(InputError, match="--keys"):
         parsed_keys([text])
@@ -410,12 +456,15 @@ def test_what_codes_say_of_their_loops(tmp_path, form, good, bad):
 
 def test_a_frame_that_says_itself_that_it_did_not_converge(tmp_path):
     text = ""
-    for number, said in enumerate(("converged=T", "converged=F", "scf_converged=False", "")):
+    good = ("converged=T", "", "max_converged=no", "unconverged=F", "converged_ionic=F", "vasp_converged=yes")
+    bad = ("converged=F", "scf_converged=False", "converged=no", "converged=.FALSE.", "scf_converged=0.0")
+    bad += ("vasp_converged=F", "converged_scf=F", "unconverged=T", "not_converged=T", "scf_convergence=F")
+    for number, said in enumerate((*good, *bad)):
         text += extxyz(tmp_path / "one.xyz", f"energy={number} {said}").read_text()
     (tmp_path / "a.xyz").write_text(text)
-    with pytest.warns(UserWarning, match=r"2 of 4 frames did not converge.*\(1, 2, from 0\)"):
+    with pytest.warns(UserWarning, match=r"10 of 16 frames did not converge.*\(6, 7, 8, "):
         system = AseSystem(tmp_path / "a.xyz", ("Cu",))
-    assert [system.frame(k).energy for k in range(2)] == [0, 3]
+    assert [system.frame(k).energy for k in range(len(system))] == list(range(len(good)))
 
 
 # LAMMPS
@@ -451,6 +500,18 @@ def test_elements_are_not_guessed_from_the_types_of_lammps(tmp_path):
         read_structure(path, lammps_types=("Cu",))
     with pytest.raises(InputError, match="types 1 to 2"):
         read_structure(path, lammps_types=("Cu", "Water"))
+
+
+@pytest.mark.parametrize("change", [("id type x", "id type element x"), ("x y z", "x y z q")])
+def test_frames_of_a_dump_that_differ_are_refused(tmp_path, change):
+    """ASE takes the columns and units of the first for those of all."""
+    one = dump(tmp_path / "a.lammpstrj").read_text()
+    (tmp_path / "a.lammpstrj").write_text(one + one.replace(*change))
+    with pytest.raises(InputError, match="frames have different columns or units"):
+        list(iterate_structures(tmp_path / "a.lammpstrj", "a.lammpstrj", lammps_types=("Cu", "Ag")))
+    (tmp_path / "a.lammpstrj").write_text("ITEM: UNITS\nmetal\n" + one + "ITEM: UNITS\nsi\n" + one)
+    with pytest.raises(InputError, match="frames have different columns or units"):
+        list(iterate_structures(tmp_path / "a.lammpstrj", "a.lammpstrj", lammps_types=("Cu", "Ag")))
 
 
 def test_elements_in_the_dump_count(tmp_path):

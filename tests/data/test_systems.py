@@ -107,6 +107,13 @@ def test_a_group_is_one_of_a_file(tree, path):
         names(path, tree)
 
 
+def test_links_that_lead_in_a_circle(tree):
+    (tree / "data" / "loop").symlink_to(tree / "data", target_is_directory=True)
+    (tree / "data" / "set_a" / "again").symlink_to(tree / "data" / "set_b", target_is_directory=True)
+    found = open_systems("data", ("H", "O"), tree)
+    assert len({system.path.resolve() for system in found}) == len(found) == 3
+
+
 def test_keys_that_no_file_has_are_refused(tree):
     """Data in DeePMD-kit's layout have names of their own, so the keys would play no part."""
     with pytest.raises(InputError, match=r"keys \(energy\) are for files that ASE reads"):

@@ -31,6 +31,8 @@ LONGEST_MESSAGE = 6000
 """Characters of a message, which may spell out ten mistakes."""
 _SLEEPING = 60
 """Seconds after which a reading that takes no processor time counts as one that hangs."""
+_AT_ONCE = 500
+"""Inputs that one process reads: some libraries keep all programs that they have read."""
 _TELL = signal.SIGUSR1
 """Asks a process that hangs where it does."""
 
@@ -141,8 +143,8 @@ class _Worker:
             if outcome is True:  # it begins to read
                 return
             if outcome is None:
-                self.finished = True
                 self._process.join()
+                self._next()
             else:
                 self._numbers = self._numbers[1:]
                 yield outcome
@@ -164,6 +166,10 @@ class _Worker:
         stacks = _stacks(self._task[2], self._process.pid)
         yield Outcome(self._numbers[0], kind, stacks.read_text() if stacks.exists() else "")
         self._numbers = self._numbers[1:]
+        self._next()
+
+    def _next(self) -> None:
+        """Go on with the inputs that are left, in a new process."""
         if self._numbers:
             self._begin()
         else:
@@ -191,7 +197,7 @@ def _work(name: str, seed: int, folder: Path, numbers: range, messages: Connecti
     faulthandler.register(_TELL, _stacks(folder, os.getpid()).open("w"))
     _limit_memory(target.gigabytes)
     messages.send(True)
-    for number in numbers:
+    for number in numbers[:_AT_ONCE]:
         place = Path(tempfile.mkdtemp(dir=folder))
         path = write_input(place, target.damaged(inputs, seed, number))
         _limit_time(target.seconds)

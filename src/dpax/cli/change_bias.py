@@ -58,7 +58,9 @@ def change_bias(
 ) -> None:
     """Change the energy bias of a model's types by a least-squares fit to labelled data."""
     only_one(system=system, datafile=datafile, bias_value=bias_value)
-    output = model.with_name(f"{model.stem}_updated.dpax") if output is None else output
+    if output is None:
+        whole = model if model.name else model.absolute()
+        output = whole.with_name(f"{whole.stem}_updated.dpax")
     if output.exists() and not overwrite:
         raise InputError(f"{output} exists already; give another name, or --overwrite to replace it")
     refuse_inputs(output, model, *([datafile] if datafile is not None else []))

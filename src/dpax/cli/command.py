@@ -10,14 +10,16 @@ from dpax.errors import InputError
 
 
 class Command(TyperCommand):
-    """A command that takes finite numbers only: NaN would pass every check of a range."""
+    """A command that takes no empty argument, and finite numbers only: NaN would pass every check."""
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
         """Turn the arguments into values.
 
         Raises:
-            InputError: NaN or an infinite number.
+            InputError: NaN or an infinite number, or an empty argument.
         """
+        if "" in args or any(argument.startswith("--") and argument.endswith("=") for argument in args):
+            raise InputError("an argument is empty; is a variable of the shell not set?")
         rest = super().parse_args(ctx, args)
         for parameter in self.params:
             for value in _numbers(ctx.params.get(str(parameter.name))):

@@ -82,7 +82,7 @@ def model_devi(
     how = reading(keys, keep_unconverged or not real_error)
     systems = open_systems(system or ["."], potentials[0].type_map, reading=how)
     refuse_inputs(output, *models, *(one.path for one in systems))
-    with replacing(output) as partial, partial.open("w", encoding="utf-8") as file:
+    with replacing(output) as partial, partial.open("w", encoding="utf-8", errors="backslashreplace") as file:
         for one in systems:
             write_header(file, one.name, atomic)
             for number, (frame, evaluations) in enumerate(_evaluated(potentials, one)):

@@ -15,9 +15,24 @@ def refuse_inputs(output: Path, *inputs: Path | str) -> None:
     Raises:
         InputError: it is one, under whatever name.
     """
+    refuse_run_files(output)
     for path in map(Path, inputs):
         if output.exists() and path.exists() and (output.samefile(path) or _is_data_in(output, path)):
             raise InputError(f"{output} is read by this command; give another name for what it writes")
+
+
+def refuse_run_files(output: Path) -> None:
+    """See that a file to be written is none that a training run has written.
+
+    Raises:
+        InputError: it is one.
+    """
+    from dpax.train.file_names import CHECKPOINTS, INPUT, is_reserved
+
+    folder = output.absolute().parent
+    is_run = (folder / INPUT).is_file() and (folder / CHECKPOINTS).is_dir()
+    if is_run and output.exists() and is_reserved(output.name):
+        raise InputError(f"{output} belongs to the run {folder}; give another name for what is written")
 
 
 def _is_data_in(file: Path, folder: Path) -> bool:

@@ -23,7 +23,7 @@ from dpax.cli.sources import (
     report_unread,
 )
 from dpax.cli.start import Branch, Devices, load_potential
-from dpax.errors import InputError
+from dpax.errors import WRONG_CONTENTS, InputError
 from dpax.files import replacing
 
 if TYPE_CHECKING:
@@ -116,6 +116,8 @@ def compare(
     if json_file is not None:
         told = (path for path in (datafile, train_data, valid_data) if path is not None)
         refuse_inputs(json_file, model, *told, *(one.path for one in systems))
+        if json_file.is_file() and not _is_report(json_file):
+            raise InputError(f"{json_file} exists and is not a report of dpax test; give another name")
     rng = np.random.default_rng(seed)
     errors, counts = SystemErrors(), {}
     with DetailFiles(detail) as details:
@@ -134,6 +136,13 @@ def compare(
         report["all"] = {"frames": sum(counts.values())} | flat(errors.total())
         with replacing(json_file) as temporary:
             temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+def _is_report(path: Path) -> bool:
+    try:
+        return "frames" in json.loads(path.read_text(encoding="utf-8"))["all"]
+    except (OSError, *WRONG_CONTENTS):
+        return False
 
 
 def _named_data(

@@ -35,7 +35,7 @@ def check_extxyz(path: Path, name: str, frames: int | None = None) -> None:
 
 
 def _check_frames(lines: IO[str], name: str, frames: int | None) -> None:
-    for number, count in islice(enumerate(_atom_counts(lines)), frames):
+    for number, count in islice(enumerate(_atom_counts(lines, name)), frames):
         atoms = int(count)
         comment = next(lines, "")
         following = sum(1 for _ in islice(lines, min(max(atoms, 0), sys.maxsize)))
@@ -52,11 +52,20 @@ def _check_frames(lines: IO[str], name: str, frames: int | None) -> None:
             )
 
 
-def _atom_counts(lines: IO[str]) -> Iterator[str]:
-    """The first lines of frames, as ASE finds them: after the atoms there may be lines of lattice vectors."""
+def _atom_counts(lines: IO[str], name: str) -> Iterator[str]:
+    """The first lines of frames, as ASE finds them: after the atoms there may be lines of lattice vectors.
+
+    Raises:
+        InputError: more follows behind an empty line, where ASE stops reading.
+    """
     for line in lines:
         if line.lstrip().startswith("VEC"):
             continue
         if not line.strip():
+            if any(more.strip() for more in lines):
+                raise InputError(
+                    f"{name}: there is an empty line between two frames, and ASE reads nothing behind it; "
+                    "remove the empty lines"
+                )
             return
         yield line

@@ -23,7 +23,13 @@ from dpax.geometry.cell import volume
 _READ = ("fparam", "aparam", "atom_pref", "atom_ener_coeff", "drdq")
 """Keys that are read, beside those of `SPELLINGS`."""
 _OF_ATOMS = ("forces", "atom_energies")
-_CONVERGED = re.compile(r"(?:is|scf|dft|electronic)?_?converged", re.IGNORECASE)
+_CONVERGENCE = re.compile(r"(?P<negative>un|non?[-_ ]?|not[-_ ]?)?converge(?:d|nce)", re.IGNORECASE)
+_OTHER_LOOPS = re.compile(r"ion|geom|relax|opt|forc|struct|max|threshold|crit|tol", re.IGNORECASE)
+"""Of keys about another convergence than that of the electrons, or about what counts as one."""
+_FALSE, _TRUE = (
+    ("false", "f", "0", "0.0", "no", "n", ".false."),
+    ("true", "t", "1", "1.0", "yes", "y", ".true."),
+)
 
 
 @dataclass(frozen=True)
@@ -143,9 +149,10 @@ def report_unconverged(name: str, failed: Sequence[int], frames: int) -> None:
 
 def _denies_convergence(item: tuple[Any, Any]) -> bool:
     key, value = item
-    return (
-        isinstance(key, str) and bool(_CONVERGED.fullmatch(key)) and str(value).lower() in ("false", "f", "0")
-    )
+    said = _CONVERGENCE.search(key) if isinstance(key, str) else None
+    if said is None or _OTHER_LOOPS.search(key.replace(said[0], "")):
+        return False
+    return str(value).strip().lower() in (_TRUE if said["negative"] else _FALSE)
 
 
 def unread_keys(structures: Iterable[ase.Atoms], keys: Mapping[str, str]) -> list[str]:

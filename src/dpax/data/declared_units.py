@@ -37,18 +37,31 @@ _SPELLINGS = {
     "angstrom": "angstrom",
     "bohr": "bohr",
     "a0": "bohr",
+    "au": "bohr",
     "gpa": "gigapascal",
     "kb": "kilobar",
     "kbar": "kilobar",
 }
-"""Spellings that pint takes for something else or does not know, in any case: "A" is its ampere."""
+"""Spellings that pint takes for something else or does not know, in any case: "A" is its ampere, and "au" its
+astronomical unit."""
+_PER_MOLE = ("kJ", "kilojoule", "kcal", "kilocalorie", "cal", "calorie")
+_WORDS = (
+    *("eV", "meV", "keV", "hartree", "rydberg", "J", "joule", *_PER_MOLE, "mol", "mole"),
+    *("angstrom", "bohr", "nm", "nanometer", "pm", "picometer", "m", "meter"),
+    *("gigapascal", "megapascal", "MPa", "Pa", "pascal", "kilobar", "bar", "atm"),
+)
+"""What a unit may be made of; pint knows thousands of others, among them furlongs and percent."""
 _LENGTH_WORDS = (
     *("pos", "position", "positions", "coord", "coords", "coordinate", "coordinates"),
     *("length", "lengths", "distance", "distances", "cell", "lattice"),
 )
 _GENERAL = {*_LENGTH_WORDS, *chain(*SPELLINGS.values())}
 """Names of quantities rather than of a label: `energy_unit` counts for REF_energy too."""
-_KEY = re.compile(r"(?P<before>.*?)[-_ ]?units?|units?[-_ ]of[-_ ](?P<after>.+)", re.IGNORECASE)
+_HINT = re.compile(
+    r"(energ|forc|stress|virial|press).*unit|unit.*(energ|forc|stress|virial|press)", re.IGNORECASE
+)
+"""Of keys that look like the unit of a label."""
+_KEY = re.compile(r"(?P<before>.*?)[-_ :.]?units?|units?[-_ :.]?(?P<of>of[-_ ])?(?P<after>.+)", re.IGNORECASE)
 
 
 def unit_keys(names: Iterable[Any], quantity: str | None = None) -> list[str]:
@@ -88,6 +101,7 @@ def declared_factors(
     Raises:
         InputError: a unit that is not known, that is not one of its quantity, or that contradicts another.
     """
+    _check_understood(info, source, present)
     own: dict[str, float] = {}
     general: dict[str, float] = {}
     for key in unit_keys(info):
@@ -111,6 +125,18 @@ def declared_factors(
     return factors
 
 
+def _check_understood(info: Mapping[str, Any], source: str, present: Collection[str]) -> None:
+    """See that nothing that looks like the unit of a label is passed over."""
+    for key, value in info.items():
+        if not (isinstance(key, str) and isinstance(value, str) and _HINT.search(key)):
+            continue
+        if not unit_keys((key,)) or (_quantity(key) is None and unit_of(key) not in present):
+            raise InputError(
+                f"{source}: {key}={value} looks like a unit and is not understood; write energy_unit, "
+                "force_unit, stress_unit and so on, or remove it"
+            )
+
+
 def check_complete(factors: Mapping[str, float], labels: Iterable[str], source: str) -> None:
     """See that no label lacks a unit where another one has a unit that is not dpax's.
 
@@ -131,6 +157,8 @@ def _quantity(key: str) -> str | None:
     name = unit_of(key)
     if not name:
         return ""
+    if name.lower() == "cell" and key.lower().startswith("unit"):  # unit_cell=conventional
+        return None
     return "length" if name.lower() in _LENGTH_WORDS else quantity_of(name)
 
 
@@ -158,6 +186,9 @@ def _factor(text: str, quantity: str, declared: str) -> float:
 def _in_units(expression: str, unit: str) -> float:
     registry = _registry()
     known = re.sub(r"[^\W\d_]\w*", lambda word: _SPELLINGS.get(word[0].lower(), word[0]), expression)
+    words = set(re.findall(r"[^\W\d_]\w*", known))
+    if not words <= {*_WORDS} or (words & {*_PER_MOLE} and not words & {"mol", "mole"}):
+        raise ValueError(expression)
     value = registry.Quantity(1.0, known)
     if "[substance]" in value.dimensionality:
         value = value / registry.Quantity(1.0, "avogadro_constant")

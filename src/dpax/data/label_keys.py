@@ -121,8 +121,11 @@ def check_keys(keys: Mapping[str, Any], where: str) -> None:
     Raises:
         InputError: one is not.
     """
-    for quantity in keys:
+    for quantity, key in keys.items():
         if quantity not in KEYED:
             raise InputError(f"{where}: {quantity} is none of {', '.join(KEYED)}")
+        named = quantity_of(str(key))
+        if named not in (None, quantity):
+            raise InputError(f"{where}: {key} names the {named}; write {named}: {key}, not {quantity}: {key}")
     if {"virial", "stress"} <= set(keys):
         raise InputError(f"{where}: virial and stress are the same label; name the key of one of them")

@@ -100,9 +100,9 @@ def _iterate(
     """The structures in a file of one of ASE's formats, which is not compressed; in Å."""
     if form == "extxyz":
         check_extxyz(path, name, index + 1 if isinstance(index, int) and index >= 0 else None)
-    header = _dump_header(path) if form == "lammps-dump-text" else []
+    header = _dump_header(path, name) if form == "lammps-dump-text" else []
     options: dict[str, Any] = {"units": _dump_units(header)} if header else {}
-    number = -1
+    number, foreign, silent = -1, None, None
     if form in ("db", "json"):
         structures = _rows_of(path, form, index)
     else:
@@ -111,7 +111,17 @@ def _iterate(
         check_numbers(atoms.numbers, f"{name} frame {number}" if index == ":" else name)
         if header:
             _correct_dump(atoms, header[-1].split(), lammps_types, name)
-        yield _in_angstrom(atoms, name)
+        factors = declared_factors(atoms.info, name, present=keys_of(atoms))
+        if any(factor != 1.0 for factor in factors.values()):
+            foreign = number
+        elif not factors:
+            silent = number
+        if foreign is not None and silent is not None:
+            raise InputError(
+                f"{name}: frame {foreign} declares units and frame {silent} declares none; declare them "
+                "everywhere, or convert the file to eV and Å"
+            )
+        yield _in_angstrom(atoms, factors.get("length", 1.0))
     if number < 0 and index == ":":
         raise InputError(f"{name} holds no structures that ASE finds. {dpdata_advice(path)}")
 
@@ -179,8 +189,7 @@ def keys_of(atoms: ase.Atoms) -> set[str]:
     return {str(key) for key in (*results, *atoms.info, *atoms.arrays)}
 
 
-def _in_angstrom(atoms: ase.Atoms, name: str) -> ase.Atoms:
-    factor = declared_factors(atoms.info, name, present=keys_of(atoms)).get("length", 1.0)
+def _in_angstrom(atoms: ase.Atoms, factor: float) -> ase.Atoms:
     if factor != 1.0:
         atoms.set_cell(factor * atoms.cell.array)
         atoms.set_positions(factor * atoms.positions, apply_constraint=False)
@@ -212,14 +221,24 @@ def dpdata_advice(path: Path) -> str:
 # LAMMPS
 
 
-def _dump_header(path: Path) -> list[str]:
-    """The lines of a dump up to the columns of its first frame."""
-    lines = []
+def _dump_header(path: Path, name: str) -> list[str]:
+    """The lines of a dump up to the columns of its first frame.
+
+    Raises:
+        InputError: another frame has other columns or units, which ASE would take for those of the first.
+    """
+    lines: list[str] = []
     with path.open(encoding="utf-8", errors="replace") as file:
         for line in file:
             lines.append(line)
             if line.startswith("ITEM: ATOMS"):
                 break
+        for line in file:
+            columns = line.startswith("ITEM: ATOMS") and line.split() != lines[-1].split()
+            if columns or (line.startswith("ITEM: UNITS") and next(file, "").strip() != _dump_units(lines)):
+                raise InputError(
+                    f"{name}: its frames have different columns or units; make a file of each kind"
+                )
     return lines
 
 

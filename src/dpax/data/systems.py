@@ -131,6 +131,8 @@ def _locate(paths: str | Sequence[str], base: Path | None, patterns: Sequence[st
     if not given:
         raise InputError(f"no data is named; give at least one path: {LAYOUT}")
     for path in given:
+        if not path:
+            raise InputError(f"an empty path names no data; expected {LAYOUT}")
         found = _search(path, base or Path(), patterns) or _search(path, Path(), patterns)
         if not found:
             wanted = f" with a folder that matches {', '.join(patterns)}" if patterns else ""
@@ -141,18 +143,19 @@ def _locate(paths: str | Sequence[str], base: Path | None, patterns: Sequence[st
 def _search(path: str, base: Path, patterns: Sequence[str]) -> list[_Location]:
     """What exists by this very name, before anything in it is taken for a group, a home or a pattern.
 
-    A pattern may match a folder and folders in it: each system is there once.
+    A pattern may match a folder and folders in it, and links may lead in a circle: each system is there once.
     """
     texts = [path, _expanded(path)] if path.startswith("~") else [path]
     readings = [reading for text in texts for reading in _readings(text)]
     named = [[reading] for reading in readings if _exists(base / reading[0])]
     matched = ([(match, group) for match in _matches_of(file, base)] for file, group in readings)
     for places in (*named, *matched):
-        located = [
-            place for file, group in places for place in _systems_in(base / file, file, group, patterns)
-        ]
-        if located:
-            return list({(place.path, place.group): place for place in located}.values())
+        unique: dict[tuple[Path, str | None], _Location] = {}
+        for file, group in places:
+            for place in _systems_in(base / file, file, group, patterns):
+                unique.setdefault((place.path.resolve(), place.group), place)
+        if unique:
+            return list(unique.values())
     return []
 
 

@@ -76,8 +76,10 @@ class DetailFiles:
     def _file(self, kind: str, system: str) -> TextIO:
         if kind not in self._files:
             path = Path(f"{self._prefix}.{kind}.out")
+            if path.is_file() and path.read_bytes()[:1] != b"#":
+                raise InputError(f"--detail: {path} exists and is not of dpax test; give another prefix")
             temporary = self._open.enter_context(replacing(path))
-            file = self._open.enter_context(temporary.open("w", encoding="utf-8"))
+            file = self._open.enter_context(temporary.open("w", encoding="utf-8", errors="backslashreplace"))
             titles = [f"{source}_{name}" for source in ("data", "pred") for name in _COLUMNS[kind]]
             title = f"{system}{_UNITS.get(kind, '')}: {' '.join(titles)}{_REMARKS.get(kind, '')}"
             file.write(f"# {title}\n")

@@ -214,6 +214,9 @@ class Training:
         """A new run: nothing is noted of another one, whose settings may have been taken."""
         self.settings = self._with_dpax(restarts=())
         self.record = self._describe_data()
+        valid = [] if self.valid_data is None else self.valid_data.systems
+        for system in (*self.data.systems, *valid):
+            self.folder.check_data(system)
 
     def _describe_data(self) -> Sections:
         valid = [] if self.valid_data is None else self.valid_data.systems

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dpax.data import System
 from dpax.errors import InputError
 from dpax.files import is_temporary, replacing, writing
 from dpax.lock import locked
@@ -72,6 +73,14 @@ class RunFolder:
             InputError: a run is written here, in another process or another thread; or the folder cannot be
                 made.
         """
+        if not str(self.path.absolute()).isprintable():
+            try:
+                str(self.path.absolute()).encode()
+            except UnicodeEncodeError:
+                raise InputError(
+                    f"{self.path}: the name of the run's folder is not UTF-8, in which checkpoints cannot be "
+                    "written; give another -o"
+                ) from None
         places = (self.path, *self.path.absolute().parents)
         place = next(path for path in places if path.exists())
         if not place.is_dir():
@@ -113,6 +122,18 @@ class RunFolder:
         if not file.is_relative_to(folder):
             return False
         return file == folder or file_names.is_reserved(file.relative_to(folder).parts[0])
+
+    def check_data(self, system: System) -> None:
+        """See that data are not where the run writes its own files.
+
+        Raises:
+            InputError: they are, and would be replaced.
+        """
+        if self.owns(system.path) and system.path.resolve() != self.path.resolve():
+            raise InputError(
+                f"{system.name} has the name of a file that the run writes into {self.path}; move the data, "
+                "or give another -o"
+            )
 
     def check_shared(self, key: str, path: Path, settings: InputSettings) -> None:
         """See that a file which may lie anywhere is none of the run's own.
