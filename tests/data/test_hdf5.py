@@ -143,6 +143,17 @@ def test_a_wrong_file_is_refused_when_it_is_opened(tree, spoil, words):
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["gas/set.000/energy.npy", "gas/type_map.raw", "gas/set.000"])
+def test_links_into_another_file_are_refused(tree, name):
+    """The record of a run's data would not notice that they have changed."""
+    with h5py.File(tree / "other.h5", "w") as other, h5py.File(tree / "all.h5", "a") as file:
+        file.copy(name, other, "x")
+        del file[name]
+        file[name] = h5py.ExternalLink("other.h5", "/x")
+    with pytest.raises(InputError, match=f"{name} is a link into another file"):
+        open_systems("all.h5", ("O", "H"), tree)
+
+
 def names_of_variable_length(path):
     """Where the heap of their strings begins."""
     with h5py.File(path, "a") as file:

@@ -11,6 +11,7 @@ from weakref import WeakValueDictionary
 
 import h5py
 import numpy as np
+from h5py import h5o
 
 from dpax.data.hdf5_heap import check_heaps
 from dpax.data.npy_file import LONGEST_TEXT
@@ -94,8 +95,13 @@ class Hdf5Group:
     def _item(self, name: str) -> Any:
         if name not in self._names:
             return None
-        with _reading(f"{self.where}/{name}"):
-            return self._file.get(f"{self._name.rstrip('/')}/{name}")
+        path = f"{self.where}/{name}"
+        with _reading(path):
+            item: Any = self._file.get(f"{self._name.rstrip('/')}/{name}")
+            if item is not None and _number(item) != _number(self._file):
+                # A restart, which compares files, would not see that it has changed.
+                raise InputError(f"{path} is a link into another file; copy the data into this one")
+            return item
 
     def has(self, file: str) -> bool:
         """Whether there is a dataset of this name."""
@@ -185,6 +191,11 @@ def _reading(path: Path | str) -> Iterator[None]:
         raise
     except Exception as error:
         raise _damaged(path, error) from error
+
+
+def _number(item: Any) -> int:
+    """HDF5's number of the file that an object lies in."""
+    return h5o.get_info(item.id).fileno
 
 
 def _damaged(path: Path | str, error: Exception) -> InputError:
