@@ -214,7 +214,11 @@ class Training(Job):
             elif path.name == "log.jsonl":
                 yield path.name, [_without_speed(line) for line in path.read_text().splitlines()]
             elif path.suffix == ".dpax":
-                yield path.name, _without_time(path)
+                yield path.name, without_time(path)
+            elif path.name == "statistics.json":
+                content = json.loads(path.read_text(encoding="utf-8"))
+                # They know the place of the data, and copies of data lie elsewhere.
+                yield path.name, {k: v for k, v in content.items() if k not in ("fingerprint", "digest")}
             elif path.is_file():
                 yield path.name, path.read_bytes()
         with Checkpoints(self.run / "checkpoints", read_only=True) as checkpoints:
@@ -225,7 +229,7 @@ class Training(Job):
                 yield f"checkpoint {step}", (arrays, checkpoint.meta)
 
 
-def _without_time(path: Path) -> dict[str, Any]:
+def without_time(path: Path) -> dict[str, Any]:
     """What a model file holds but for the time when it was written, and the digest that knows of it."""
     with safe_open(path, framework="numpy") as file:
         metadata = dict(file.metadata())

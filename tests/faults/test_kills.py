@@ -17,8 +17,8 @@ SIMULATIONS = [("nvt", ".xyz"), ("npt", ".traj"), ("nvt", ".traj"), ("npt", ".xy
 
 
 def numbers(kills: int) -> range:
-    """The numbers of the jobs that are killed so often; a tenth more, for those that end too early."""
-    return range(-(-int(1.1 * kills) * len(IN_A_ROW) // sum(IN_A_ROW)))
+    """The numbers of the jobs that are killed so often; half as many more, for those that end too early."""
+    return range(-(-int(1.5 * kills) * len(IN_A_ROW) // sum(IN_A_ROW)))
 
 
 def survives(job, whole, number: int, record_property) -> None:

@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 
 import h5py
 import numpy as np
-from h5py import h5o
+from h5py import h5o  # pyright: ignore[reportAttributeAccessIssue]
 
 from dpax.data.hdf5_heap import check_heaps
 from dpax.data.npy_file import LONGEST_TEXT
