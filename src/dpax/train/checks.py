@@ -129,7 +129,10 @@ def data_warnings(
             texts.append(f"the loss weighs {label}, which no frame of the data has")
     for system, label, keys in _misnamed(settings, systems):
         if label in system.labels:
-            texts.append(f"{_note(system, label, keys)}; what is read is the {label} under its usual name")
+            texts.append(
+                f"{_note(system, label, keys)}; what is read is the {label} under its usual "
+                "name, and frames that lack it there count as having none"
+            )
         elif label not in _NEEDED:
             texts.append(_note(system, label, keys))
     for seen in (*training, *validation):
