@@ -143,9 +143,9 @@ def test_a_wrong_file_is_refused_when_it_is_opened(tree, spoil, words):
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["gas/set.000/energy.npy", "gas/type_map.raw", "gas/set.000"])
+@pytest.mark.parametrize("name", ["gas/set.000/energy.npy", "gas/type.raw", "gas/set.000", "gas"])
 def test_links_into_another_file_are_refused(tree, name):
-    """The record of a run's data would not notice that they have changed."""
+    """The record of a run's data would not notice that they have changed, and groups would be left out."""
     with h5py.File(tree / "other.h5", "w") as other, h5py.File(tree / "all.h5", "a") as file:
         file.copy(name, other, "x")
         del file[name]

@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 
 import h5py
 import numpy as np
-from h5py import h5o  # pyright: ignore[reportAttributeAccessIssue]
+from h5py import h5l, h5o  # pyright: ignore[reportAttributeAccessIssue]
 
 from dpax.data.hdf5_heap import check_heaps
 from dpax.data.npy_file import LONGEST_TEXT
@@ -81,6 +81,7 @@ class Hdf5Group:
     def __init__(self, file: Path, group: str):
         self.path = file
         self._file = open_file(file)
+        self._number = _number(self._file)
         self._name = "/" + group.strip("/")
         self.name = self._name.rpartition("/")[2]
         self.where = f"{file}{SEPARATOR}{self._name}"
@@ -98,9 +99,8 @@ class Hdf5Group:
         path = f"{self.where}/{name}"
         with _reading(path):
             item: Any = self._file.get(f"{self._name.rstrip('/')}/{name}")
-            if item is not None and _number(item) != _number(self._file):
-                # A restart, which compares files, would not see that it has changed.
-                raise InputError(f"{path} is a link into another file; copy the data into this one")
+            if item is not None and _number(item) != self._number:
+                raise _link(path)
             return item
 
     def has(self, file: str) -> bool:
@@ -152,17 +152,28 @@ def find_groups(file: Path, group: str) -> list[str]:
     """The groups that hold `type.raw`, from one group downwards, sorted.
 
     Raises:
-        InputError: the file is not a whole HDF5 file.
+        InputError: the file is not a whole HDF5 file, or has a link into another file.
     """
     opened = open_file(file)
     with _reading(file):
         root = opened.get(group or "/")
         if not isinstance(root, h5py.Group):
             return []
-        found = ["" if "type.raw" in root else None]
-        root.visit(lambda name: found.append(name.rpartition("/")[0]) if name.endswith("/type.raw") else None)
-        start = str(root.name).rstrip("/")
-    return sorted(f"{start}/{name}".rstrip("/") or "/" for name in found if name is not None)
+        start, found = str(root.name).rstrip("/"), [""] if "type.raw" in root else []
+
+        def note(name: bytes, link: Any) -> str | None:
+            """What is returned ends the visit."""
+            if link.type == h5l.TYPE_EXTERNAL:
+                return name.decode()
+            if name.endswith(b"/type.raw"):
+                found.append(name.decode().rpartition("/")[0])
+            return None
+
+        # Not `root.visititems_links`, which makes an object of every link.
+        elsewhere = root.id.links.visit(note, info=True)
+        if elsewhere is not None:
+            raise _link(f"{file}{SEPARATOR}{start}/{elsewhere}")
+    return sorted(f"{start}/{name}".rstrip("/") or "/" for name in found)
 
 
 def open_file(path: Path) -> h5py.File:
@@ -196,6 +207,11 @@ def _reading(path: Path | str) -> Iterator[None]:
 def _number(item: Any) -> int:
     """HDF5's number of the file that an object lies in."""
     return h5o.get_info(item.id).fileno
+
+
+def _link(path: str) -> InputError:
+    """A restart, which compares files, would not see that the other file has changed."""
+    return InputError(f"{path} is a link into another file; copy the data into this one")
 
 
 def _damaged(path: Path | str, error: Exception) -> InputError:
