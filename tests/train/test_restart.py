@@ -10,8 +10,11 @@ import typing
 from contextlib import suppress
 from pathlib import Path
 
+import ase.io
 import numpy as np
 import pytest
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 
 from dpax import load
 from dpax.errors import InputError
@@ -441,6 +444,27 @@ def test_a_start_that_fails_leaves_nothing(base, tmp_path, there):
         train(settings({"training.training_data.systems": "none"}), run, base=base)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
     assert (tmp_path / "deep").exists() == there
+
+
+def test_a_name_that_is_not_utf_8_is_refused_at_once(base, tmp_path):
+    """The first checkpoint could not be written."""
+    run = tmp_path / os.fsdecode(b"r\xff")
+    with pytest.raises(InputError, match="checkpoints need a name in UTF-8"):
+        train(settings(BASIC), run, base=base)
+    assert not run.exists()
+
+
+@pytest.mark.parametrize("section", ["training_data", "validation_data"])
+def test_data_called_as_a_file_of_the_run_are_not_replaced(base, tmp_path, section):
+    """ASE's data bases may be called data.json, and so is the record of a run's data."""
+    atoms = Atoms("OH2", [[0, 0, 0], [0, 0, 1], [0, 1, 0]])
+    atoms.calc = SinglePointCalculator(atoms, energy=-1.0, forces=np.zeros((3, 3)))
+    ase.io.write(tmp_path / "data.json", [atoms] * 3)
+    before = (tmp_path / "data.json").read_bytes()
+    changes = {f"training.{section}": {"systems": str(tmp_path / "data.json"), "batch_size": 2}}
+    with pytest.raises(InputError, match=r"data\.json has the name of a file that the run writes"):
+        train(settings(BASIC | changes), tmp_path, base=base, overwrite=True)
+    assert (tmp_path / "data.json").read_bytes() == before
 
 
 def test_a_lock_file_is_not_another_run(base, tmp_path):

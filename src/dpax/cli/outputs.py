@@ -6,7 +6,7 @@ from dpax.errors import InputError
 
 
 def refuse_inputs(output: Path, *inputs: Path | str) -> None:
-    """See that a file to be written is none of those that the command reads.
+    """See that a file to be written is none of those that the command reads, nor one of a training run.
 
     Args:
         output: the file to be written.
@@ -15,18 +15,13 @@ def refuse_inputs(output: Path, *inputs: Path | str) -> None:
     Raises:
         InputError: it is one, under whatever name.
     """
-    refuse_run_files(output)
+    _refuse_run_files(output)
     for path in map(Path, inputs):
         if output.exists() and path.exists() and (output.samefile(path) or _is_data_in(output, path)):
             raise InputError(f"{output} is read by this command; give another name for what it writes")
 
 
-def refuse_run_files(output: Path) -> None:
-    """See that a file to be written is none that a training run has written.
-
-    Raises:
-        InputError: it is one.
-    """
+def _refuse_run_files(output: Path) -> None:
     from dpax.train.file_names import CHECKPOINTS, INPUT, is_reserved
 
     folder = output.absolute().parent

@@ -109,13 +109,13 @@ def compare(
         raise InputError(f"--json {json_file}: the folder {json_file.parent} does not exist")
     paths, base, patterns, how = _named_data(system, datafile, train_data, valid_data)
     if keys or keep_unconverged:
-        told = reading(keys, keep_unconverged)
-        how = told if how is None else how.with_options(told)
+        options = reading(keys, keep_unconverged)
+        how = options if how is None else how.with_options(options)
     potential = load_potential(model, devices, branch)
     systems = open_systems(paths, potential.type_map, base, patterns, how)
     if json_file is not None:
-        told = (path for path in (datafile, train_data, valid_data) if path is not None)
-        refuse_inputs(json_file, model, *told, *(one.path for one in systems))
+        lists = (path for path in (datafile, train_data, valid_data) if path is not None)
+        refuse_inputs(json_file, model, *lists, *(one.path for one in systems))
         if json_file.is_file() and not _is_report(json_file):
             raise InputError(f"{json_file} exists and is not a report of dpax test; give another name")
     rng = np.random.default_rng(seed)

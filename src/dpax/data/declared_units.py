@@ -61,7 +61,7 @@ _HINT = re.compile(
     r"(energ|forc|stress|virial|press).*unit|unit.*(energ|forc|stress|virial|press)", re.IGNORECASE
 )
 """Of keys that look like the unit of a label."""
-_KEY = re.compile(r"(?P<before>.*?)[-_ :.]?units?|units?[-_ :.]?(?P<of>of[-_ ])?(?P<after>.+)", re.IGNORECASE)
+_KEY = re.compile(r"(?P<before>.*?)[-_ :.]?units?|units?[-_ :.]?(?:of[-_ ])?(?P<after>.+)", re.IGNORECASE)
 
 
 def unit_keys(names: Iterable[Any], quantity: str | None = None) -> list[str]:

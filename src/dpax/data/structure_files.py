@@ -88,8 +88,8 @@ def read_structures(
 def _format(path: Path) -> str:
     """ASE's name of the format of a file, which is not compressed.
 
-    One that is called .xyz is in extended XYZ, though ASE would take `POSCAR.xyz` for VASP's. Not to look at
-    its first bytes takes a third off the time in which a small file is read.
+    One that is called .xyz is in extended XYZ, though ASE would take `POSCAR.xyz` for VASP's. A small file is
+    read in half the time where its first bytes are not compared with those of all formats.
     """
     return "extxyz" if path.suffix in (".xyz", ".extxyz") else filetype(str(path))
 

@@ -76,7 +76,7 @@ class DetailFiles:
     def _file(self, kind: str, system: str) -> TextIO:
         if kind not in self._files:
             path = Path(f"{self._prefix}.{kind}.out")
-            if path.is_file() and path.read_bytes()[:1] != b"#":
+            if path.is_file() and not _is_detail_file(path):
                 raise InputError(f"--detail: {path} exists and is not of dpax test; give another prefix")
             temporary = self._open.enter_context(replacing(path))
             file = self._open.enter_context(temporary.open("w", encoding="utf-8", errors="backslashreplace"))
@@ -85,6 +85,11 @@ class DetailFiles:
             file.write(f"# {title}\n")
             self._files[kind] = file
         return self._files[kind]
+
+
+def _is_detail_file(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(1) == b"#"
 
 
 def _pairs(

@@ -73,14 +73,10 @@ class RunFolder:
             InputError: a run is written here, in another process or another thread; or the folder cannot be
                 made.
         """
-        if not str(self.path.absolute()).isprintable():
-            try:
-                str(self.path.absolute()).encode()
-            except UnicodeEncodeError:
-                raise InputError(
-                    f"{self.path}: the name of the run's folder is not UTF-8, in which checkpoints cannot be "
-                    "written; give another -o"
-                ) from None
+        try:
+            str(self.path.absolute()).encode()
+        except UnicodeEncodeError:
+            raise InputError(f"{self.path}: checkpoints need a name in UTF-8; give another -o") from None
         places = (self.path, *self.path.absolute().parents)
         place = next(path for path in places if path.exists())
         if not place.is_dir():
