@@ -44,8 +44,9 @@ def run(*arguments: object) -> Done:
         _filter_warnings_as_python_does()
         with pytest.raises(SystemExit) as ended:
             main()
-    code = ended.value.code
-    return Done(code if isinstance(code, int) else 0, stdout.getvalue(), stderr.getvalue())
+    code = ended.value.code or 0
+    assert isinstance(code, int), code
+    return Done(code, stdout.getvalue(), stderr.getvalue())
 
 
 def _filter_warnings_as_python_does() -> None:

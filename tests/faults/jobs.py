@@ -204,10 +204,11 @@ class Training(Job):
     def differences(self, other: Job) -> list[str]:
         """The names of what is not the same in the folders of two runs, to the last bit."""
         assert isinstance(other, Training)
-        one, two = dict(self._contents()), dict(other._contents())
+        elsewhere = self.inputs != other.inputs
+        one, two = dict(self._contents(elsewhere)), dict(other._contents(elsewhere))
         return [name for name in dict.fromkeys([*one, *two]) if one.get(name) != two.get(name)]
 
-    def _contents(self) -> Iterator[tuple[str, Any]]:
+    def _contents(self, elsewhere: bool) -> Iterator[tuple[str, Any]]:
         for path in sorted(self.run.iterdir()):
             if path.name == "data.json":  # the times of files
                 yield path.name, True
@@ -215,9 +216,9 @@ class Training(Job):
                 yield path.name, [_without_speed(line) for line in path.read_text().splitlines()]
             elif path.suffix == ".dpax":
                 yield path.name, without_time(path)
-            elif path.name == "statistics.json":
+            elif path.name == "statistics.json" and elsewhere:
                 content = json.loads(path.read_text(encoding="utf-8"))
-                # They know the place of the data, and copies of data lie elsewhere.
+                # They know the place of the data, and these copies of the data lie elsewhere.
                 yield path.name, {k: v for k, v in content.items() if k not in ("fingerprint", "digest")}
             elif path.is_file():
                 yield path.name, path.read_bytes()

@@ -149,7 +149,8 @@ class _Worker:
                 self._numbers = self._numbers[1:]
                 yield outcome
         elif monotonic() - self._heard > _SLEEPING:
-            os.kill(self._process.pid or 0, _TELL)
+            assert self._process.pid is not None
+            os.kill(self._process.pid, _TELL)
             self._process.join(1)  # time to write where it sleeps
             self._process.kill()
             yield from self._died()
