@@ -87,7 +87,7 @@ write_dump all custom {ranks}.dump id type x y z modify sort id format float %24
     minimize = """
 fix 1 all box/relax tri 0.0 vmax 0.001
 thermo 1000
-minimize 0 1e-6 20 100
+minimize 0 1e-6 60 200
 """
     npt = """
 fix 1 all npt temp 100 100 0.05 tri 0 0 0.5
