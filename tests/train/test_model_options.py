@@ -4,6 +4,7 @@ import ase
 import numpy as np
 import pytest
 
+from cli.commands import dpax
 from dpax import Potential, load
 from dpax.errors import InputError
 from dpax.interfaces.deepmd_script import input_of
@@ -87,6 +88,20 @@ def test_a_resumed_training_gives_the_same(base, trained):
         train(settings(OPTIONS), base / "stopped", base=base, reporter=Stops(2, crash))
     train(settings(OPTIONS), base / "stopped", base=base, restart=True)
     assert_same_run(base / "stopped", base / "run", 3)
+
+
+@pytest.mark.parametrize("how", ["init_model", "finetune"])
+def test_it_can_be_trained_further(base, trained, tmp_path, how):
+    train(settings(OPTIONS), tmp_path / "run", base=base, **{how: trained.model})
+    further = load(tmp_path / "run" / "model.dpax")
+    assert further.evaluate(alone("O", [0.1, 0.2])).energy == pytest.approx(-5.25, abs=1e-12)
+    assert further.model.short_range == trained.model.short_range
+
+
+def test_it_can_be_inspected(base, trained):
+    shown = dpax("inspect", base / "run" / "model.dpax").stdout
+    for line in ("lmax: 2", "numb_fparam: 2", "sw_rmin: 0.5", "sw_rmax: 1.9", "degree gains: 1"):
+        assert line in shown.splitlines()
 
 
 def test_parameters_have_the_statistics_of_deepmd(base):

@@ -32,9 +32,9 @@ def inspect(
     potential = load_potential(model, 1, branch)
     _heading(f"{model}: {_format(model)}")
     typer.echo(f"elements: {' '.join(potential.type_map)}")
-    for part in ("descriptor", "fitting"):
-        _heading(part)
-        for key, value in plain_values(potential.settings[part]):
+    for heading, part in _settings(potential.model):
+        _heading(heading)
+        for key, value in plain_values(part):
             typer.echo(f"{key}: {value}")
     _heading("parameters")
     counts = parameter_counts(potential.model)
@@ -46,6 +46,15 @@ def inspect(
     _heading("provenance")
     for key, value in flattened(potential.provenance):
         typer.echo(f"{key}: {value}")
+
+
+def _settings(model: "EnergyModel") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """What each part of a model is called here, and its settings."""
+    yield "descriptor", model.descriptor.serialize()
+    yield "fitting", model.fitting.serialize()
+    if model.short_range is not None:
+        names = ("sw_rmin", "sw_rmax", "smin_alpha", "add_bias")
+        yield "short-range table", {name: getattr(model.short_range, name) for name in names}
 
 
 def _format(path: Path) -> str:

@@ -79,8 +79,7 @@ def architecture(model: EnergyModel, type_map: Sequence[str]) -> dict[str, dict[
         InputError: the model's types have no names.
     """
     check_names(model)
-    data = model.serialize()
-    parts = {"descriptor": dict(data["descriptor"]), "fitting_net": dict(data["fitting"])}
+    parts = {"descriptor": model.descriptor.serialize(), "fitting_net": model.fitting.serialize()}
     sel, pairs = parts["descriptor"]["sel"], parts["descriptor"]["exclude_types"]
     named = [[model.type_map[t] for t in pair] for pair in pairs]
     parts["descriptor"] |= {
