@@ -96,7 +96,8 @@ def emptied(path):
 def changed(name, value):
     def change(path):
         with h5py.File(path, "a") as file:
-            del file[name]
+            if isinstance(name, str):
+                file.pop(name, None)
             if value is not None:
                 file[name] = value
 
@@ -132,6 +133,11 @@ def changed(name, value):
         (changed("gas/set.000/energy.npy", 1.0), ["energy.npy does not hold an array of numbers"]),
         (changed("gas/type.raw", np.array([0, 7])), ["index 7", "type_map.raw has 2 names"]),
         (changed("gas/type_map.raw", np.array([b"O", b"Xe"])), ["contains Xe"]),
+        (
+            changed(b"gas/set.000/for\xffe.npy", np.zeros((4, 6))),
+            ["set.000 holds names that are not UTF-8"],
+        ),
+        (changed(b"gas/s\xfft.000/energy.npy", np.zeros(4)), ["#/gas holds names that are not UTF-8"]),
         (changed("bulk/water/set.000/box.npy", None), ["#/bulk/water/set.000 has no box.npy", "nopbc"]),
     ],
 )

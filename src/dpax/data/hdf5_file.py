@@ -81,17 +81,21 @@ class Hdf5Group:
     def __init__(self, file: Path, group: str):
         self.path = file
         self._file = open_file(file)
-        self._number = _number(self._file)
         self._name = "/" + group.strip("/")
         self.name = self._name.rpartition("/")[2]
         self.where = f"{file}{SEPARATOR}{self._name}"
+        with _reading(self.where):
+            self._number = _number(self._file)
 
     @cached_property
     def _names(self) -> frozenset[str]:
         """What is in the group: to ask HDF5 for a name that is not there takes as long as for one that is."""
         with _reading(self.where):
             group: Any = self._file.get(self._name)
-            return frozenset(group if isinstance(group, h5py.Group) else ())
+            names = frozenset(group if isinstance(group, h5py.Group) else ())
+            if any(isinstance(name, bytes) for name in names):  # as h5py gives what is not UTF-8
+                raise InputError(f"{self.where} holds names that are not UTF-8; write it again")
+            return names
 
     def _item(self, name: str) -> Any:
         if name not in self._names:
