@@ -143,6 +143,13 @@ def test_a_compressed_model_is_refused():
         started(random_model(["O", "H"], STRIP), Origin(trained, "finetune"), silent)
 
 
+def test_statistics_that_differ_between_directions_are_refused():
+    trained = random_model(["O", "H"], STRIP)
+    trained.descriptor.se_atten.set_statistics(np.zeros((2, 4)), np.array([[0.1, 0.2, 0.3, 0.4]] * 2))
+    with pytest.raises(InputError, match=r"\(mean, stddev\) differ between directions"):
+        started(random_model(["O", "H"], STRIP), Origin(trained, "init-model"), silent)
+
+
 def test_precision_and_what_is_frozen_are_those_of_the_input():
     trained = random_model(["O", "H"], STRIP)
     single = small(["O", "H"], STRIP | {"precision": "float32", "trainable": False})

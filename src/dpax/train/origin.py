@@ -192,6 +192,11 @@ def _check_elements(fresh: EnergyModel, origin: Origin, tell: Callable[[str], No
 def _check_architecture(fresh: EnergyModel, origin: Origin) -> None:
     if origin.model.descriptor.compress:
         raise InputError("the trained model is compressed; start from the model before its compression")
+    if not origin.model.descriptor.se_atten.isotropic:
+        raise InputError(
+            "the trained model's environment statistics (mean, stddev) differ between directions, as no "
+            "statistics of data do; training knows none but those of data"
+        )
     ours, theirs = (architecture(model, fresh.type_map) for model in (fresh, origin.model))
     found = []
     for section, kind in _SECTIONS.items():
