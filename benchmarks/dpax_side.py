@@ -11,13 +11,17 @@ from structures import BOND, Structure, batches, places
 
 import dpax
 from dpax.data import BatchLoader, BatchOrder, CapacityPlanner, Frame
+from dpax.descriptor.compression import compressed
+from dpax.descriptor.initial import with_statistics
+from dpax.descriptor.statistics import EnvironmentStatistics
 from dpax.geometry.neighbors import find_edges, neighbor_counts, slots_needed
 from dpax.infer import Potential
 from dpax.interfaces.model_files import load, open_model
-from dpax.model.derivatives import make_mesh
-from dpax.model.file import save_model
-from dpax.model.potential import EnergyModel
+from dpax.interfaces.model_files import write_model as write_model_file
+from dpax.model.blocks import make_mesh
+from dpax.model.energy_model import EnergyModel, initial_model, spec_of
 from dpax.model.settings import ModelSettings
+from dpax.nn.arrays import placed
 from dpax.train.learning_settings import LearningRateSettings, LossSettings, OptimizerSettings
 from dpax.train.loss import prefactors, without_bias
 from dpax.train.optimizer import make_optimizer
@@ -36,8 +40,10 @@ def write_model(case: Case) -> None:
     with jax.enable_x64(case["precision"] == "float64"):
         model = random_model(case)
         if case.get("compressed"):
-            model.descriptor.enable_compression(BOND)
-        save_model(case["file"], model, {"min_nbor_dist": BOND})
+            arrays = compressed(model.spec.descriptor, model.descriptor, BOND)
+            model = model.with_arrays(placed(arrays, "descriptor"))
+        for path in (Path(case["file"]).with_suffix(".dp"), case["file"]):
+            write_model_file(path, model, {"min_nbor_dist": BOND})
 
 
 def random_model(case: Case) -> EnergyModel:
@@ -45,17 +51,15 @@ def random_model(case: Case) -> EnergyModel:
     parts = {"descriptor": case["descriptor"], "fitting_net": {"neuron": case["fitting"]}}
     parts = {name: {**part, "precision": case["precision"]} for name, part in parts.items()}
     settings = ModelSettings.model_validate({"type_map": case["type_map"], **parts})
-    model = EnergyModel.from_settings(settings, seed=1)
-    samples = [
-        {
-            "coord": np.stack([one.positions for one in batch]),
-            "atype": np.stack([one.types for one in batch]),
-            "box": None if batch[0].cell is None else np.stack([one.cell for one in batch]),
-        }
-        for batch in batches({**case, "repeats": 1})
-    ]
-    model.descriptor.compute_input_stats(samples)
-    return model
+    model = initial_model(spec_of(settings), seed=1)
+    descriptor = model.spec.descriptor
+    statistics = EnvironmentStatistics(descriptor.ntypes, descriptor.rcut, descriptor.rcut_smth)
+    for batch in batches({**case, "repeats": 1}):
+        for one in batch:
+            edges = find_edges(one.positions, one.cell, (one.cell is not None,) * 3, descriptor.rcut)
+            statistics.add(one.types, edges.i, edges.j, edges.vectors)
+    found = statistics.mean_and_deviation(descriptor.nsel)
+    return model.with_arrays(placed(with_statistics(descriptor, model.descriptor, *found), "descriptor"))
 
 
 def prepare(case: Case) -> tuple[Repetition, dict[str, Any]]:

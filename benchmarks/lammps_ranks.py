@@ -51,18 +51,20 @@ def program(name: str) -> str:
 
 def write_model(path: Path) -> None:
     """Random weights cost what trained ones cost."""
+    from dpax.descriptor.initial import with_statistics
+    from dpax.model.energy_model import initial_model, spec_of
     from dpax.model.file import save_model
-    from dpax.model.potential import EnergyModel
     from dpax.model.settings import ModelSettings
+    from dpax.nn.arrays import placed
 
     descriptor = {"type": "se_atten_v2", "rcut": 4.5, "rcut_smth": 0.5, "sel": 60, "neuron": [8, 16, 32]}
     descriptor |= {"axis_neuron": 4, "attn": 32, "attn_layer": 1, "precision": "float32"}
     content = {"type_map": ["O", "H"], "descriptor": descriptor}
     content["fitting_net"] = {"neuron": [32, 32], "precision": "float32"}
-    model = EnergyModel.from_settings(ModelSettings.model_validate(content), seed=1)
+    model = initial_model(spec_of(ModelSettings.model_validate(content)), seed=1)
     stddev = np.repeat(np.array([[0.1, 0.05]] * 2), [1, 3], axis=1)
-    model.descriptor.se_atten.set_statistics(np.zeros((2, 4)), stddev)
-    save_model(path, model, {})
+    arrays = with_statistics(model.spec.descriptor, model.descriptor, np.zeros((2, 4)), stddev)
+    save_model(path, model.with_arrays(placed(arrays, "descriptor")), {})
 
 
 def main() -> None:

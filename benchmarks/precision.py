@@ -12,8 +12,8 @@ import numpy as np
 
 import dpax
 from dpax.data import open_systems
+from dpax.deepmd.model_dictionary import read_model
 from dpax.infer import Potential
-from dpax.model.potential import EnergyModel
 
 AT_ONCE = 16
 
@@ -38,7 +38,7 @@ def main() -> None:
     dpax.configure()
     single = dpax.load(given.model)
     with jax.enable_x64(True):
-        double = Potential(EnergyModel.deserialize(in_float64(single.model.serialize())))
+        double = Potential(read_model(in_float64(model_dictionary(single.model))))
     if single.model.needs_x64 or not double.model.needs_x64:
         raise SystemExit(f"{given.model}: not a model in float32")
     energy, forces, frames = 0.0, 0.0, 0

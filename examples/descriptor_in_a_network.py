@@ -14,10 +14,10 @@ import numpy as np
 import optax
 from ase.build import bulk
 from ase.calculators.emt import EMT
-from flax import nnx
 
-from dpax.descriptor.block import describe
-from dpax.descriptor.dpa1 import DescrptDPA1
+from dpax.descriptor.describe import describe, prepare
+from dpax.descriptor.initial import initial_arrays, trained
+from dpax.descriptor.spec import DescriptorSpec
 from dpax.geometry.neighbors import Capacity, Neighborhoods, find_edges, neighbor_counts, pack, slots_needed
 
 ELEMENTS = ("Cu", "Au")
@@ -49,34 +49,35 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300)
     steps = parser.parse_args().steps
 
-    descriptor = DescrptDPA1(
+    spec = DescriptorSpec(
+        type="se_atten",
+        smooth_type_embedding=True,
         rcut=CUTOFF,
         rcut_smth=1.0,
-        sel=60,
+        sel=[60],
         ntypes=len(ELEMENTS),
         neuron=[8, 16],
         axis_neuron=4,
         attn=16,
         attn_layer=1,
         precision="float32",
-        seed=0,
     )
-    graph, params, fixed = nnx.split(descriptor, nnx.Param, ...)
-    spec = descriptor.spec()
-    readout = {"w": jnp.zeros(descriptor.get_dim_out()), "b": jnp.zeros(())}
+    arrays = initial_arrays(spec, seed=0)
+    learned = {name: arrays[name] for name in trained(spec, arrays)}
+    readout = {"w": jnp.zeros(spec.width), "b": jnp.zeros(())}
 
     def predict(weights, nb: Neighborhoods) -> jax.Array:
-        params, readout = weights
-        arrays = nnx.merge(graph, params, fixed).weights()
+        learned, readout = weights
         occupied = nb.neighbors >= 0
-        described = describe(spec, arrays, nb.edges, occupied, nb.types, nb.neighbor_types)
+        prepared = prepare(spec, {**arrays, **learned})
+        described = describe(spec, prepared, nb.edges, occupied, nb.types, nb.neighbor_types)
         return described.descriptor @ readout["w"] + readout["b"]
 
     def loss(weights, nb: Neighborhoods, energies: jax.Array) -> jax.Array:
         return jnp.mean((predict(weights, nb) - energies) ** 2)
 
     optimizer = optax.adam(optax.cosine_decay_schedule(1e-2, steps))
-    weights = (params, readout)
+    weights = (learned, readout)
     state = optimizer.init(weights)
 
     @jax.jit

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import dpax.computing  # noqa: F401  # watches forks from now on
 from dpax.errors import InputError as InputError
+from dpax.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from dpax.infer import Potential as Potential
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from dpax.machine import configure as configure
     from dpax.train import train as train
 
-__version__ = "0.1.0"
 __all__ = ["Calculator", "InputError", "Potential", "__version__", "configure", "load", "train"]
 
 _LAZY = {

@@ -76,6 +76,29 @@ class Settings(BaseModel, metaclass=_RaisesInputError):
         except ValidationError as error:
             raise InputError(explain(cls, error)) from None
 
+    def changed(self, **values: Any) -> Self:
+        """The same with other values, which are checked."""
+        return type(self).model_validate({**dict(self), **values})
+
+    @classmethod
+    def from_plain(cls, tree: Mapping[str, Any]) -> Self:
+        """Build the settings from what JSON can say, where each value must be of its own kind.
+
+        Raises:
+            InputError: any mistake in it.
+        """
+        values = {}
+        for key, value in tree.items():
+            section = _section(cls, key)
+            if section is not None and issubclass(section, Settings) and isinstance(value, Mapping):
+                try:
+                    values[key] = section.from_plain(value)
+                except InputError as error:
+                    raise InputError(f"{key}: {error}") from None
+            else:
+                values[key] = as_tuples(value)
+        return cls.model_validate(values, strict=True)
+
     @model_validator(mode="before")
     @classmethod
     def _accept_deepmd_spelling(cls, data: Any) -> Any:
@@ -109,6 +132,11 @@ class Settings(BaseModel, metaclass=_RaisesInputError):
     def resolved(self) -> dict[str, Any]:
         """All values, defaults included, as plain JSON types; reading them again gives the same settings."""
         return self.model_dump(mode="json")
+
+
+def as_tuples(value: Any) -> Any:
+    """Lists as tuples, those in lists too."""
+    return tuple(map(as_tuples, value)) if isinstance(value, (list, tuple)) else value
 
 
 def _mentions_bool(annotation: Any) -> bool:

@@ -42,7 +42,7 @@ def test_compressed_by_the_distances_of_an_input(folder):
     ).stdout
     assert "min_nbor_dist: 0.910000" in output
     plain, compressed = load(folder / "model.dpax"), load(folder / "small.dpax")
-    assert compressed.model.descriptor.get_geo_compress()
+    assert "descriptor/table/knots" in compressed.model.arrays
     assert compressed.provenance["step"] == 7
     assert compressed.provenance["min_nbor_dist"] == pytest.approx(0.91, abs=1e-9)
     exact, got = plain.evaluate(cluster()), compressed.evaluate(cluster())
@@ -96,7 +96,7 @@ def test_attention_leaves_nothing_to_do(folder):
     assert "which dpax always uses" in done.stdout
     assert "changes neither numbers nor speed" in done.stderr
     assert "force 0.0e+00" in done.stdout
-    assert open_model(folder / "pairs.dpax")[0].descriptor.compress
+    assert "descriptor/type_pairs" in open_model(folder / "pairs.dpax")[0].arrays
 
 
 def test_mistakes(folder):

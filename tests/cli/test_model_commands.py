@@ -218,5 +218,5 @@ def test_inspect_says_whether_there_is_a_digest(folder, tmp_path):
         metadata = {key: value for key, value in file.metadata().items() if key != "digest"}
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     save_file(arrays, tmp_path / "old.dpax", metadata=metadata)
-    assert _format(folder / "m1.dpax") == "dpax model file, format 1, digest as it should be"
-    assert _format(tmp_path / "old.dpax") == "dpax model file, format 1, no digest"
+    assert _format(folder / "m1.dpax") == "dpax model file, format 2, digest as it should be"
+    assert _format(tmp_path / "old.dpax") == "dpax model file, format 2, no digest"

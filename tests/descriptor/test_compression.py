@@ -8,28 +8,39 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from dpax.descriptor.compression import Knots, RadialTable, interpolate, radial_range, table_error, tabulate
-from dpax.descriptor.dpa1 import DescrptDPA1
-from dpax.descriptor.se_atten_v2 import DescrptSeAttenV2
+from dpax.deepmd import DescrptDPA1, DescrptSeAttenV2
+from dpax.deepmd.descriptor_dictionary import descriptor as dictionary_of
+from dpax.deepmd.descriptor_dictionary import read_tables
+from dpax.deepmd.model_dictionary import read_model
+from dpax.descriptor.compression import radial_net, radial_range, table_error, tabulate
+from dpax.descriptor.initial import initial_arrays
+from dpax.descriptor.spec import DescriptorSpec
+from dpax.descriptor.table import Knots, fitted_tables, interpolate, radial_table
 from dpax.errors import InputError
+from dpax.model.energies import Block, atomic_energies
 from dpax.model.file import load_model, save_model
-from dpax.model.potential import Block, EnergyModel, atomic_energies
-from dpax.nn.layers import EmbeddingNet, apply_layers
 from oracle.deepmd_model import evaluate, extended_input, make_descriptor, make_model, structures
 
 STRUCTURES = structures()
 CLASSES = {1: DescrptDPA1, 2: DescrptSeAttenV2}
-FLOAT64 = np.dtype("float64")
-NET = partial(
-    lambda layers, x: apply_layers(x[:, None], layers, "tanh"),
-    EmbeddingNet(1, [10, 20, 40], seed=1).weights(),
+SPEC = DescriptorSpec(
+    type="se_atten_v2", rcut=4.0, rcut_smth=0.5, sel=(12,), ntypes=2, neuron=(10, 20, 40), attn_layer=0
 )
+ARRAYS = initial_arrays(SPEC, seed=1)
+NET = radial_net(SPEC, ARRAYS)
 KNOTS = Knots(lower=-1.0, upper=3.0, top=9.0, fine=0.02, coarse=0.1, check_frequency=-1.0)
+
+
+def tables_of(knots, spec=SPEC):
+    """The arrays that stand in the place of the nets of such a descriptor."""
+    coefficients = tabulate(NET, knots, spec.dtype)
+    arrays = {"table/knots": np.array(knots), "table/coefficients": coefficients}
+    return fitted_tables(spec, {**arrays, "type_pairs": np.zeros((9, 40))})
 
 
 @pytest.fixture(scope="module")
 def table():
-    return tabulate(NET, KNOTS, FLOAT64)
+    return radial_table(tables_of(KNOTS))
 
 
 def up_to_second_derivative(f, x):
@@ -49,7 +60,7 @@ def up_to_second_derivative(f, x):
 
 def test_deviation_falls_with_the_sixth_power_of_the_stride():
     def error(fine):
-        return table_error(tabulate(NET, KNOTS._replace(fine=fine), FLOAT64), NET).within
+        return table_error(radial_table(tables_of(KNOTS._replace(fine=fine))), NET).within
 
     assert error(0.01) < 1e-9
     assert error(0.05) / error(0.025) == pytest.approx(64, rel=0.2)
@@ -58,7 +69,7 @@ def test_deviation_falls_with_the_sixth_power_of_the_stride():
 def test_reported_error_bounds_what_any_point_sees(table):
     error = table_error(table, NET)
     x = jnp.asarray(np.random.default_rng(0).uniform(KNOTS.lower, KNOTS.top, 5000))
-    deviation = np.abs(np.asarray(interpolate(table.weights(), x) - NET(x))).max(axis=1)
+    deviation = np.abs(np.asarray(interpolate(table, x) - NET(x))).max(axis=1)
     assert deviation[x < KNOTS.upper].max() <= 1.02 * error.within + 1e-15
     assert deviation[x >= KNOTS.upper].max() <= 1.02 * error.beyond + 1e-15
 
@@ -70,7 +81,7 @@ def test_value_slope_and_curvature_are_the_nets_on_both_sides_of_a_knot(table):
     at = np.concatenate([fine, coarse])
     exact = up_to_second_derivative(NET, jnp.asarray(at))
     for side in (at - 1e-12, at + 1e-12):
-        got = up_to_second_derivative(partial(interpolate, table.weights()), jnp.asarray(side))
+        got = up_to_second_derivative(partial(interpolate, table), jnp.asarray(side))
         for ours, net, tolerance in zip(got, exact, (1e-11, 1e-10, 1e-8), strict=True):
             np.testing.assert_allclose(ours, net, atol=tolerance, rtol=0)
 
@@ -78,7 +89,7 @@ def test_value_slope_and_curvature_are_the_nets_on_both_sides_of_a_knot(table):
 def test_a_straight_line_continues_the_table(table):
     for end, outwards in ((KNOTS.lower, -1.0), (KNOTS.top, 1.0)):
         x = end + outwards * jnp.array([0.0, 1e-9, 0.5, 40.0])
-        value, slope, curvature = up_to_second_derivative(partial(interpolate, table.weights()), x)
+        value, slope, curvature = up_to_second_derivative(partial(interpolate, table), x)
         exact = up_to_second_derivative(NET, jnp.array([end]))
         np.testing.assert_allclose(value, value[:1] + (x - end)[:, None] * slope[:1], atol=1e-12)
         np.testing.assert_allclose(value[:1], exact[0], atol=1e-9)
@@ -87,18 +98,19 @@ def test_a_straight_line_continues_the_table(table):
 
 
 def test_a_table_survives_being_written(table):
-    again = RadialTable(*table.serialize(), FLOAT64)
-    for ours, before in zip(again.weights(), table.weights(), strict=True):
+    written = dictionary_of(SPEC, {**ARRAYS, **tables_of(KNOTS)})["compress"]
+    again = radial_table(read_tables(SPEC, written))
+    for ours, before in zip(again, table, strict=True):
         np.testing.assert_array_equal(ours, before)
 
 
 @pytest.mark.parametrize("precision", ["float32", "float16", "bfloat16"])
 def test_lower_precisions_get_the_table_of_their_own(precision):
     """Computed in float64, kept in float32 at least: a half precision could not tell the knots apart."""
-    table = tabulate(NET, KNOTS, np.dtype(jnp.dtype(precision)))
-    assert {a.dtype for a in table.weights()} == {np.dtype("float32")}
+    table = radial_table(tables_of(KNOTS, SPEC.changed(precision=precision)))
+    assert {a.dtype for a in table} == {np.dtype("float32")}
     x = jnp.asarray([-0.7, 0.1, 2.9, 5.03], precision)
-    got = interpolate(table.weights(), x)
+    got = interpolate(table, x)
     assert got.dtype == x.dtype
     tolerance = {"float32": 5e-6, "float16": 1e-2, "bfloat16": 5e-2}[precision]
     np.testing.assert_allclose(np.asarray(got, float), NET(x.astype(float)), atol=tolerance)
@@ -172,12 +184,12 @@ def test_a_compressed_model_goes_through_a_file(tmp_path):
     """Energies of DeePMD-kit's compressed model, read, written and read again."""
     theirs = make_model(2, descriptor_options={"attn_layer": 0}, random_statistics=True)
     theirs.atomic_model.descriptor.enable_compression(0.9)
-    save_model(tmp_path / "model.dpax", EnergyModel.deserialize(theirs.serialize()), {})
+    save_model(tmp_path / "model.dpax", read_model(theirs.serialize()), {})
     model, _ = load_model(tmp_path / "model.dpax")
-    assert model.descriptor.get_geo_compress()
+    assert "table/knots" in model.descriptor
     edges, occupied, types, neighbor_types = block_of(theirs, STRUCTURES["triclinic"])
     block = Block(edges, occupied, types, neighbor_types, np.zeros((len(types), 0)))
-    energies = atomic_energies(model.spec(), model.weights(), block)
+    energies = atomic_energies(model.spec, model.weights(), block)
     bias = np.array(model.bias)[types]
     expected = evaluate(theirs, *STRUCTURES["triclinic"])[1]
     np.testing.assert_allclose(energies + bias, expected, rtol=1e-12)
@@ -239,7 +251,7 @@ def test_attention_leaves_only_the_type_pairs():
     with pytest.warns(UserWarning, match="only the type embedding is compressed"):
         descriptor.enable_compression(0.9)
     after = descriptor.weights()
-    assert after.table is None
+    assert after.embedding.table is None
     for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
         np.testing.assert_array_equal(a, b)
     with pytest.raises(InputError, match="no table of its radial network"):
@@ -279,10 +291,14 @@ def test_a_compressed_descriptor_stays_as_it_is():
 @pytest.mark.parametrize(
     ("entry", "cut", "message"),
     [
-        ("type_embd_data", lambda a: a[:-1], "type_embd_data has shape"),
-        ("compress_data", lambda a: [a[0][:, :-6]], "table has width 7; expected 8"),
-        ("compress_data", lambda a: [a[0][:, :-1]], "expected \\[intervals, 6·width\\]"),
-        ("compress_info", lambda a: [a[0][:-1]], "expected \\[intervals, 6·width\\]"),
+        ("type_embd_data", lambda a: a[:-1], r"type_pairs has shape \(8, 8\); expected \(9, 8\)"),
+        (
+            "compress_data",
+            lambda a: [a[0][:, :-6]],
+            r"coefficients has shape .*, 7\); expected \(6, any, 8\)",
+        ),
+        ("compress_data", lambda a: [a[0][:, :-1]], r"expected \[intervals, 6·width\]"),
+        ("compress_info", lambda a: [a[0][:-1]], r"knots has shape \(5,\); expected \(6\)"),
     ],
 )
 def test_tables_of_another_shape_are_refused(entry, cut, message):

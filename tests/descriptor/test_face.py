@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from dpax.descriptor.dpa1 import DescrptBlockSeAtten, DescrptDPA1, GatedAttentionLayer
-from dpax.descriptor.se_atten_v2 import DescrptSeAttenV2
+from dpax.deepmd import DescrptBlockSeAtten, DescrptDPA1, DescrptSeAttenV2, GatedAttentionLayer
+from dpax.deepmd.module import Fixed
 from dpax.errors import InputError
-from dpax.nn.module import Fixed
 from oracle.deepmd_model import make_descriptor
 
 SMALL = {"neuron": [4, 8], "axis_neuron": 3, "tebd_dim": 4, "attn": 6, "attn_layer": 1, "seed": 1}
@@ -137,9 +136,17 @@ def test_getters(descriptor):
         (DescrptDPA1, {"attn_mask": True}, "attn_mask=True"),
         (DescrptSeAttenV2, {"attn_mask": True}, "attn_mask=True"),
         (DescrptSeAttenV2, {"stripped_type_embedding": False}, "always has a stripped type embedding"),
-        (DescrptDPA1, {"tebd_input_mode": "mixed"}, "tebd_input_mode 'mixed' is not one of concat, strip"),
-        (DescrptDPA1, {"lmax": 5}, "lmax 5 is not one of"),
-        (DescrptDPA1, {"axis_neuron": 9}, "axis_neuron 9 must lie between"),
+        (
+            DescrptDPA1,
+            {"tebd_input_mode": "mixed"},
+            "tebd_input_mode: should be 'concat' or 'strip', got 'mixed'",
+        ),
+        (DescrptDPA1, {"lmax": 5}, "lmax: should be less than or equal to 4, got 5"),
+        (
+            DescrptDPA1,
+            {"axis_neuron": 9},
+            r"axis_neuron: should be at most the last width of neuron \(8\), got 9",
+        ),
         (DescrptDPA1, {"exclude_types": [[0, 2]]}, "the types are 0 to 1"),
         (DescrptDPA1, {"activation_function": "swish"}, "'swish'"),
         (DescrptDPA1, {"precision": "float8"}, "'float8'"),
@@ -220,13 +227,13 @@ def test_dpaxs_own_settings_are_written_only_where_deepmd_differs(descriptor, re
     assert not written(plain["attention_layers"])
     assert not written(plain["attention_layers"]["attention_layers"][0])
     other = DescrptDPA1.deserialize({**plain, "empty_slots": "ignore"})
-    with pytest.raises(InputError, match="contradicts itself: what an attention layer computes"):
+    with pytest.raises(InputError, match=r"contradicts itself: .*attn_norm.*'branch'"):
         DescrptDPA1.deserialize({**plain, "attn_norm": "branch"})  # which its layers do not say
     data = make(attn_norm="branch", empty_slots="ignore").serialize()
     assert (data["attn_norm"], data["empty_slots"]) == ("branch", "ignore")
     again = DescrptDPA1.deserialize(data)
-    assert again.spec() == make(attn_norm="branch", empty_slots="ignore").spec()
-    assert other.spec().empty_slots == "ignore"
+    assert again.spec == make(attn_norm="branch", empty_slots="ignore").spec
+    assert other.spec.empty_slots == "ignore"
     assert np.abs(again(COORD, ATYPE, NLIST)[0] - result[0]).max() > 1e-3
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from dpax.descriptor.dpa1 import DescrptDPA1
-from dpax.nn.module import Fixed
+from dpax.deepmd import DescrptDPA1
+from dpax.deepmd.module import Fixed
 
 # Two atoms that see each other, one beyond their reach, and one with all of them in its list, empty slots
 # included; the last atom is virtual.

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from deepmd.dpmodel.utils.neighbor_graph import from_dense_quartet
 
-from dpax.descriptor.dpa1 import DescrptBlockSeAtten, DescrptDPA1
-from dpax.descriptor.se_atten_v2 import DescrptSeAttenV2
+from dpax.deepmd import DescrptBlockSeAtten, DescrptDPA1, DescrptSeAttenV2
 from oracle.deepmd_model import (
     TINY_DESCRIPTOR,
     TYPE_MAP,

@@ -10,6 +10,11 @@ import ase
 import jax
 import numpy as np
 
+from dpax import Potential
+from dpax.model.energy_model import initial_model
+from dpax.nn.arrays import placed
+from model.support import tiny_model, tiny_spec
+
 OPTIONS = {"attn_layer": 1, "neuron": [4, 8]}
 """Of the model of most tests of this room: its programs are compiled once."""
 
@@ -31,6 +36,14 @@ def walk(seed: int, steps: int, n: int = 24) -> list[ase.Atoms]:
         moved.rattle(0.02, seed=1000 * seed + step)
         structures.append(moved)
     return structures
+
+
+def told_potential(numb_fparam: int, numb_aparam: int, **options: Any) -> Potential:
+    """Of a model that is told so many numbers of each frame and of each atom, with a random fitting net."""
+    plain = tiny_model(**options)
+    told = {"fitting_numb_fparam": numb_fparam, "fitting_numb_aparam": numb_aparam}
+    model = initial_model(tiny_spec(plain.spec.descriptor, (16,), **told), seed=1)
+    return Potential(model.with_arrays(placed(plain.descriptor, "descriptor")))
 
 
 @contextmanager

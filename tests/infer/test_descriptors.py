@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from dpax.deepmd.model_dictionary import read_model
 from dpax.infer import Potential
-from dpax.model.potential import EnergyModel
 from infer.test_potential import atoms_of
 from oracle.deepmd_model import evaluate_descriptor, extended_input, make_model, structures
 
@@ -14,7 +14,7 @@ def test_descriptors_of_deepmd_kit(version):
     options = {"attn_layer": 1, "neuron": [4, 8]}
     model = make_model(version, descriptor_options=options, random_statistics=version == 2)
     some = list(structures().values())[:4]
-    found = Potential(EnergyModel.deserialize(model.serialize())).descriptors([atoms_of(one) for one in some])
+    found = Potential(read_model(model.serialize())).descriptors([atoms_of(one) for one in some])
     for one, array in zip(some, found, strict=True):
         expected, _ = evaluate_descriptor(model.atomic_model.descriptor, *one)
         np.testing.assert_allclose(array, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
@@ -27,5 +27,5 @@ def test_excluded_pairs_are_not_described():
     coord, types, neighbors, mapping = extended_input(descriptor, *one)
     seen = np.where(pairs.build_type_exclude_mask(neighbors, types), neighbors, -1)
     expected = descriptor.call(coord, types, seen, mapping)[0][0]
-    found = Potential(EnergyModel.deserialize(model.serialize())).descriptors([atoms_of(one)])[0]
+    found = Potential(read_model(model.serialize())).descriptors([atoms_of(one)])[0]
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12 * np.abs(expected).max())

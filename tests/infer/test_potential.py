@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from dpax import Potential, load
 from dpax.data import Frame
+from dpax.deepmd.model_dictionary import model_dictionary, read_model
+from dpax.descriptor.attention import AttentionWeights
 from dpax.errors import InputError
 from dpax.infer.potential import Evaluation
 from dpax.model.file import save_model
-from dpax.model.fitting import EnergyFitting
-from dpax.model.potential import EnergyModel
-from dpax.nn.attention import AttentionWeights
+from infer.support import told_potential
 from model.support import tiny_model
 from oracle.deepmd_model import TYPE_MAP, Structure, make_model, structures
 from oracle.deepmd_model import evaluate as deepmd_evaluate
@@ -74,7 +74,7 @@ def reference(request):
 @pytest.fixture(scope="module")
 def frugal(reference) -> tuple[Potential, list]:
     """A potential that has one program for everything, and what it says of the structures one by one."""
-    potential = Potential(EnergyModel.deserialize(reference.serialize()))
+    potential = Potential(read_model(reference.serialize()))
     potential._planner.programs = 2
     potential.evaluate(ATOMS)
     return potential, [potential.evaluate(atoms, atomic_virials=True) for atoms in ATOMS]
@@ -151,8 +151,8 @@ def test_frames_are_taken_like_atoms(potential):
 def model_file(request, tmp_path_factory):
     """A precision, a model file in it, and what its potential says of the first structure."""
     path = tmp_path_factory.mktemp("model") / "model.dpax"
-    data = with_precision(tiny_model(**OPTIONS).serialize(), request.param)
-    save_model(path, EnergyModel.deserialize(data), {})
+    data = with_precision(model_dictionary(tiny_model(**OPTIONS)), request.param)
+    save_model(path, read_model(data), {})
     return request.param, path, load(path).evaluate(ATOMS[0])
 
 
@@ -179,12 +179,12 @@ def with_precision(tree, precision):
 
 def test_large_energy_bias_does_not_spoil_float32():
     """Two configurations of 192 atoms at -30,000 eV an atom: their difference as in float64."""
-    data = tiny_model(rcut=3.0, **OPTIONS).serialize()
+    data = model_dictionary(tiny_model(rcut=3.0, **OPTIONS))
     data["@variables"]["out_bias"] = np.array([[[-30_000.0], [-29_000.0]]])
     configurations = [water(seed, 192, 12.4) for seed in (1, 2)]
     difference = {}
     for precision in ("float32", "float64"):
-        potential = Potential(EnergyModel.deserialize(with_precision(data, precision)))
+        potential = Potential(read_model(with_precision(data, precision)))
         first, second = potential.evaluate(configurations)
         assert first.energy < -5e6
         difference[precision] = second.energy - first.energy
@@ -195,9 +195,9 @@ def test_large_energy_bias_does_not_spoil_float32():
 @pytest.mark.parametrize("version", [1, 2])
 def test_attention_multiplied_out_says_the_same(version, monkeypatch):
     """A whole model beside itself with queries, keys and values as they are."""
+    bias = np.random.default_rng(1).normal(size=96)
     model = tiny_model(version=version, neuron=[4, 8], attn=32)
-    for layer in model.descriptor.se_atten.dpa1_attention.attention_layers:
-        layer.attention_layer.in_proj.b = np.random.default_rng(1).normal(size=96)
+    model = model.with_arrays({f"descriptor/attention/{layer}/in_proj/b": bias for layer in range(2)})
     atoms = water()
     found = Potential(model).evaluate(atoms)
     monkeypatch.setattr("dpax.descriptor.attention.folded", lambda weights, spec: weights)
@@ -347,9 +347,7 @@ def test_potential_describes_itself(tmp_path):
 
 def parametric() -> Potential:
     """Of a model that is told two numbers of each frame and one of each atom."""
-    plain = tiny_model(version=2)
-    fitting = EnergyFitting(2, plain.fitting.dim_descrpt, [16], numb_fparam=2, numb_aparam=1, seed=1)
-    return Potential(EnergyModel(plain.descriptor, fitting, ["O", "H"]))
+    return told_potential(2, 1, version=2)
 
 
 def test_parameters_come_with_the_structure_or_with_the_call():

@@ -7,8 +7,7 @@ import pytest
 from dpax.errors import InputError
 from dpax.geometry.neighbors import find_edges, neighbor_counts
 from dpax.infer import Potential, SubdomainPotential, Surroundings
-from dpax.model.fitting import EnergyFitting
-from dpax.model.potential import EnergyModel
+from infer.support import told_potential
 from model.support import tiny_model
 
 
@@ -78,9 +77,7 @@ def test_atoms_that_come_and_go_need_few_programs():
 
 def test_parameters():
     """Told like a whole structure, and none more or less than the model takes."""
-    plain = tiny_model(rcut=3.0, attn_layer=0, neuron=[4, 8])
-    fitting = EnergyFitting(2, plain.fitting.dim_descrpt, [16], numb_fparam=1, numb_aparam=2, seed=1)
-    potential = Potential(EnergyModel(plain.descriptor, fitting, ["O", "H"]))
+    potential = told_potential(1, 2, rcut=3.0, attn_layer=0, neuron=[4, 8])
     atoms = liquid(12, 5.0)
     told = {"fparam": [0.3], "aparam": [1.0, -0.5]}
     around, _ = surroundings(atoms, potential, np.ones(len(atoms), bool))

@@ -11,7 +11,7 @@ from dpax.data import CapacityPlanner
 from dpax.geometry.neighbors import Capacity
 from dpax.geometry.skin import SkinLists
 from dpax.infer import SubdomainPotential
-from dpax.model.potential import EnergyModel
+from dpax.model.energy_model import EnergyModel
 from infer.support import OPTIONS, compilations, in_threads, walk, water
 from model.support import tiny_model
 

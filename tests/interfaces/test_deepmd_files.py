@@ -14,10 +14,10 @@ import h5py
 import numpy as np
 import pytest
 import yaml
-from flax import nnx
 
 from dpax import load
 from dpax.data import Frame
+from dpax.descriptor.table import is_compressed
 from dpax.errors import InputError
 from dpax.interfaces.model_files import open_model, read_scripts, write_model
 from model.support import tiny_model
@@ -53,7 +53,7 @@ def test_numbers_are_deepmds(folder, name):
     for structure in NAMES:
         coord, types, box = structures()[structure]
         told = dict(zip(("fparam", "aparam"), parameters(len(types)), strict=True))
-        if not potential.model.parameter_widths[0]:
+        if not potential.model.spec.parameter_widths[0]:
             told = {}
         frames.append(Frame(coord, types, box, (box is not None,) * 3, structure, **told))
     for structure, evaluation in zip(NAMES, potential.evaluate(frames), strict=True):
@@ -75,9 +75,9 @@ def test_every_kind_of_file_is_there():
 
 @pytest.mark.parametrize("name", ["compressed.jax", "compressed.hlo", "compressed_pairs.jax"])
 def test_compressed_models_compute_with_their_tables(folder, name):
-    descriptor = open_model(folder / name)[0].descriptor
-    assert descriptor.compress
-    assert descriptor.geo_compress == (name != "compressed_pairs.jax")
+    arrays = open_model(folder / name)[0].descriptor
+    assert is_compressed(arrays)
+    assert ("table/knots" in arrays) == (name != "compressed_pairs.jax")
 
 
 @pytest.mark.parametrize("name", ["branches.pt", "branches.jax"])
@@ -96,7 +96,7 @@ class TestBranches:
             branch: open_model(folder / name, branch)[0].bias for branch in ("water", "H2O", "h2o", "ice")
         }
         weights = {
-            branch: np.asarray(open_model(folder / name, branch)[0].fitting.net.layers[0].w[...])
+            branch: np.asarray(open_model(folder / name, branch)[0].arrays["fitting/0/w"])
             for branch in ("WATER", "h2o", "ice")
         }
         assert biases["water"] == biases["H2O"] == biases["h2o"]
@@ -160,7 +160,7 @@ def own(tmp_path_factory) -> Path:
 
 
 def arrays_of(model) -> dict[str, bytes]:
-    return {str(path): np.asarray(v[...]).tobytes() for path, v in nnx.to_flat_state(nnx.state(model))}
+    return {name: np.asarray(array).tobytes() for name, array in model.arrays.items()}
 
 
 def refused(path: Path) -> str:
@@ -343,7 +343,7 @@ def test_nothing_is_unpickled(tmp_path):
 def test_frozen_models_that_name_deepmds_operator_are_read(folder):
     """DeePMD-kit with its compiled library writes them so; PyTorch wants to know every operator."""
     torch = pytest.importorskip("torch")
-    from dpax.interfaces.deepmd_torch import read_torch
+    from dpax.deepmd.torch_files import read_torch
 
     read_torch(folder / "v1.pth")
     operator = torch.ops.deepmd.tabulate_fusion_se_atten

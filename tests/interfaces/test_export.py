@@ -16,9 +16,8 @@ from dpax.geometry.neighbors import find_edges
 from dpax.interfaces.export import PLATFORMS, export_potential
 from dpax.interfaces.model_files import write_model
 from dpax.interfaces.run_exported import ExportedPotential, find_pairs
-from dpax.model.fitting import EnergyFitting
-from dpax.model.potential import EnergyModel
-from model.support import tiny_model
+from dpax.model.energy_model import initial_model
+from model.support import tiny_descriptor, tiny_model, tiny_spec
 
 CUTOFF = 4.0
 CELL = np.array([[8.6, 0.0, 0.0], [1.0, 8.4, 0.0], [-0.8, 1.2, 8.8]])
@@ -125,18 +124,17 @@ def test_what_it_needs_is_beside_it(exported):
 @pytest.mark.slow
 def test_a_model_with_every_kind_of_option(tmp_path):
     """Concatenated type embeddings, parameters, atoms without energy, unseen pairs; float32 descriptor."""
-    plain = tiny_model(version=1, rcut=CUTOFF, precision="float32", lmax=2)
-    fitting = EnergyFitting(
-        2, plain.descriptor.get_dim_out(), [8, 8], seed=2, numb_fparam=1, numb_aparam=2, default_fparam=[0.4]
-    )
-    model = EnergyModel(
-        plain.descriptor,
-        fitting,
-        ["O", "H"],
-        np.array([-3e3, 20.0]),
+    spec = tiny_spec(
+        tiny_descriptor(1, rcut=CUTOFF, precision="float32", lmax=2),
+        (8, 8),
+        fitting_precision="float64",
+        fitting_numb_fparam=1,
+        fitting_numb_aparam=2,
+        fitting_default_fparam=[0.4],
         atom_exclude_types=[1],
         pair_exclude_types=[(0, 1)],
     )
+    model = initial_model(spec, seed=2).with_bias([-3e3, 20.0])
     potential, folder = Potential(model), tmp_path / "program"
     export_potential(potential, folder, ["cpu"])
     frame = frame_of(PERIODIC)

@@ -18,7 +18,7 @@ from dpax.infer import model_deviation
 from dpax.interfaces.lammps import plugin
 from dpax.interfaces.lammps.pair import PairStyle, parse_settings
 from dpax.interfaces.model_files import write_model
-from dpax.model.potential import EnergyModel
+from dpax.model.energy_model import initial_model, spec_of
 from dpax.model.settings import ModelSettings
 from interfaces.lammps_support import (
     BIN,
@@ -277,7 +277,7 @@ def test_example(folder, tmp_path):
     """The alloy, smaller and shorter, with a model that has not been trained."""
     descriptor = {"type": "se_atten", "rcut": 3.2, "sel": 20, "neuron": [4, 8], "attn_layer": 0}
     content = {"type_map": ["Cu", "Ag", "Au"], "descriptor": descriptor, "fitting_net": {"neuron": [8]}}
-    model = EnergyModel.from_settings(ModelSettings.model_validate(content), seed=1)
+    model = initial_model(spec_of(ModelSettings.model_validate(content)), seed=1)
     write_model(tmp_path / "alloy.dpax", model, {})
     script = Path(__file__).parents[2] / "examples" / "lammps" / "in.lammps"
     variables = ["-var", "model", "alloy.dpax", "-var", "cells", 2, "-var", "steps", 3]

@@ -11,31 +11,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpax.geometry.neighbors import Capacity
-from dpax.model import derivatives
-from dpax.model.derivatives import _layout, _widths, edge_gradients, loss_gradient, make_mesh
+from dpax.model import blocks
+from dpax.model.blocks import _widths, layout, make_mesh
+from dpax.model.derivatives import edge_gradients, loss_gradient
 from model.support import batch_of, tiny_model
 
 
 @given(st.integers(1, 400), st.integers(1, 4), st.integers(1, 16), st.sampled_from([(), (3,), (2, 5)]))
 def test_split_and_joined(share, devices, block_size, inner):
-    layout = _layout(share * devices, devices, block_size)
+    laid = layout(share * devices, devices, block_size)
     x = np.random.default_rng(0).normal(size=(share * devices, *inner))
-    blocks = layout.split(x, fill=-1)
-    assert blocks.shape == (devices * layout.blocks, layout.size, *inner)
-    np.testing.assert_array_equal(layout.join(blocks), x)
+    parts = laid.split(x, fill=-1)
+    assert parts.shape == (devices * laid.blocks, laid.size, *inner)
+    np.testing.assert_array_equal(laid.join(parts), x)
     # What fills the last block of each device is marked as such.
-    assert np.sum(np.all(np.asarray(blocks) == -1, axis=tuple(range(2, blocks.ndim)))) == (
-        blocks.shape[0] * layout.size - len(x)
+    assert np.sum(np.all(np.asarray(parts) == -1, axis=tuple(range(2, parts.ndim)))) == (
+        parts.shape[0] * laid.size - len(x)
     )
 
 
 @given(st.integers(1, 400), st.integers(1, 4), st.integers(2, 16))
 def test_neither_small_blocks_nor_much_filling(share, devices, block_size):
     """A prime number of atoms once made blocks of one atom, which are several times slower."""
-    layout = _layout(share * devices, devices, block_size)
-    assert min(block_size // 2, share) <= layout.size <= block_size
-    assert layout.blocks * layout.size - share < layout.size
-    assert layout.blocks * layout.size <= -(-share // block_size) * block_size
+    laid = layout(share * devices, devices, block_size)
+    assert min(block_size // 2, share) <= laid.size <= block_size
+    assert laid.blocks * laid.size - share < laid.size
+    assert laid.blocks * laid.size <= -(-share // block_size) * block_size
 
 
 def droplet(n: int = 90) -> tuple:
@@ -52,7 +53,7 @@ def test_blocks_on_few_slots_say_the_same(monkeypatch, holes):
     model = tiny_model(rcut=4.0, neuron=[4, 8], attn_layer=1)
     batch = batch_of(model, [droplet()], Capacity(96, 88))
     counts = np.sum(np.asarray(batch.neighbors) >= 0, axis=1)
-    monkeypatch.setattr(derivatives, "_MANY_SLOTS", 88)
+    monkeypatch.setattr(blocks, "_MANY_SLOTS", 88)
     assert _widths(88, 12, (13 / 16, 7 / 8)) == (72, 80, 88)
     assert counts.max() > 79 > 71 > 40 > counts[counts > 0].min()
     if holes:
@@ -64,7 +65,7 @@ def test_blocks_on_few_slots_say_the_same(monkeypatch, holes):
             edges=np.where(kept[..., None], np.asarray(batch.edges), 0.0),
             neighbor_types=np.where(kept, np.asarray(batch.neighbor_types), types[0]),
         )
-    mesh, spec, weights = make_mesh(jax.devices()[:2]), model.spec(), model.weights()
+    mesh, spec, weights = make_mesh(jax.devices()[:2]), model.spec, model.weights()
 
     def everything(batch):
         def loss(prediction):
@@ -76,7 +77,7 @@ def test_blocks_on_few_slots_say_the_same(monkeypatch, holes):
 
     # Two functions, or the second would take the program of the first.
     few = jax.jit(lambda batch: everything(batch))(batch)
-    monkeypatch.setattr(derivatives, "_MANY_SLOTS", 1000)
+    monkeypatch.setattr(blocks, "_MANY_SLOTS", 1000)
     all_of_them = jax.jit(lambda batch: everything(batch))(batch)
     for found, expected in zip(jax.tree.leaves(few), jax.tree.leaves(all_of_them), strict=True):
         scale = np.abs(np.asarray(expected)).max(initial=1e-12)
@@ -84,14 +85,14 @@ def test_blocks_on_few_slots_say_the_same(monkeypatch, holes):
 
 
 def test_options_for_gpus_are_for_gpus_alone(monkeypatch):
-    monkeypatch.setattr(derivatives, "_ON_GPU", {"no_such_option": True})
+    monkeypatch.setattr(blocks, "_ON_GPU", {"no_such_option": True})
     on_gpu: Any = SimpleNamespace(devices=np.array([SimpleNamespace(platform="gpu")]))
-    assert derivatives.compiled(jnp.sum, make_mesh())(jnp.ones(3)) == 3
+    assert blocks.compiled(jnp.sum, make_mesh())(jnp.ones(3)) == 3
     with pytest.raises(jax.errors.JaxRuntimeError, match="no_such_option"):
-        derivatives.compiled(jnp.sum, on_gpu)(jnp.ones(3))
+        blocks.compiled(jnp.sum, on_gpu)(jnp.ones(3))
 
 
 def test_xla_knows_the_options_for_gpus():
     """They are handed to it on GPUs alone; a name that it lacks would be refused on CPUs too."""
-    squared = jax.jit(lambda x: x @ x, compiler_options=derivatives._ON_GPU)
+    squared = jax.jit(lambda x: x @ x, compiler_options=blocks._ON_GPU)
     np.testing.assert_array_equal(squared(jnp.eye(2)), np.eye(2))

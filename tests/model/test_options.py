@@ -1,15 +1,17 @@
 """The options of the model: DeePMD-kit's energies, or better ones, and derivatives that are derivatives."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from dpax.deepmd.model_dictionary import for_deepmd, model_dictionary, pair_table, read_model
 from dpax.errors import InputError
 from dpax.geometry.neighbors import Capacity
+from dpax.model.energy_model import EnergyModel
 from dpax.model.file import load_model, save_model
 from dpax.model.pair_table import read_pair_table
-from dpax.model.potential import EnergyModel
 from dpax.model.short_range import ShortRange
 from oracle.deepmd_model import TYPE_MAP, make_model, make_zbl_model, structures, write_pair_table
 from oracle.deepmd_model import evaluate as deepmd_evaluate
@@ -24,7 +26,7 @@ PRESET = {"energy": [None, np.array([1.5])]}
 def told(model, structure, seed=0):
     """fparam and aparam of a structure for a model, None where it takes none."""
     rng = np.random.default_rng(seed)
-    n_frame, n_atom, _ = model.parameter_widths
+    n_frame, n_atom, _ = model.spec.parameter_widths
     fparam = rng.normal(size=n_frame) if n_frame else None
     aparam = rng.normal(size=(len(structure.atype), n_atom)) if n_atom else None
     return fparam, aparam
@@ -45,7 +47,7 @@ def frames_of(model):
 
 def assert_equal(model, reference, *, mask_needs_aparam=0):
     """Both ways: the energies of `reference` here, and of `model` there once more."""
-    back = type(reference).deserialize(model.for_deepmd().serialize())
+    back = type(reference).deserialize(model_dictionary(for_deepmd(model)))
     energies = energies_of(model, frames_of(model), ROOM)
     start = 0
     for number, s in enumerate(STRUCTURES.values()):
@@ -88,13 +90,13 @@ def test_energies_equal_deepmd(version, descriptor, fitting, options):
     reference = make_model(version, TYPE_MAP, descriptor, fitting, random_statistics=True, **options)
     if "dim_case_embd" in fitting:
         reference.atomic_model.fitting_net.set_case_embd(1)
-    assert_equal(EnergyModel.deserialize(reference.serialize()), reference)
+    assert_equal(read_model(reference.serialize()), reference)
 
 
 def test_excluded_pairs_of_model_and_descriptor_differ():
     """Quirk of DeePMD-kit's: an empty slot is -mean/deviation, an excluded one is zero."""
     energies = [
-        energies_of(EnergyModel.deserialize(reference.serialize()), frames_of(tiny_model()), ROOM)
+        energies_of(read_model(reference.serialize()), frames_of(tiny_model()), ROOM)
         for reference in (
             make_model(2, random_statistics=True, pair_exclude_types=[(0, 1)]),
             make_model(2, descriptor_options={"exclude_types": [[0, 1]]}, random_statistics=True),
@@ -106,14 +108,14 @@ def test_excluded_pairs_of_model_and_descriptor_differ():
 def test_bias_of_the_fitting_net_counts():
     reference = make_model(1, TYPE_MAP)
     reference.atomic_model.fitting_net["bias_atom_e"] = np.array([[0.7], [-0.2]])
-    assert_equal(EnergyModel.deserialize(reference.serialize()), reference)
+    assert_equal(read_model(reference.serialize()), reference)
 
 
 def test_aparam_as_a_mask_is_not_told_to_the_net():
     reference = make_model(1, TYPE_MAP, None, {"numb_aparam": 2, "use_aparam_as_mask": True})
-    model = EnergyModel.deserialize(reference.serialize())
-    assert model.parameter_widths == (0, 0, None)
-    assert model.serialize()["fitting"]["numb_aparam"] == 2
+    model = read_model(reference.serialize())
+    assert model.spec.parameter_widths == (0, 0, None)
+    assert model_dictionary(model)["fitting"]["numb_aparam"] == 2
     assert_equal(model, reference, mask_needs_aparam=2)
 
 
@@ -125,10 +127,10 @@ def test_older_versions_of_the_fitting_are_read(version):
     later = ["default_fparam", "dim_case_embd", "type_map"][version - 1 :]
     fitting = {k: v for k, v in data["fitting"].items() if k not in later} | {"@version": version}
     fitting["@variables"] = {k: v for k, v in fitting["@variables"].items() if k != "case_embd"}
-    model = EnergyModel.deserialize(data | {"fitting": fitting})
+    model = read_model(data | {"fitting": fitting})
     frames = frames_of(model)
     np.testing.assert_array_equal(
-        energies_of(model, frames, ROOM), energies_of(EnergyModel.deserialize(data), frames, ROOM)
+        energies_of(model, frames, ROOM), energies_of(read_model(data), frames, ROOM)
     )
 
 
@@ -136,7 +138,7 @@ def test_layers_shared_by_name_are_refused():
     data = make_model(1, TYPE_MAP).serialize()
     data["fitting"]["layer_name"] = ["a", None, None]
     with pytest.raises(InputError, match="layer_name"):
-        EnergyModel.deserialize(data)
+        read_model(data)
 
 
 @pytest.fixture(scope="module")
@@ -161,11 +163,10 @@ def test_short_range_equals_deepmd(table, version, descriptor, fitting, options)
     reference = make_zbl_model(
         version, table, TYPE_MAP, descriptor, fitting, random_statistics=True, **options
     )
-    model = EnergyModel.deserialize(reference.serialize())
-    assert model.short_range is not None
+    model = read_model(reference.serialize())
+    assert model.spec.short_range is not None
     assert_equal(model, reference)
-    without = EnergyModel.deserialize(reference.serialize())
-    without.short_range = None
+    without = replace(model, spec=model.spec.changed(short_range=None))
     frames = frames_of(model)
     change = energies_of(model, frames, ROOM) - energies_of(without, frames, ROOM)
     assert np.abs(change).max() > 0.1
@@ -174,7 +175,7 @@ def test_short_range_equals_deepmd(table, version, descriptor, fitting, options)
 def test_short_range_beside_a_bias_of_the_net(table):
     reference = make_zbl_model(1, table, sw_rmin=0.9, sw_rmax=2.0)
     reference.atomic_model.models[0].fitting_net["bias_atom_e"] = np.array([[0.7], [-0.2]])
-    assert_equal(EnergyModel.deserialize(reference.serialize()), reference)
+    assert_equal(read_model(reference.serialize()), reference)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +188,7 @@ def test_a_table_is_read_as_deepmd_reads_it(tmp_path, rcut, settings):
     path = write_pair_table(tmp_path / "table.txt", **settings)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        ours = read_pair_table(path, rcut, ["O", "H", "C"][: settings.get("n_types", 2)]).serialize()
+        ours = pair_table(read_pair_table(path, rcut, ["O", "H", "C"][: settings.get("n_types", 2)]))
     theirs = PairTab(str(path), rcut).serialize()
     for key, value in theirs.pop("@variables").items():
         scale = max(1.0, np.abs(value).max())
@@ -217,14 +218,16 @@ def test_a_table_that_ends_abruptly_is_warned_of(table):
         read_pair_table(table, 1.0, ["O", "H"])
 
 
-def with_options(table, **more) -> EnergyModel:
+def with_options(table, add_bias=True, **more) -> EnergyModel:
     plain = tiny_model(version=2)
     short = ShortRange(
-        read_pair_table(table, plain.rcut, ["O", "H"]), 0.5, 2.5, 0.2, more.pop("add_bias", True)
+        table=read_pair_table(table, plain.rcut, ["O", "H"]),
+        sw_rmin=0.5,
+        sw_rmax=2.5,
+        smin_alpha=0.2,
+        add_bias=add_bias,
     )
-    return EnergyModel(
-        plain.descriptor, plain.fitting, plain.type_map, np.array([-3.0, 2.0]), short_range=short, **more
-    )
+    return replace(plain, spec=plain.spec.changed(short_range=short, **more)).with_bias([-3.0, 2.0])
 
 
 OPTIONS = {
@@ -232,7 +235,7 @@ OPTIONS = {
     "short range without bias": lambda table: with_options(table, add_bias=False),
     "exclusions": lambda table: with_options(table, atom_exclude_types=[0], pair_exclude_types=[(0, 0)]),
     "isolated atoms": lambda table: with_options(table, isolated_energies=[-7.0, None]),
-    "parameters": lambda table: EnergyModel.deserialize(
+    "parameters": lambda table: read_model(
         make_model(1, fitting_options={"numb_fparam": 1, "numb_aparam": 2}).serialize()
     ),
 }
@@ -245,7 +248,7 @@ def test_forces_and_virial_are_derivatives(table, name):
     cell = np.array([[6.2, 0.0, 0.0], [1.3, 5.9, 0.0], [-0.8, 1.1, 6.4]])
     x, types = rng.random((9, 3)) @ cell, rng.integers(0, 2, 9)
     direction, strain = rng.normal(size=x.shape), 0.3 * rng.normal(size=(3, 3))
-    inputs = rng.normal(size=(9, sum(model.parameter_widths[:2])))
+    inputs = rng.normal(size=(9, sum(model.spec.parameter_widths[:2])))
     h = 1e-5
     steps = np.array([-2, -1, 1, 2]) * h
     pbc = [True] * 3
@@ -267,7 +270,7 @@ def test_forces_and_virial_are_derivatives(table, name):
 
 def test_short_range_acts_as_float64_in_float32(table):
     wide = with_options(table)
-    narrow = EnergyModel.deserialize(in_float32(wide.serialize()))
+    narrow = read_model(in_float32(model_dictionary(wide)))
     r = np.linspace(0.1, wide.rcut + 0.01, 400)
     frames = [(np.array([[0, 0, 0], [x, 0, 0]]), np.array([0, 1]), None, [False] * 3) for x in r]
     exact, single = (evaluate(model, frames, Capacity(800, 8), 400) for model in (wide, narrow))
@@ -285,13 +288,15 @@ def in_float32(tree):
 ALONE = [(np.zeros((1, 3)), np.array([t]), None, [False] * 3) for t in (0, 1)]
 
 
+def with_isolated_energies(plain, energies, bias) -> EnergyModel:
+    return replace(plain, spec=plain.spec.changed(isolated_energies=energies)).with_bias(bias)
+
+
 @pytest.mark.parametrize("version", [1, 2])
 def test_isolated_atoms_have_the_energy_that_was_asked(version):
     """DeePMD-kit subtracts the net's energy of a descriptor of zeros instead, which is another number."""
     plain = tiny_model(version=version)
-    model = EnergyModel(
-        plain.descriptor, plain.fitting, plain.type_map, np.array([-7.5, 2.0]), isolated_energies=[-7.5, None]
-    )
+    model = with_isolated_energies(plain, [-7.5, None], [-7.5, 2.0])
     energies = energies_of(model, ALONE, ROOM)
     assert energies[0] == pytest.approx(-7.5, abs=1e-12)
     unchanged = energies_of(plain, ALONE, ROOM)
@@ -299,18 +304,16 @@ def test_isolated_atoms_have_the_energy_that_was_asked(version):
 
 
 def test_isolated_atoms_under_parameters():
-    plain = EnergyModel.deserialize(
+    plain = read_model(
         make_model(
             2, fitting_options={"numb_fparam": 1, "numb_aparam": 1}, random_statistics=True
         ).serialize()
     )
-    model = EnergyModel(
-        plain.descriptor, plain.fitting, plain.type_map, np.array([-7.5, 3.0]), isolated_energies=[-7.5, 3.0]
-    )
+    model = with_isolated_energies(plain, [-7.5, 3.0], [-7.5, 3.0])
     frames = [(*frame, np.array([[p, -p]])) for frame in ALONE for p in (0.1, 2.0)]
     np.testing.assert_allclose(energies_of(model, frames, ROOM)[:4], [-7.5, -7.5, 3.0, 3.0], atol=1e-12)
     with pytest.raises(InputError, match="under any fparam and aparam"):
-        model.for_deepmd()
+        for_deepmd(model)
 
 
 @pytest.mark.parametrize("options", [{}, {"short": True}, {"short": True, "add_bias": False}])
@@ -320,12 +323,9 @@ def test_deepmd_reads_what_only_dpax_has(table, tmp_path, options):
         model = with_options(table, isolated_energies=[-3.0, None], add_bias=options.get("add_bias", True))
         reference = make_zbl_model(2, table)
     else:
-        plain = tiny_model(version=2)
-        model = EnergyModel(
-            plain.descriptor, plain.fitting, plain.type_map, plain.bias, isolated_energies=[-3.0, None]
-        )
+        model = with_isolated_energies(tiny_model(version=2), [-3.0, None], [-3.0, 2.0])
         reference = make_model(2)
-    there = type(reference).deserialize(model.for_deepmd().serialize())
+    there = type(reference).deserialize(model_dictionary(for_deepmd(model)))
     energies = energies_of(model, frames_of(model), ROOM)
     start = 0
     for s in STRUCTURES.values():
@@ -335,7 +335,7 @@ def test_deepmd_reads_what_only_dpax_has(table, tmp_path, options):
         start += len(atomic)
     save_model(tmp_path / "model.dpax", model, {})
     again = load_model(tmp_path / "model.dpax")[0]
-    assert again.spec() == model.spec()
+    assert again.spec == model.spec
     np.testing.assert_array_equal(energies_of(again, frames_of(model), ROOM), energies)
 
 
@@ -345,24 +345,24 @@ def test_a_table_lacks_new_elements(table):
         model.change_type_map(("O", "H", "C"))
     frame = frames_of(model)[2]
     before = energies_of(model, [frame], Capacity(16, 16))
-    model.change_type_map(("H", "O"))
+    turned = model.change_type_map(("H", "O"))
     flipped = (frame[0], 1 - np.asarray(frame[1]), *frame[2:])
-    after = energies_of(model, [flipped], Capacity(16, 16))
+    after = energies_of(turned, [flipped], Capacity(16, 16))
     np.testing.assert_allclose(after[: len(frame[0])], before[: len(frame[0])], atol=1e-12)
 
 
 def test_options_that_are_not_used_cost_nothing():
     """A plain model has no branch of them: the program is that of a model without."""
-    spec, weights = tiny_model().spec(), tiny_model().weights()
-    assert (spec.silent, spec.silent_in_fitting, spec.unseen) == ((), (), ())
-    assert spec.short_range is spec.missing_bias is weights.vacuum is None
+    spec, weights = tiny_model().spec, tiny_model().weights()
+    assert (spec.atom_exclude_types, spec.fitting.exclude_types, spec.pair_exclude_types) == ((), (), ())
+    assert spec.short_range is weights.missing_bias is weights.vacuum is None
     assert weights.fitting.parameters is weights.fitting.case is None
 
 
 def test_virtual_atoms_are_no_atoms():
     """DeePMD-kit computes them along, as nothing; here the readers leave them out."""
     reference = make_model(2, random_statistics=True)
-    model = EnergyModel.deserialize(reference.serialize())
+    model = read_model(reference.serialize())
     s = STRUCTURES["cluster"]
     coord, atype = np.insert(s.coord, [0, 4], s.coord[0] + 0.3, axis=0), np.insert(s.atype, [0, 4], -1)
     atomic = deepmd_evaluate(reference, coord, atype)[1]

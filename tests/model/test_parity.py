@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from dpax.deepmd.model_dictionary import model_dictionary, read_model
 from dpax.geometry.neighbors import Capacity
-from dpax.model.potential import EnergyModel
 from oracle.deepmd_model import evaluate as deepmd_evaluate
 from oracle.deepmd_model import make_model, structures
 
@@ -36,8 +36,8 @@ CASES = [
 def test_energies_equal_deepmd(version, options, fitting):
     """Together with all frames in one batch: a frame's energy does not depend on its company."""
     reference = make_model(version, ["O", "H"], options, fitting, random_statistics=True)
-    model = EnergyModel.deserialize(reference.serialize())
-    back = type(reference).deserialize(model.serialize())
+    model = read_model(reference.serialize())
+    back = type(reference).deserialize(model_dictionary(model))
     frames = [(s.coord, s.atype, s.box, [s.box is not None] * 3) for s in STRUCTURES.values()]
     energies = energies_of(model, frames, Capacity(atoms=56, slots=64))
     start = 0

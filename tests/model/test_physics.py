@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
+from dpax.deepmd.model_dictionary import model_dictionary, read_model
 from dpax.geometry.neighbors import Capacity
-from dpax.model.potential import EnergyModel
+from dpax.model.energy_model import EnergyModel
 
 from .support import evaluate, tiny_model
 
@@ -166,7 +167,7 @@ def test_scan_through_the_cutoff_sees_a_jump(name):
 def test_float32_is_safe_at_the_cutoff(options):
     """One neighbour moved through the cut-off in 4,000 steps: forces within 1e-4 eV/Å of float64."""
     wide = tiny_model(**options)
-    narrow = EnergyModel.deserialize(in_float32(wide.serialize()))
+    narrow = read_model(in_float32(model_dictionary(wide)))
     assert narrow.dtype == np.float32
     cluster = np.array([[0, 0, 0], [0.9, 0.2, 0.1], [-0.4, 0.8, -0.3]], float)
     frames = []

@@ -1,11 +1,16 @@
 """A model whose type_map changes says the same of the elements that it knew."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from dpax.deepmd.model_dictionary import model_dictionary, read_model
+from dpax.descriptor.initial import with_statistics
 from dpax.errors import InputError
 from dpax.geometry.neighbors import Capacity
-from dpax.model.potential import EnergyModel
+from dpax.model.energy_model import EnergyModel
+from dpax.nn.arrays import placed
 
 from .support import energies_of, tiny_model
 
@@ -29,15 +34,10 @@ ROOM = Capacity(16, 16)
 def rich_model(**options) -> EnergyModel:
     """With something in everything that belongs to types."""
     plain = tiny_model(**options)
-    return EnergyModel(
-        plain.descriptor,
-        plain.fitting,
-        OLD,
-        np.array([-3.0, 2.0]),
-        pair_exclude_types=[(1, 1)],
-        preset_out_bias=[None, 2.0],
-        isolated_energies=[-3.0, None],
+    spec = plain.spec.changed(
+        pair_exclude_types=[(1, 1)], preset_out_bias=[None, 2.0], isolated_energies=[-3.0, None]
     )
+    return replace(plain, spec=spec)
 
 
 def frame_of(type_map, elements=OLD):
@@ -64,44 +64,43 @@ def test_known_elements_keep_their_energies(options, new):
     model = rich_model(**options)
     shared = [name for name in OLD if name in new]
     before = energies_of(model, [frame_of(OLD, shared)], ROOM)[:8]
-    model.change_type_map(new, seed=1)
-    assert model.type_map == new == tuple(model.descriptor.get_type_map())
-    again = EnergyModel.deserialize(model.serialize())
-    for each in (model, again):
+    changed = model.change_type_map(new, seed=1)
+    assert changed.type_map == new == changed.spec.descriptor.type_map
+    assert model.type_map == OLD
+    again = read_model(model_dictionary(changed))
+    for each in (changed, again):
         after = energies_of(each, [frame_of(new, shared)], ROOM)[:8]
         np.testing.assert_allclose(after, before, rtol=0, atol=1e-12)
 
 
 def test_what_belongs_to_types_follows_their_names():
-    model = rich_model()
-    model.change_type_map(("H", "C", "O"))
+    model = rich_model().change_type_map(("H", "C", "O"))
     assert model.bias == (2.0, 0.0, -3.0)
-    assert model.preset_out_bias == (2.0, None, None)
-    assert model.isolated_energies == (None, None, -3.0)
-    assert model.fixed_bias == (2.0, None, -3.0)
-    assert model.pair_exclude_types == ((0, 0),)
-    model.change_type_map(("O", "C"))
-    assert model.preset_out_bias is None
-    assert model.pair_exclude_types == ()
+    assert model.spec.preset_out_bias == (2.0, None, None)
+    assert model.spec.isolated_energies == (None, None, -3.0)
+    assert model.spec.fixed_bias == (2.0, None, -3.0)
+    assert model.spec.pair_exclude_types == ((0, 0),)
+    fewer = model.change_type_map(("O", "C"))
+    assert fewer.spec.preset_out_bias is None
+    assert fewer.spec.pair_exclude_types == ()
 
 
 def test_excluded_types_follow_too():
     plain = tiny_model()
-    model = EnergyModel(plain.descriptor, plain.fitting, OLD, np.array([-3.0, 2.0]), atom_exclude_types=[0])
-    model.change_type_map(("H", "O"))
-    assert model.atom_exclude_types == (1,)
-    assert model.bias == (2.0, 0.0)
+    model = replace(plain, spec=plain.spec.changed(atom_exclude_types=[0])).with_bias([-3.0, 2.0])
+    turned = model.change_type_map(("H", "O"))
+    assert turned.spec.atom_exclude_types == (1,)
+    assert turned.bias == (2.0, 0.0)
 
 
 def test_new_types_take_statistics_and_bias_of_another_model():
-    model, other = tiny_model(), tiny_model(seed=5)
-    other.change_type_map(("C", "O"))
-    other.set_bias(np.array([7.0, 8.0]))
-    other.descriptor.se_atten.set_statistics(np.full((2, 4), 0.1), np.full((2, 4), 0.3))
-    old = np.asarray(model.descriptor.se_atten.stddev[...])
-    model.change_type_map(("C", "O"), seed=1, statistics_from=other)
-    assert model.bias == (7.0, -3.0)
-    new = np.asarray(model.descriptor.se_atten.stddev[...])
+    model, other = tiny_model(), tiny_model(seed=5).change_type_map(("C", "O")).with_bias([7.0, 8.0])
+    statistics = np.full((2, 4), 0.1), np.full((2, 4), 0.3)
+    measured = with_statistics(other.spec.descriptor, other.descriptor, *statistics)
+    other = other.with_arrays(placed(measured, "descriptor"))
+    changed = model.change_type_map(("C", "O"), seed=1, statistics_from=other)
+    assert changed.bias == (7.0, -3.0)
+    new, old = changed.descriptor["stddev"], model.descriptor["stddev"]
     np.testing.assert_array_equal(new[0], 0.3)
     np.testing.assert_array_equal(new[1], old[0])
 

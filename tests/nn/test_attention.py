@@ -7,20 +7,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dpax.descriptor.dpa1 import (
+from dpax.deepmd import (
     GatedAttentionLayer,
     NeighborGatedAttention,
     NeighborGatedAttentionLayer,
 )
-from dpax.nn.attention import (
+from dpax.descriptor.attention import (
     AttentionSpec,
     AttentionWeights,
     FoldedWeights,
     Slots,
     folded,
     gated_attention,
+    prepare_layer,
     split_projection,
 )
+from dpax.nn.arrays import below
+from dpax.nn.layers import affine
+from dpax.nn.primitives import layer_norm
 
 NNEI, WIDTH, HIDDEN = 7, 6, 8
 FACES = {
@@ -135,7 +139,7 @@ def test_norm_of_the_branch():
     both = [NeighborGatedAttentionLayer(NNEI, WIDTH, HIDDEN, seed=1, attn_norm=n) for n in ("sum", "branch")]
     g, present, r, sw = inputs
     attention = both[0].attention_layer(g, present, r, sw)
-    norm = both[0].attn_layer_norm
+    norm = partial(layer_norm, w=np.ones(WIDTH), b=np.zeros(WIDTH), eps=1e-5)  # before any training
     np.testing.assert_allclose(both[0](*inputs), norm(g + attention), rtol=1e-12)
     np.testing.assert_allclose(both[1](*inputs), g + norm(attention), rtol=1e-12)
     again = NeighborGatedAttentionLayer.deserialize(both[1].serialize())
@@ -148,8 +152,9 @@ def test_empty_slots_that_the_array_lacks_count(normalize):
     layer = GatedAttentionLayer(NNEI, WIDTH, HIDDEN, normalize=normalize, dotr=True, seed=1)
     g, present, r, sw = (a[:3] for a in dense_inputs(empty=(1, 3, 6)))
     none = jnp.zeros(WIDTH)
-    weights, spec = layer.weights(none, none), layer.spec()
+    spec = layer.settings.spec
     assert isinstance(spec, AttentionSpec)
+    weights = prepare_layer(spec, {**layer.arrays(), "norm/w": none, "norm/b": none})
     full = gated_attention(g, weights, Slots(present, sw, r, jnp.zeros(3)), spec)
     full = full[0] if isinstance(full, tuple) else full
     for columns, missing in ((6, 1.0), (9, -2.0)):
@@ -165,12 +170,17 @@ def test_empty_slots_that_the_array_lacks_count(normalize):
 
 def plain_weights(layer, bias="any"):
     """The arrays of a layer as they are, nothing multiplied out."""
-    hidden = layer.hidden_dim
     if bias == "any":
-        layer.in_proj.b = np.random.default_rng(1).normal(size=3 * hidden)
+        layer.in_proj.b = np.random.default_rng(1).normal(size=3 * layer.hidden_dim)
         layer.out_proj.b = np.random.default_rng(2).normal(size=WIDTH)
-    projections = split_projection(layer.in_proj.weights())
-    return AttentionWeights(*projections, layer.out_proj.weights(), jnp.ones(WIDTH), jnp.zeros(WIDTH))
+    return as_they_are(layer)
+
+
+def as_they_are(layer):
+    arrays, width = layer.arrays(), layer.embed_dim
+    projections = split_projection(affine(below(arrays, "in_proj")))
+    out = affine(below(arrays, "out_proj"))
+    return AttentionWeights(*projections, out, jnp.ones(width), jnp.zeros(width))
 
 
 @pytest.mark.parametrize("face", FACES)
@@ -178,7 +188,7 @@ def plain_weights(layer, bias="any"):
 def test_folded_says_the_same(face, bias):
     """Outputs, and the derivatives that forces and the training on them take."""
     layer = GatedAttentionLayer(NNEI, WIDTH, 24, bias=bias != "none", seed=1, **FACES[face])
-    weights, spec = plain_weights(layer, bias), layer.spec()
+    weights, spec = plain_weights(layer, bias), layer.settings.spec
     assert isinstance(folded(weights, spec), FoldedWeights)
     g, present, r, sw = dense_inputs()
     direction = np.random.default_rng(3).normal(size=g.shape)
@@ -211,15 +221,14 @@ def test_nothing_to_fold():
     """Heads, narrow queries and half precision stay as they are."""
     for hidden, given in ((24, {"num_heads": 2}), (24, {"precision": "bfloat16"}), (WIDTH + 1, {})):
         layer = GatedAttentionLayer(NNEI, WIDTH, hidden, seed=1, **given)
-        assert folded(weights := plain_weights(layer, "zero"), layer.spec()) is weights
+        assert folded(weights := plain_weights(layer, "zero"), layer.settings.spec) is weights
 
 
 def test_folded_is_as_exact_in_float32():
     """DeePMD-kit's widths, features that are nearly alike: within 1e-5 of float64, like the plain form."""
     layer = GatedAttentionLayer(60, 100, 128, dotr=True, seed=1)
     layer.in_proj.b = np.random.default_rng(1).normal(size=3 * 128)
-    projections = split_projection(layer.in_proj.weights())
-    weights = AttentionWeights(*projections, layer.out_proj.weights(), jnp.ones(100), jnp.zeros(100))
+    weights = as_they_are(layer)
     rng = np.random.default_rng(2)
     g = rng.normal(size=(4, 1, 100)) + 0.05 * rng.normal(size=(4, 60, 100))
     r = rng.normal(size=(4, 60, 3))
@@ -230,14 +239,14 @@ def test_folded_is_as_exact_in_float32():
         cast = partial(jax.tree.map, lambda x: jnp.asarray(x, dtype if x.dtype.kind == "f" else x.dtype))
 
         def total(g):
-            return jnp.sum(jnp.sin(gated_attention(g, weights, cast(slots), layer.spec())))
+            return jnp.sum(jnp.sin(gated_attention(g, weights, cast(slots), layer.settings.spec)))
 
         return np.asarray(jax.grad(total)(jnp.asarray(g, dtype)), np.float64)
 
     single = jax.tree.map(lambda x: jnp.asarray(x, "float32"), weights)
     exact = slope(weights, "float64")
     scale = np.abs(exact).max()
-    for form in (single, folded(single, layer.spec())):
+    for form in (single, folded(single, layer.settings.spec)):
         assert np.abs(slope(form, "float32") - exact).max() < 1e-5 * scale
 
 

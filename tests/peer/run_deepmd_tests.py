@@ -86,11 +86,10 @@ def _put_dpax_in_place() -> None:
     import deepmd.jax.descriptor.dpa1
     import deepmd.jax.descriptor.se_atten_v2
 
-    import dpax.descriptor.dpa1
-    import dpax.descriptor.se_atten_v2
+    import dpax.deepmd
 
-    deepmd.jax.descriptor.dpa1.DescrptDPA1 = dpax.descriptor.dpa1.DescrptDPA1
-    deepmd.jax.descriptor.se_atten_v2.DescrptSeAttenV2 = dpax.descriptor.se_atten_v2.DescrptSeAttenV2
+    deepmd.jax.descriptor.dpa1.DescrptDPA1 = dpax.deepmd.DescrptDPA1
+    deepmd.jax.descriptor.se_atten_v2.DescrptSeAttenV2 = dpax.deepmd.DescrptSeAttenV2
 
 
 def _add_random_cases(checkout: Path, count: int, seed: int) -> None:

@@ -10,8 +10,11 @@ import warnings
 import numpy as np
 import pytest
 
-from dpax.model.potential import EnergyModel
+from dpax.deepmd.model_dictionary import model_dictionary
+from dpax.model.energy_model import initial_model, spec_of
 from dpax.train.settings import InputSettings
+from dpax.train.setup import fresh_model
+from dpax.train.statistics import Statistics
 
 pytest.importorskip("deepmd")
 
@@ -34,6 +37,18 @@ INPUT = {
     "learning_rate": {"start_lr": 1e-3},
     "training": {"training_data": {"systems": "data"}, "numb_steps": 5},
 }
+STATISTICS = Statistics(
+    mean=np.zeros((2, 4)),
+    stddev=np.ones((2, 4)),
+    bias=np.zeros(2),
+    sel=20,
+    max_neighbors=0,
+    crowded="",
+    parameter_mean=np.zeros(0),
+    parameter_deviation=np.zeros(0),
+    observed=[],
+    min_distance=np.inf,
+)
 VALUES = [
     ("model.type_map", ["H", "O", "C"]),
     ("model.descriptor.sel", 24),
@@ -87,7 +102,7 @@ def with_value(path: str, value: object, content: dict = INPUT) -> dict:
 def built_here(content: dict) -> dict:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        return EnergyModel.from_settings(InputSettings.model_validate(content).model).serialize()
+        return model_dictionary(initial_model(spec_of(InputSettings.model_validate(content).model)))
 
 
 def built_there(content: dict) -> dict:
@@ -137,13 +152,14 @@ def test_mean_of_the_environment_is_left_at_zero_as_asked():
 
 @pytest.mark.parametrize("part", ["descriptor", "fitting_net"])
 def test_seeds_decide_the_initial_weights(part):
-    def weights(seed: int) -> np.ndarray:
-        model = built_here(with_value(f"model.{part}.seed", seed))
-        layers = {
-            "descriptor": model["descriptor"]["embeddings"]["networks"][0]["layers"],
-            "fitting_net": model["fitting"]["nets"]["networks"][0]["layers"],
-        }
-        return layers[part][0]["@variables"]["w"]
+    """In a training, whose own seed is that of parts without one."""
 
-    np.testing.assert_array_equal(weights(1), weights(1))
+    def weights(seed: int | None, of_training: int = 5) -> np.ndarray:
+        content = with_value(f"model.{part}.seed", seed)
+        model = fresh_model(InputSettings.model_validate(content), STATISTICS, of_training)
+        layer = {"descriptor": "descriptor/embedding/0/w", "fitting_net": "fitting/0/w"}[part]
+        return np.asarray(model.arrays[layer])
+
+    np.testing.assert_array_equal(weights(1), weights(1, of_training=6))
     assert np.all(weights(1) != weights(2))
+    assert np.all(weights(None) != weights(None, of_training=6))

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from dpax.descriptor.dpa1 import DescrptDPA1
-from dpax.descriptor.se_atten_v2 import DescrptSeAttenV2
+from dpax.deepmd import DescrptDPA1, DescrptSeAttenV2
 from dpax.descriptor.settings import DescriptorSettings
+from dpax.descriptor.spec import DescriptorSpec
 from dpax.errors import InputError
 from dpax.model.settings import ModelSettings
 from dpax.report.reference import reference
@@ -135,27 +135,38 @@ def test_wrong_sel(sel):
 @pytest.mark.parametrize(("kind", "cls"), [("se_atten", DescrptDPA1), ("se_atten_v2", DescrptSeAttenV2)])
 def test_arguments_fit_the_constructor(kind, cls):
     content = {"type": kind, "sel": [10, 10], "neuron": [4, 8], "axis_neuron": 2, "exclude_types": [[0, 1]]}
-    settings = DescriptorSettings.model_validate(content)
-    arguments = settings.arguments(["O", "H"])
-    inspect.signature(cls.__init__).bind(None, **arguments)
-    assert arguments["ntypes"] == 2
-    assert arguments["sel"] == 20
-    assert arguments["neuron"] == [4, 8]
+    spec = DescriptorSettings.model_validate(content).spec(["O", "H"])
+    assert (spec.type, spec.ntypes, spec.sel, spec.neuron) == (kind, 2, (20,), (4, 8))
     # Whatever the class can be told, the settings tell: no default of the class is ever in force.
     taken = set(inspect.signature(cls.__init__).parameters) - {
         "self",
         "attn_mask",
         "spin",
         "stripped_type_embedding",
+        "seed",  # it draws the arrays, of which the description says nothing
+        "arrays",
     }
-    assert set(arguments) == taken
+    fixed = {"type"} | ({"tebd_input_mode", "smooth_type_embedding"} if kind == "se_atten_v2" else set())
+    told = set(DescriptorSettings.model_fields) - {"seed"} | {"ntypes", "type_map"}
+    assert told - fixed == taken
+    assert cls(**{name: getattr(spec, name) for name in taken}).spec == spec
 
 
-def test_arguments_need_a_number_for_auto():
+def test_values_of_the_settings_are_those_of_the_description():
+    """All of them: the description has nothing of its own but what arrays set by hand need."""
+    options = {"lmax": 2, "attn_norm": "branch", "exclude_types": [[1, 1]], "sel": 12, "trainable": False}
+    settings = DescriptorSettings.model_validate({"type": "se_atten_v2", "rcut": 4.5, **options})
+    spec = settings.spec(["O", "H"])
+    shared = set(DescriptorSettings.model_fields) - {"seed", "sel"}
+    assert {name: getattr(spec, name) for name in shared} == {n: getattr(settings, n) for n in shared}
+    assert set(DescriptorSpec.model_fields) == shared | {"sel", "ntypes", "type_map", "isotropic"}
+
+
+def test_a_description_needs_a_number_for_auto():
     settings = DescriptorSettings(type="se_atten")
     with pytest.raises(ValueError, match="auto"):
-        settings.arguments(["O"])
-    assert settings.arguments(["O"], sel=44)["sel"] == 44
+        settings.spec(["O"])
+    assert settings.spec(["O"], sel=44).nsel == 44
 
 
 @pytest.mark.parametrize(

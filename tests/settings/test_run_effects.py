@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dpax.data import open_systems
-from dpax.model.potential import EnergyModel
+from dpax.model.energy_model import spec_of
 from dpax.train import train
 from dpax.train.checkpoints import Checkpoints
 from dpax.train.setup import data_statistics, open_data
@@ -146,7 +146,7 @@ def test_values_of_the_short_range_potential(base):
     values = {"use_srtab": str(path), "smin_alpha": 0.2, "sw_rmin": 0.7, "sw_rmax": 1.5}
     for add_bias in (True, False):
         changes = {f"model.{key}": value for key, value in (values | {"srtab_add_bias": add_bias}).items()}
-        short = EnergyModel.from_settings(settings(changes).model).short_range
+        short = spec_of(settings(changes).model).short_range
         assert (short.smin_alpha, short.sw_rmin, short.sw_rmax) == (0.2, 0.7, 1.5)
         assert short.add_bias is add_bias
         np.testing.assert_allclose(short.table.knots[: len(distance), 1], energies, atol=1e-6)

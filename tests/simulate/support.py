@@ -6,12 +6,11 @@ import ase
 import ase.build
 import numpy as np
 
-from dpax.descriptor.se_atten_v2 import DescrptSeAttenV2
 from dpax.infer import Potential
-from dpax.model.fitting import EnergyFitting
+from dpax.model.energy_model import EnergyModel, initial_model
 from dpax.model.pair_table import read_pair_table
-from dpax.model.potential import EnergyModel
 from dpax.model.short_range import ShortRange
+from model.support import tiny_descriptor, tiny_spec
 
 RCUT = 4.0
 LATTICE = 3.51
@@ -30,20 +29,24 @@ def metal(folder: Path, precision: str = "float64") -> EnergyModel:
     morse = 0.35 * (stretch**2 - 2 * stretch) * np.clip((3.9 - distance) / 1.2, 0, 1) ** 2
     table = folder / "morse.txt"
     np.savetxt(table, np.column_stack([distance] + [morse] * 3))
-    options = {
-        "neuron": [4, 8],
-        "axis_neuron": 2,
-        "attn": 4,
-        "attn_layer": 1,
-        "seed": 1,
-        "precision": precision,
-    }
-    descriptor = DescrptSeAttenV2(RCUT, 2.0, 30, 2, type_map=["Cu", "Ag"], **options)
-    descriptor.se_atten.set_statistics(np.zeros((2, 4)), np.full((2, 4), 0.1))
-    fitting = EnergyFitting(2, descriptor.get_dim_out(), [8], precision=precision, seed=1)
-    fitting.net.layers[-1].w = 0.1 * fitting.net.layers[-1].w[...]
-    short = ShortRange(read_pair_table(table, RCUT, ["Cu", "Ag"]), sw_rmin=2.3, sw_rmax=3.8)
-    return EnergyModel(descriptor, fitting, ["Cu", "Ag"], bias=np.array([-3.0, -2.0]), short_range=short)
+    descriptor = tiny_descriptor(
+        2,
+        ("Cu", "Ag"),
+        rcut=RCUT,
+        rcut_smth=2.0,
+        sel=30,
+        neuron=[4, 8],
+        axis_neuron=2,
+        tebd_dim=8,
+        attn=4,
+        attn_layer=1,
+        precision=precision,
+    )
+    short = ShortRange(table=read_pair_table(table, RCUT, ["Cu", "Ag"]), sw_rmin=2.3, sw_rmax=3.8)
+    model = initial_model(tiny_spec(descriptor, (8,), short_range=short), seed=1)
+    arrays = {"fitting/1/w": 0.1 * model.arrays["fitting/1/w"]}
+    arrays["descriptor/stddev"] = np.full_like(model.arrays["descriptor/stddev"], 0.1)
+    return model.with_arrays(arrays).with_bias([-3.0, -2.0])
 
 
 def potential(folder: Path, precision: str = "float64") -> Potential:

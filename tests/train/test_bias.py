@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from dpax.data import Frame
+from dpax.deepmd.model_dictionary import read_model
 from dpax.errors import InputError
 from dpax.infer import Potential
-from dpax.model.derivatives import make_mesh
-from dpax.model.potential import EnergyModel
-from dpax.train.bias import adjusted_bias
+from dpax.model.blocks import make_mesh
+from dpax.train.bias import adjusted_bias, with_adjusted_bias
 from oracle.deepmd_model import make_model, structures
 from oracle.deepmd_statistics import sample_frames
 
@@ -52,7 +52,7 @@ def expected(theirs, mode) -> np.ndarray:
 
 @pytest.mark.parametrize("mode", ["change", "set"])
 def test_the_bias_is_that_of_deepmd(theirs, mode):
-    model = EnergyModel.deserialize(theirs.serialize())
+    model = read_model(theirs.serialize())
     found = adjusted_bias(model, frames(), mode, make_mesh())
     np.testing.assert_allclose(found, expected(theirs, mode), rtol=1e-10, atol=1e-8)
     absent = model.bias[2] if mode == "change" else 0.0
@@ -62,7 +62,7 @@ def test_the_bias_is_that_of_deepmd(theirs, mode):
 
 def test_an_additive_error_is_taken_away(theirs):
     """A model whose labels differ from it by energies of the elements alone becomes exact."""
-    model = EnergyModel.deserialize(theirs.serialize())
+    model = read_model(theirs.serialize())
     potential = Potential(model)
     offsets = np.array([3.0, -5.0, 0.0])
     shifted = [
@@ -77,19 +77,27 @@ def test_float32_models_lose_no_digits_of_large_energies(theirs):
     with jax.enable_x64(False):
         description = {"neuron": [4, 8], "attn_layer": 1, "precision": "float32"}
         single = make_model(2, TYPE_MAP, description, {"precision": "float32"}, random_statistics=True)
-        model = EnergyModel.deserialize(single.serialize())
-        model.bias = (-2.0e5, -1.0e4, 0.0)
+        model = read_model(single.serialize()).with_bias([-2.0e5, -1.0e4, 0.0])
         far = [
             Frame(f.positions, f.types, f.cell, f.pbc, f.source, energy=f.energy - 2.0e6) for f in frames()
         ]
         found = adjusted_bias(model, far, "change", make_mesh())
-        model.bias = tuple(found)
-        again = adjusted_bias(model, far, "change", make_mesh())
+        again = adjusted_bias(model.with_bias(found), far, "change", make_mesh())
     np.testing.assert_allclose(again, found, atol=1e-7)
 
 
+def test_the_adjusted_model_is_another_one(theirs):
+    model, told = read_model(theirs.serialize()), []
+    before = model.bias
+    adjusted = with_adjusted_bias(model, frames(), make_mesh(), told.append)
+    assert model.bias == before
+    assert adjusted.bias == tuple(adjusted_bias(model, frames(), "change", make_mesh()))
+    (text,) = told
+    assert text.startswith(f"energy bias in eV: O {before[0]:.6g} to {adjusted.bias[0]:.6g}, H ")
+
+
 def test_data_without_energies_are_refused(theirs):
-    model = EnergyModel.deserialize(theirs.serialize())
+    model = read_model(theirs.serialize())
     bare = [replace(frame, energy=None) for frame in frames()]
     with pytest.raises(InputError, match="no frame of the data has an energy"):
         adjusted_bias(model, bare, "change", make_mesh())
@@ -99,12 +107,12 @@ def test_preset_types_keep_their_bias():
     """DeePMD-kit's fit of the others with "set"; with "change" it would add the preset a second time."""
     preset = {"preset_out_bias": {"energy": [None, [2.0], None]}}
     theirs = make_model(2, TYPE_MAP, {"neuron": [4, 8], "attn_layer": 1}, energy_bias=(-3.5, 2.0), **preset)
-    model = EnergyModel.deserialize(theirs.serialize())
+    model = read_model(theirs.serialize())
     found = adjusted_bias(model, frames(), "set", make_mesh())
     np.testing.assert_allclose(found, expected(theirs, "set"), rtol=1e-10, atol=1e-8)
     changed = adjusted_bias(model, frames(), "change", make_mesh())
     assert found[1] == changed[1] == 2.0
-    model.set_bias(changed)
-    errors = [e.energy - f.energy for f, e in zip(frames(), Potential(model).evaluate(frames()), strict=True)]
+    potential = Potential(model.with_bias(changed))
+    errors = [e.energy - f.energy for f, e in zip(frames(), potential.evaluate(frames()), strict=True)]
     oxygens = [np.sum(frame.types == 0) for frame in frames()]
     assert np.dot(oxygens, errors) == pytest.approx(0, abs=1e-7)

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from flax import nnx
 
 from dpax.errors import InputError, MachineError
+from dpax.model.energy_model import EnergyModel
+from dpax.nn.arrays import below, placed
 from dpax.train.checkpoints import (
     Checkpoint,
     Checkpoints,
@@ -24,8 +25,8 @@ RNG = np.random.default_rng(0)
 
 def checkpoint(step) -> Checkpoint:
     arrays = {
-        "params['w']": RNG.normal(size=(20, 30)),
-        "params['b']": RNG.normal(size=30).astype(np.float32),
+        "params/w": RNG.normal(size=(20, 30)),
+        "params/b": RNG.normal(size=30).astype(np.float32),
         "optimizer.count": np.array(step, np.int32),
     }
     meta = {"step": step, "order": {"epochs": [0, 3]}, "error": 0.1 + step / 3, "best": None}
@@ -172,6 +173,13 @@ def test_facts_of_another_version_are_named(copy):
         restore(meta)
 
 
+def arrays_of(model: EnergyModel) -> dict[str, np.ndarray]:
+    """What a checkpoint holds of a model, by name."""
+    trained = {name: array for name, array in model.arrays.items() if name in model.trained}
+    fixed = {name: array for name, array in model.arrays.items() if name not in model.trained}
+    return {**placed(trained, "params"), **placed(fixed, "fixed")}
+
+
 @pytest.mark.parametrize(
     ("bias", "message"),
     [
@@ -184,12 +192,64 @@ def test_facts_of_another_version_are_named(copy):
 )
 def test_a_bias_that_is_not_the_models_is_refused(tmp_path, bias, message):
     model = tiny_model(attn_layer=0, neuron=[2, 4])
-    _, params, fixed = nnx.split(model, nnx.Param, ...)
-    arrays = {**named_arrays(params, "params"), **named_arrays(fixed, "fixed")}
     with Checkpoints(tmp_path / "run") as checkpoints:
-        checkpoints.save(3, Checkpoint(arrays, {} if bias is None else {"bias": bias}))
+        checkpoints.save(3, Checkpoint(arrays_of(model), {} if bias is None else {"bias": bias}))
     with pytest.raises(InputError, match=message):
         restored_model(model, read(tmp_path / "run", 3)[0])
+
+
+def without(arrays: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
+    return {key: array for key, array in arrays.items() if key != name}
+
+
+def test_a_model_comes_back_from_its_checkpoint():
+    model, other = (tiny_model(attn_layer=0, neuron=[2, 4], seed=seed) for seed in (1, 2))
+    found = restored_model(model, Checkpoint(arrays_of(other), {"bias": [-7.0, 8.0]}))
+    assert found.bias == (-7.0, 8.0)
+    assert found.arrays.keys() == other.arrays.keys()
+    for name, array in other.arrays.items():
+        np.testing.assert_array_equal(found.arrays[name], array)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda arrays: without(arrays, "params/descriptor/embedding/1/w"),
+            "of another model: it lacks descriptor/embedding/1/w",
+        ),
+        (
+            lambda arrays: without(arrays, "fixed/descriptor/stddev"),
+            "of another model: it lacks descriptor/stddev",
+        ),
+        (
+            lambda arrays: arrays | {"params/fitting/0/b": np.zeros(3)},
+            r"of another model: fitting/0/b has shape \(3,\), expected \(16,\)",
+        ),
+        (
+            lambda arrays: {f"params[{name!r}]": array for name, array in arrays.items()},
+            "written by another version of dpax.*--init-model",
+        ),
+    ],
+)
+def test_a_model_with_other_arrays_is_refused(change, message):
+    model = tiny_model(attn_layer=0, neuron=[2, 4])
+    spoilt = Checkpoint(change(arrays_of(model)), {"bias": [-7.0, 8.0]})
+    with pytest.raises(InputError, match=message):
+        restored_model(model, spoilt)
+
+
+def test_an_average_is_taken_where_one_is_kept():
+    model = tiny_model(attn_layer=0, neuron=[2, 4])
+    arrays, meta = arrays_of(model), {"bias": [-7.0, 8.0]}
+    with pytest.raises(InputError, match=r"no averaged weights; train with training\.enable_ema"):
+        restored_model(model, Checkpoint(arrays, meta), averaged=True)
+    average = {name: array + 1.0 for name, array in below(arrays, "params").items()}
+    kept = Checkpoint(arrays | placed(average, "averaged"), meta)
+    found = restored_model(model, kept, averaged=True)
+    for name in model.arrays:
+        expected = average.get(name, model.arrays[name])
+        np.testing.assert_array_equal(found.arrays[name], expected)
 
 
 @pytest.mark.parametrize("notes", ["{}", "[1]", "not JSON", '{"commit_timestamp_nsecs": 1.5}', ""])

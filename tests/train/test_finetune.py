@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from dpax.data import Errors, open_systems
+from dpax.deepmd.model_dictionary import model_dictionary
 from dpax.errors import InputError
 from dpax.infer import Potential
 from dpax.interfaces.model_files import load, open_model
-from dpax.model.derivatives import make_mesh
+from dpax.model.blocks import make_mesh
 from dpax.train import train
 from dpax.train.bias import adjusted_bias
 from dpax.train.origin import Origin, started
@@ -61,7 +62,7 @@ def tuned(base):
 
 
 def arrays_of(model) -> dict[str, np.ndarray]:
-    leaves = jax.tree_util.tree_leaves_with_path(model.serialize())
+    leaves = jax.tree_util.tree_leaves_with_path(model_dictionary(model))
     named = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
     return {name: leaf for name, leaf in named.items() if isinstance(leaf, np.ndarray)}
 

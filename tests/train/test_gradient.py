@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from dpax.data import CapacityPlanner, make_batch
-from dpax.model.derivatives import Prediction, forces_from, loss_gradient, make_mesh, predict, virials_from
-from dpax.model.potential import Block, atomic_energies
+from dpax.model.blocks import make_mesh
+from dpax.model.derivatives import Prediction, forces_from, loss_gradient, predict, virials_from
+from dpax.model.energies import Block, atomic_energies
 from dpax.train.learning_settings import LossSettings
 from dpax.train.loss import Prefactors, energy_loss, without_bias
 from model.support import tiny_model
@@ -29,7 +29,7 @@ class Problem:
     def __init__(self, version, options, precision="float64", settings=SETTINGS):
         self.version, self.options = version, options
         self.model = tiny_model(version, precision=precision, **options)
-        self.graph, self.params, self.fixed = nnx.split(self.model, nnx.Param, ...)
+        self.params = {name: jnp.asarray(self.model.arrays[name]) for name in sorted(self.model.trained)}
         self.settings, self.with_hessian = settings, settings.weighs("h")
         hessian = {"hessian": rare(3, 2)["hessian"]} if self.with_hessian else {}
         frames = [frame(5, 1, virial=None), frame(3, 2, atom_energies=None, **hessian)]
@@ -40,7 +40,7 @@ class Problem:
         self.n_frames = len(self.labels.energy)
 
     def prepare(self, params):
-        return nnx.merge(self.graph, params, self.fixed).weights()
+        return self.model.with_arrays(params).weights()
 
     def loss(self, prediction):
         return energy_loss(prediction, self.labels, self.neighborhoods.frames, WEIGHTS, self.settings)
@@ -52,7 +52,7 @@ class Problem:
         mesh = make_mesh(jax.devices()[:devices])
         return jax.jit(
             lambda params: loss_gradient(
-                self.model.spec(),
+                self.model.spec,
                 self.prepare,
                 params,
                 self.neighborhoods,
@@ -71,7 +71,7 @@ class Problem:
             weights = self.prepare(params)
             nb = self.neighborhoods
             found = predict(
-                self.model.spec(),
+                self.model.spec,
                 weights,
                 nb,
                 self.n_frames,
@@ -92,7 +92,7 @@ class Problem:
 
             def total(edges):
                 block = Block(edges, nb.neighbors >= 0, nb.types, nb.neighbor_types, nb.parameters)
-                energies = atomic_energies(self.model.spec(), weights, block)
+                energies = atomic_energies(self.model.spec, weights, block)
                 return jnp.sum(energies), energies
 
             gradient, energies = jax.grad(total, has_aux=True)(nb.edges)
@@ -180,7 +180,7 @@ def test_gradient_of_a_hessian_is_a_difference_of_losses(second_order):
         moved = jax.tree.map(lambda p, d: p + step * d, second_order.params, direction)
         mesh, nb = make_mesh(jax.devices()[:1]), second_order.neighborhoods
         found = predict(
-            second_order.model.spec(),
+            second_order.model.spec,
             second_order.prepare(moved),
             nb,
             second_order.n_frames,

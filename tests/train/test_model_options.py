@@ -6,9 +6,10 @@ import pytest
 
 from cli.commands import dpax
 from dpax import Potential, load
+from dpax.deepmd.model_dictionary import read_model
+from dpax.deepmd.script import input_of
 from dpax.errors import InputError
-from dpax.interfaces.deepmd_script import input_of
-from dpax.model.potential import EnergyModel
+from dpax.model.energy_model import initial_model, spec_of
 from dpax.train import train
 from dpax.train.origin import Origin, started
 from dpax.train.setup import data_statistics, open_data
@@ -70,14 +71,14 @@ def test_isolated_atoms_have_the_energy_that_was_asked(trained):
 
 def test_what_is_preset_stays(trained):
     assert trained.model.bias == (-5.25, -2.5)
-    assert trained.model.fixed_bias == (-5.25, -2.5)
+    assert trained.model.spec.fixed_bias == (-5.25, -2.5)
 
 
 def test_gains_of_the_degrees_are_trained(base, trained):
     one = settings(OPTIONS | {"training.numb_steps": 1})
     train(one, base / "one step", base=base)
     gains = [
-        potential.model.descriptor.se_atten.adam_degree_gain_raw[...]
+        potential.model.arrays["descriptor/degree_gains"]
         for potential in (load(base / "one step" / "model.dpax"), trained)
     ]
     assert np.all(np.asarray(gains[0]) != np.asarray(gains[1]))
@@ -95,7 +96,7 @@ def test_it_can_be_trained_further(base, trained, tmp_path, how):
     train(settings(OPTIONS), tmp_path / "run", base=base, **{how: trained.model})
     further = load(tmp_path / "run" / "model.dpax")
     assert further.evaluate(alone("O", [0.1, 0.2])).energy == pytest.approx(-5.25, abs=1e-12)
-    assert further.model.short_range == trained.model.short_range
+    assert further.model.spec.short_range == trained.model.spec.short_range
 
 
 def test_it_can_be_inspected(base, trained):
@@ -137,8 +138,8 @@ def test_parameters_have_the_statistics_of_deepmd(base):
 
 def test_small_deviations_are_protected(trained):
     fitting = trained.model.fitting
-    np.testing.assert_allclose(fitting.aparam_inv_std[...], 1 / 0.3)
-    assert fitting.fparam_inv_std[...][0] < 1.0
+    np.testing.assert_allclose(fitting["aparam_inv_std"], 1 / 0.3)
+    assert fitting["fparam_inv_std"][0] < 1.0
 
 
 def test_excluded_pairs_and_atoms_in_the_statistics(base):
@@ -218,10 +219,10 @@ def test_energies_outlive_a_start_without_atom_ener(base, given):
         options = {"sel": 20, "rcut": 3.5, "neuron": [4, 8], "axis_neuron": 2, "tebd_dim": 4, "attn": 8}
         fitting = {"neuron": [8], "atom_ener": [1.0, None]}
         reference = make_model(2, ["O", "H"], options | {"attn_layer": 1}, fitting, random_statistics=True)
-        trained = EnergyModel.deserialize(reference.serialize())
-    fresh = EnergyModel.from_settings(settings().model, seed=1)
+        trained = read_model(reference.serialize())
+    fresh = initial_model(spec_of(settings().model), seed=1)
     model = started(fresh, Origin(trained, "init-model"), print)
-    assert not model.relative_types
+    assert not model.spec.relative_types
     atoms = ase.Atoms("OHH", positions=[[0, 0, 0], [0, 0, 1.0], [0.9, 0, -0.2]])
     expected, found = (Potential(one).evaluate(atoms) for one in (trained, model))
     np.testing.assert_allclose(found.energies, expected.energies, rtol=1e-12)

@@ -7,7 +7,7 @@ import pytest
 
 from dpax.data import CapacityPlanner, make_batch
 from dpax.errors import InputError
-from dpax.model.derivatives import make_mesh
+from dpax.model.blocks import make_mesh
 from dpax.train.learning_settings import LossSettings, OptimizerSettings
 from dpax.train.loss import Prefactors, without_bias
 from dpax.train.optimizer import make_optimizer

@@ -1,15 +1,21 @@
 """What a training takes over from a trained model, and what it leaves alone."""
 
+from dataclasses import replace
+
 import ase
-import jax
 import numpy as np
 import pytest
-from flax import nnx
 
+from dpax.deepmd.model_dictionary import model_dictionary, read_model
+from dpax.descriptor import initial as descriptor_arrays
+from dpax.descriptor.compression import compressed
+from dpax.descriptor.embedding import type_embedding
 from dpax.errors import InputError
 from dpax.infer import Potential
-from dpax.model.fitting import EnergyFitting, fit
-from dpax.model.potential import EnergyModel
+from dpax.model import fitting as fitting_arrays
+from dpax.model.energy_model import EnergyModel, initial_model, spec_of
+from dpax.model.fitting import fit, prepare_fitting
+from dpax.nn.arrays import placed
 from dpax.train.origin import Origin, architecture, started, with_architecture
 from dpax.train.settings import InputSettings
 from oracle.deepmd_model import structures
@@ -38,17 +44,17 @@ def small(type_map, options=None, **changes) -> InputSettings:
 
 def random_model(type_map, options=None, seed=1) -> EnergyModel:
     """A model with random numbers everywhere, as a trained one has: nothing stands at its initial value."""
-    model = EnergyModel.from_settings(small(type_map, options).model, seed=seed)
+    model = initial_model(spec_of(small(type_map, options).model), seed=seed)
     rng = np.random.default_rng(seed)
-    graph, params, fixed = nnx.split(model, nnx.Param, ...)
-    model = nnx.merge(graph, jax.tree.map(lambda a: a + 0.1 * rng.normal(size=a.shape), params), fixed)
-    n = len(type_map)
+    moved = {name: model.arrays[name] for name in sorted(model.trained)}
+    moved = {name: array + 0.1 * rng.normal(size=array.shape) for name, array in moved.items()}
+    n, descriptor = len(type_map), model.spec.descriptor
     mean = np.zeros((n, 4))
-    if not model.descriptor.se_atten.set_davg_zero:
-        mean[:, 0] = rng.uniform(0.02, 0.2, n)
-    model.descriptor.se_atten.set_statistics(mean, rng.uniform(0.1, 0.4, (n, 2))[:, [0, 1, 1, 1]])
-    model.set_bias(rng.normal(-50, 10, n))
-    return model
+    mean[:, 0] = rng.uniform(0.02, 0.2, n)  # left at zero where set_davg_zero asks for it
+    deviation = rng.uniform(0.1, 0.4, (n, 2))[:, [0, 1, 1, 1]]
+    model = model.with_arrays(moved)
+    arrays = descriptor_arrays.with_statistics(descriptor, model.descriptor, mean, deviation)
+    return model.with_arrays(placed(arrays, "descriptor")).with_bias(rng.normal(-50, 10, n))
 
 
 def silent(text: str) -> None:
@@ -75,13 +81,14 @@ def test_energies_of_known_elements_stay(case, options):
 
 def embeddings(model: EnergyModel) -> dict[str, np.ndarray]:
     """The vector of each element."""
-    return dict(zip(model.type_map, np.asarray(model.descriptor.type_embedding()), strict=False))
+    rows = np.asarray(type_embedding(model.spec.descriptor, model.descriptor))
+    return dict(zip(model.type_map, rows, strict=False))
 
 
 def statistics(model: EnergyModel) -> dict[str, np.ndarray]:
     """Mean and deviation of each element."""
-    mean, deviation = model.descriptor.get_stat_mean_and_stddev()
-    return dict(zip(model.type_map, np.hstack([mean[:, 0], deviation[:, 0]]), strict=True))
+    mean, deviation = (model.descriptor[name][:, 0] for name in ("mean", "stddev"))
+    return dict(zip(model.type_map, np.hstack([mean, deviation]), strict=True))
 
 
 def test_new_elements_have_statistics_of_the_data_and_no_bias_yet():
@@ -106,7 +113,7 @@ def test_elements_the_trained_model_lacks_are_named_where_they_cannot_be():
 
 def test_a_model_whose_types_have_no_names_is_refused():
     trained = random_model(["H", "O"], STRIP)
-    trained.type_map = ()
+    trained = replace(trained, spec=trained.spec.changed(type_map=()))
     with pytest.raises(InputError, match=r"have no names \(its type_map is empty\)"):
         started(random_model(["H", "O"], STRIP), Origin(trained, "finetune"), silent)
 
@@ -124,28 +131,31 @@ def test_another_architecture_is_refused_by_its_keys():
 def test_a_fresh_fitting_net_may_have_another_shape():
     trained = random_model(["O", "H"], STRIP)
     settings = small(["O", "H"], STRIP, **{"model.fitting_net.neuron": [6, 6]})
-    fresh = EnergyModel.from_settings(settings.model, seed=3)
-    fresh.set_bias([-1.0, -2.0])
+    fresh = initial_model(spec_of(settings.model), seed=3).with_bias([-1.0, -2.0])
     with pytest.raises(InputError, match=r"fitting_net\.neuron is \[6, 6\] and was \[8\]"):
         started(fresh, Origin(trained, "finetune"), silent)
     model = started(fresh, Origin(trained, "finetune", random_fitting=True), silent)
     assert model.bias == fresh.bias
-    ours, theirs = fresh.fitting.serialize()["nets"], model.fitting.serialize()["nets"]
-    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+    assert model.spec.fitting == fresh.spec.fitting
+    assert model.fitting.keys() == fresh.fitting.keys()
+    for name, array in fresh.fitting.items():
+        np.testing.assert_array_equal(model.fitting[name], array)
     np.testing.assert_array_equal(embeddings(model)["H"], embeddings(trained)["H"])
 
 
 def test_a_compressed_model_is_refused():
     trained = random_model(["O", "H"], STRIP)
     with pytest.warns(UserWarning, match="only the type embedding is compressed"):
-        trained.descriptor.enable_compression(0.8)
+        tables = compressed(trained.spec.descriptor, trained.descriptor, 0.8)
+    trained = trained.with_arrays(placed(tables, "descriptor"))
     with pytest.raises(InputError, match="compressed; start from the model before its compression"):
         started(random_model(["O", "H"], STRIP), Origin(trained, "finetune"), silent)
 
 
 def test_statistics_that_differ_between_directions_are_refused():
-    trained = random_model(["O", "H"], STRIP)
-    trained.descriptor.se_atten.set_statistics(np.zeros((2, 4)), np.array([[0.1, 0.2, 0.3, 0.4]] * 2))
+    data = model_dictionary(random_model(["O", "H"], STRIP))
+    data["descriptor"]["@variables"]["dstd"] *= np.array([1.0, 1.0, 2.0, 3.0])
+    trained = read_model(data)
     with pytest.raises(InputError, match=r"\(mean, stddev\) differ between directions"):
         started(random_model(["O", "H"], STRIP), Origin(trained, "init-model"), silent)
 
@@ -153,17 +163,17 @@ def test_statistics_that_differ_between_directions_are_refused():
 def test_precision_and_what_is_frozen_are_those_of_the_input():
     trained = random_model(["O", "H"], STRIP)
     single = small(["O", "H"], STRIP | {"precision": "float32", "trainable": False})
-    model = started(EnergyModel.from_settings(single.model, seed=1), Origin(trained, "init-model"), silent)
+    model = started(initial_model(spec_of(single.model), seed=1), Origin(trained, "init-model"), silent)
     assert model.dtype == np.float32
-    frozen = nnx.state(model.descriptor, nnx.Param)
-    assert not jax.tree.leaves(frozen)
+    assert {array.dtype for array in model.descriptor.values()} == {np.dtype(np.float32)}
+    assert {name.partition("/")[0] for name in model.trained} == {"fitting"}
     np.testing.assert_allclose(embeddings(model)["H"], embeddings(trained)["H"], rtol=1e-6)
 
 
 @pytest.mark.parametrize("options", OPTIONS)
 def test_an_architecture_is_read_back_as_the_settings_it_came_from(options):
     settings = small(["O", "H"], OPTIONS[options] | {"exclude_types": [[0, 1]]})
-    model = EnergyModel.from_settings(settings.model, seed=1)
+    model = initial_model(spec_of(settings.model), seed=1)
     bare = {"model": {"type_map": ["C", "H", "O"], "descriptor": {"trainable": False}}}
     read = with_architecture(
         {**content(), **bare},
@@ -178,10 +188,15 @@ def test_an_architecture_is_read_back_as_the_settings_it_came_from(options):
 def test_a_head_of_a_multi_task_model_becomes_a_model_of_one_task():
     trained = random_model(["O", "H"], STRIP)
     rng = np.random.default_rng(0)
-    head = EnergyFitting(2, trained.fitting.dim_descrpt, (8,), type_map=["O", "H"], dim_case_embd=3, seed=4)
-    head.case_embd = np.array([0.0, 1.0, 0.0])
-    trained.fitting = head
+    head = trained.spec.fitting.changed(dim_case_embd=3)
+    arrays = fitting_arrays.initial_arrays(head, seed=4) | {"case_embd": np.array([0.0, 1.0, 0.0])}
+    trained = replace(trained, spec=trained.spec.changed(fitting=head))
+    trained = trained.with_arrays(placed(arrays, "fitting"))
     model = started(random_model(["O", "H"], STRIP, 2), Origin(trained, "finetune"), silent)
-    descriptors, nothing = rng.normal(size=(5, head.dim_descrpt)), np.zeros((5, 0))
-    one, other = (fit(net.weights(), "tanh", descriptors, nothing) for net in (head, model.fitting))
+    assert not model.spec.fitting.dim_case_embd
+    descriptors, nothing = rng.normal(size=(5, head.descriptor_width)), np.zeros((5, 0))
+    one, other = (
+        fit(prepare_fitting(which.spec.fitting, which.fitting), "tanh", descriptors, nothing)
+        for which in (trained, model)
+    )
     np.testing.assert_allclose(one, other, rtol=1e-12)

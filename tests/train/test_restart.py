@@ -17,6 +17,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from dpax import load
+from dpax.deepmd.model_dictionary import model_dictionary
 from dpax.errors import InputError
 from dpax.files import replacing
 from dpax.settings import Settings
@@ -84,7 +85,7 @@ def records_of(run: Path) -> list[dict]:
 
 
 def weights_of(path: Path) -> dict:
-    model = load(path).model.serialize()
+    model = model_dictionary(load(path).model)
     return json.loads(json.dumps(model, default=lambda array: [array.dtype.name, array.tolist()]))
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from dpax.data import Frame, NeighborStatistics, open_systems
-from dpax.descriptor.block import kept_pairs
-from dpax.descriptor.environment import EnvironmentStatistics
+from dpax.descriptor.describe import kept_pairs
+from dpax.descriptor.statistics import EnvironmentStatistics
 from dpax.errors import InputError
 from dpax.train import setup
 from dpax.train.setup import data_statistics, open_data

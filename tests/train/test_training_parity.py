@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from dpax.data import CapacityPlanner, Frame, make_batch, open_systems
-from dpax.model.derivatives import make_mesh
-from dpax.model.potential import EnergyModel
+from dpax.deepmd.model_dictionary import model_dictionary, read_model
+from dpax.model.blocks import make_mesh
 from dpax.train.error_sums import ErrorMeans
 from dpax.train.learning_settings import LearningRateSettings, LossSettings, OptimizerSettings
 from dpax.train.loss import prefactors, without_bias
@@ -83,7 +83,7 @@ def frames_of(batch) -> list[Frame]:
 
 def train_with_dpax(model_dict, batches, loss_settings, rate_settings, block_size=5) -> Outcome:
     """As the training loop does, on two devices and in several blocks."""
-    model = EnergyModel.deserialize(model_dict)
+    model = read_model(model_dict)
     loss, rate = LossSettings(**loss_settings), LearningRateSettings(**rate_settings)
     mesh = make_mesh()
     functions = make_functions(model, loss, make_optimizer(OptimizerSettings()), mesh, block_size)
@@ -102,7 +102,7 @@ def train_with_dpax(model_dict, batches, loss_settings, rate_settings, block_siz
         means.add(found)
         errors.append(means.shown(loss))
         after = functions.errors(state.params, nb, labels, weights)
-    return Outcome(losses, errors, float(after.loss), functions.model(state.params).serialize())
+    return Outcome(losses, errors, float(after.loss), model_dictionary(model.with_arrays(state.params)))
 
 
 SLOW = ("concat, energies and forces, wsd", "strip, all terms, smooth", "strip, energies and forces, cosine")

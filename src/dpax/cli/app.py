@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 
-import dpax
 from dpax.cli.change_bias import change_bias
 from dpax.cli.command import Command
 from dpax.cli.compress import compress
@@ -34,6 +33,7 @@ from dpax.cli.sources import KEYS, LAMMPS_TYPES, SYSTEM, TYPE_MAP
 from dpax.cli.test import compare
 from dpax.cli.train import train
 from dpax.cli.validate import validate
+from dpax.version import __version__
 
 app = typer.Typer(
     name="dpax",
@@ -67,7 +67,7 @@ app.command("change-bias", cls=many_values(*SYSTEM, "--bias-value", "-b", KEYS))
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"dpax {dpax.__version__}")
+        typer.echo(f"dpax {__version__}")
         raise typer.Exit
 
 

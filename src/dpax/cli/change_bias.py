@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from dpax.data import System
-    from dpax.model.potential import EnergyModel
+    from dpax.model.energy_model import EnergyModel
 
 
 def change_bias(
@@ -77,10 +77,9 @@ def change_bias(
         systems = open_systems(paths, trained.type_map, reading=reading(keys, keep_unconverged))
         refuse_inputs(output, *(one.path for one in systems))
         bias, how = _fitted(trained, systems, mode, numb_batch), mode
-    before = trained.bias
-    trained.set_bias(bias)
-    write_model(output, trained, {**facts, "bias_changed": {"mode": how, "from": list(map(float, before))}})
-    for element, old, new in zip(trained.type_map, before, trained.bias, strict=True):
+    changed = trained.with_bias(bias)
+    write_model(output, changed, {**facts, "bias_changed": {"mode": how, "from": list(trained.bias)}})
+    for element, old, new in zip(trained.type_map, trained.bias, changed.bias, strict=True):
         typer.echo(f"{element}: {old:.6f} eV -> {new:.6f} eV")
     typer.echo(f"{output}: written")
 
@@ -98,7 +97,7 @@ def _given(model: "EnergyModel", values: "Sequence[float]") -> "np.ndarray":
 def _fitted(
     model: "EnergyModel", systems: "Sequence[System]", mode: Literal["change", "set"], frames: int
 ) -> "np.ndarray":
-    from dpax.model.derivatives import make_mesh
+    from dpax.model.blocks import make_mesh
     from dpax.train.bias import adjusted_bias
     from dpax.train.statistics import sampled_frames
 

@@ -12,7 +12,7 @@ from dpax.computing import computing
 from dpax.errors import InputError
 
 if TYPE_CHECKING:
-    from dpax.model.potential import EnergyModel
+    from dpax.model.energy_model import EnergyModel
     from dpax.train.run import RunFolder
 
 
@@ -55,7 +55,7 @@ def checkpointed_model(
     Raises:
         InputError: no run, or no such checkpoint.
     """
-    from dpax.model.potential import EnergyModel
+    from dpax.model.energy_model import initial_model, spec_of
     from dpax.train.checkpoints import Checkpoints, restored_model
     from dpax.train.setup import Data, provenance
 
@@ -66,7 +66,7 @@ def checkpointed_model(
         )
     with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
         checkpoint = checkpoints.latest(_warn) if step is None else checkpoints.restore(step)
-    fresh = EnergyModel.from_settings(settings.model, checkpoint.meta["sel"])
+    fresh = initial_model(spec_of(settings.model, checkpoint.meta["sel"]), seed=0)
     model = restored_model(fresh, checkpoint, averaged=averaged)
     facts = provenance(settings, Data([], []), checkpoint.meta["progress"]["step"], None)
     # The data may have moved since; its paths are in the input.

@@ -12,17 +12,17 @@ from dpax.cli.start import Branch, load_potential
 if TYPE_CHECKING:
     import numpy as np
 
-    from dpax.model.potential import EnergyModel
+    from dpax.model.energy_model import EnergyModel
 
 _PARTS = {
-    "type_embedding": "type embedding",
-    "embeddings": "embedding net",
-    "embeddings_strip": "net of type pairs",
-    "adam_degree_gain_raw": "degree gains",
-    "dpa1_attention": "attention",
-    "fitting": "fitting net",
+    "descriptor/type_embedding/": "type embedding",
+    "descriptor/embedding/": "embedding net",
+    "descriptor/pair_embedding/": "net of type pairs",
+    "descriptor/degree_gains": "degree gains",
+    "descriptor/attention/": "attention",
+    "fitting/": "fitting net",
 }
-"""Attribute in the model, and what it is called here."""
+"""Where arrays of the model are, and what they are called here."""
 
 
 def inspect(
@@ -50,22 +50,22 @@ def inspect(
 
 def _settings(model: "EnergyModel") -> Iterator[tuple[str, Mapping[str, Any]]]:
     """What each part of a model is called here, and its settings."""
-    yield "descriptor", model.descriptor.serialize()
-    yield "fitting", model.fitting.serialize()
-    if model.short_range is not None:
-        names = ("sw_rmin", "sw_rmax", "smin_alpha", "add_bias")
-        yield "short-range table", {name: getattr(model.short_range, name) for name in names}
+    tree = model.spec.model_dump(mode="json")
+    yield "descriptor", tree["descriptor"]
+    yield "fitting net", tree["fitting"]
+    if tree["short_range"] is not None:
+        yield "short-range table", tree["short_range"]
 
 
 def _format(path: Path) -> str:
-    from dpax.interfaces.deepmd import is_foreign
+    from dpax.deepmd.model_files import is_foreign
     from dpax.model.file import read_header
 
     if is_foreign(path):
         return f"model file of DeePMD-kit, {path.suffix}"
     header = read_header(path)
-    digest = "no digest" if header["digest"] is None else "digest as it should be"
-    return f"dpax model file, format {header['version']}, {digest}"
+    digest = "no digest" if header.digest is None else "digest as it should be"
+    return f"dpax model file, format {header.version}, {digest}"
 
 
 def _heading(text: str) -> None:
@@ -86,13 +86,11 @@ def plain_values(part: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def parameter_counts(model: "EnergyModel") -> Counter[str]:
     """Number of weights of each part of a model; statistics and energy biases are none."""
-    from flax import nnx
-
     counts: Counter[str] = Counter()
-    for path, variable in nnx.to_flat_state(nnx.state(model)):
-        part = next((_PARTS[name] for name in map(str, path) if name in _PARTS), None)
+    for name, array in model.arrays.items():
+        part = next((text for place, text in _PARTS.items() if name.startswith(place)), None)
         if part is not None:
-            counts[part] += variable[...].size
+            counts[part] += array.size
     return counts
 
 
@@ -115,7 +113,7 @@ def _print_statistics(model: "EnergyModel") -> None:
 def _first_slot(model: "EnergyModel", name: str) -> "np.ndarray":
     import numpy as np
 
-    return np.asarray(getattr(model.descriptor.se_atten, name)[...])[:, 0]
+    return np.asarray(model.arrays[f"descriptor/{name}"])[:, 0]
 
 
 def flattened(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:

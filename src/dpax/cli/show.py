@@ -14,7 +14,7 @@ from dpax.errors import InputError
 if TYPE_CHECKING:
     from rich.tree import Tree
 
-    from dpax.model.potential import EnergyModel
+    from dpax.model.energy_model import EnergyModel
 
 
 class Attribute(StrEnum):
@@ -97,9 +97,10 @@ def _print_observed(path: Path, scripts: Scripts) -> None:
 
 def _print_tree(path: Path, scripts: Scripts) -> None:
     from dpax.cli.console import PlainConsole
+    from dpax.deepmd.model_dictionary import model_dictionary
 
     for branch in scripts:
-        tree = serialization_tree(_model(path, branch).serialize())
+        tree = serialization_tree(model_dictionary(_model(path, branch)))
         PlainConsole().print(tree, soft_wrap=True)
 
 

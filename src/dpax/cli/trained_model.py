@@ -9,7 +9,7 @@ from dpax.computing import computing
 from dpax.errors import InputError
 
 if TYPE_CHECKING:
-    from dpax.model.potential import EnergyModel
+    from dpax.model.energy_model import EnergyModel
     from dpax.train.run import RunFolder
 
 RANDOM = "RANDOM"
@@ -28,7 +28,7 @@ def read_trained_model(path: Path, branch: str | None = None) -> "tuple[EnergyMo
     Raises:
         InputError: no such model, or no such branch.
     """
-    from dpax.interfaces import deepmd
+    from dpax.deepmd import model_files as deepmd
     from dpax.interfaces.model_files import open_model
     from dpax.train.run import RunFolder
 

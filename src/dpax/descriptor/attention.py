@@ -1,442 +1,284 @@
-"""The attention layers as classes, with DeePMD-kit's names, arguments and dictionaries.
+"""Gated self-attention among the neighbours of each atom, as pure functions of arrays.
 
-Their mathematics is in `dpax.nn.attention`; the classes hold the arrays.
+Source: D. Zhang et al., arXiv:2208.08236, eqs. 9-12, with the smooth gate of DeePMD-kit: logits are
+raised by 20, multiplied by both switches and lowered again, so that a neighbour on its way out of the
+cut-off meets the same softmax term, exp(-20), as an empty slot.
 """
 
-from typing import Any, Self
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
-from flax import nnx
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Bool, Float
 
-from dpax.errors import InputError
-from dpax.nn.attention import (
-    AttentionSpec,
-    AttentionWeights,
-    FoldedWeights,
-    Slots,
-    attention_layer,
-    folded,
-    gated_attention,
-    split_projection,
+from dpax.nn.arrays import Arrays, below
+from dpax.nn.layers import Affine, affine
+from dpax.nn.primitives import (
+    EXACT,
+    QuadraticForm,
+    einsum,
+    inverse_root,
+    layer_norm,
+    matmul,
+    quadratic_form,
+    squared_length,
 )
-from dpax.nn.initial import Seed, child_seed
-from dpax.nn.layers import Layer, LayerNorm
-from dpax.nn.module import Module, value
-from dpax.nn.serialized import Count, NotNegative, Positive, Width, check_settings, expect, take
 
-ATTN_NORMS = ("sum", "branch")
+SHIFT = 20.0
+"""DeePMD-kit's constant: an empty slot's logit is -SHIFT."""
+_WIDE_ENOUGH = 1.25
+"""Components for each feature from which weights are multiplied out. With fewer little is saved, and in some
+directions q may nearly vanish: |q|² from Wq Wqᵀ would be a small and inexact difference of large numbers."""
+_LARGEST_EXPONENT = 60.0
+"""Logits bounded below this need no running maximum: exp(60) and sums of it are safe in float32."""
 
 
-class GatedAttentionLayer(Module):
-    """One layer of gated self-attention among the neighbours, without residual and normalisation.
+@dataclass(frozen=True)
+class AttentionSpec:
+    """What is constant about the attention layers."""
+
+    num_heads: int
+    scaling: float
+    """Factor on q·k."""
+    normalize: bool
+    smooth: bool
+    dotr: bool
+    ln_eps: float
+    attn_norm: str
+    """"sum": LayerNorm(G + A), as DeePMD-kit computes; "branch": G + LayerNorm(A), as the paper prints."""
+
+
+def scaling(width: int, scaling_factor: float, temperature: float | None) -> float:
+    """The factor on the logits of heads of so many components."""
+    return (width * scaling_factor) ** -0.5 if temperature is None else temperature
+
+
+class AttentionWeights(NamedTuple):
+    """The arrays of one attention layer; q, k, v apart, for one fused product is slower on CPUs."""
+
+    q: Affine
+    k: Affine
+    v: Affine
+    out: Affine
+    ln_w: Float[Array, " width"]
+    ln_b: Float[Array, " width"]
+
+
+class Slots(NamedTuple):
+    """What attention knows of the slots of a block of atoms."""
+
+    present: Bool[Array, "block slots"]
+    """True where a slot holds a neighbour that takes part."""
+    switch: Float[Array, "block slots"]
+    """The switching function; 0 where not present."""
+    unit: Float[Array, "block slots 3"]
+    """Directions to the neighbours."""
+    missing: Float[Array, " block"]
+    """Empty slots that count in the softmax beyond those in the array; negative: fewer than are there."""
+
+
+def split_projection(layer: Affine) -> tuple[Affine, Affine, Affine]:
+    """The q, k and v parts of DeePMD-kit's single input projection."""
+    w = jnp.split(layer.w, 3, axis=1)
+    b = (None, None, None) if layer.b is None else jnp.split(layer.b, 3)
+    return Affine(w[0], b[0], None), Affine(w[1], b[1], None), Affine(w[2], b[2], None)
+
+
+def prepare_layer(spec: AttentionSpec, arrays: Arrays) -> "AttentionWeights | FoldedWeights":
+    """An attention layer and its normalisation in the form that blocks use, from their named arrays.
 
     Args:
-        nnei: slots of each atom.
-        embed_dim: width of the input and output.
-        hidden_dim: width of queries, keys and values, all heads together.
-        num_heads: heads; must divide `hidden_dim`.
-        dotr: multiply the weights by the cosine between the directions of both neighbours.
-        do_mask: refused.
-        scaling_factor: logits are divided by sqrt(head_dim · scaling_factor).
-        normalize: scale queries, keys and values to length 1.
-        temperature: factor on the logits instead of the one from `scaling_factor`.
-        bias: whether the projections have one.
-        smooth: gate by the switching function, so that nothing jumps at the cut-off.
-        precision: of the arrays.
-        seed: None for fresh entropy.
-        trainable: False freezes the arrays.
+        spec: the constants of the layer.
+        arrays: `in_proj` and `out_proj` with `w` and `b` each, `norm/w` and `norm/b`.
+    """
+    projections = split_projection(affine(below(arrays, "in_proj")))
+    norm = jnp.asarray(arrays["norm/w"]), jnp.asarray(arrays["norm/b"])
+    return folded(AttentionWeights(*projections, affine(below(arrays, "out_proj")), *norm), spec)
 
-    Raises:
-        InputError: `do_mask`, or heads that do not divide `hidden_dim`.
+
+class FoldedWeights(NamedTuple):
+    """The arrays of one attention layer with its products of weights multiplied out."""
+
+    logits: Affine
+    """To (g Wq + bq) Wkᵀ, whose product with g is query times key; with biases, with g and a feature 1."""
+    values: Affine
+    """To (g Wv + bv) Wout."""
+    lengths: tuple[QuadraticForm, ...] | None
+    """Those of query, key and value, squared; None where they are not scaled to length 1."""
+    out_b: Float[Array, " width"] | None
+    ln_w: Float[Array, " width"]
+    ln_b: Float[Array, " width"]
+
+
+def folded(weights: AttentionWeights, spec: AttentionSpec) -> AttentionWeights | FoldedWeights:
+    """The same attention with less to multiply, where there is anything to save.
+
+    Of queries and keys nothing but products and lengths is wanted, and of values their projection:
+    q·k = g (Wq Wkᵀ) g and |q|² = g (Wq Wqᵀ) g, whose gradient 2 (Wq Wqᵀ) g costs nothing more
+    (`squared_length`). With DeePMD-kit's 128 components for 100 features energy and forces take a fifth fewer
+    operations, and so does a training step.
+    """
+    n_in, hidden = weights.q.w.shape
+    if spec.num_heads > 1 or hidden < _WIDE_ENOUGH * n_in or weights.q.w.dtype.itemsize < 4:
+        return weights  # heads have few components each; half precisions would round the new numbers
+    q, k, v, out = weights.q, weights.k, weights.v, weights.out
+    to_logits = k.w.T
+    if k.b is not None:
+        # A column for the feature 1, and zeros up to a multiple of eight: widths that multiply fast.
+        to_logits = jnp.pad(jnp.column_stack([to_logits, k.b]), ((0, 0), (0, -(n_in + 1) % 8)))
+    lengths = tuple(quadratic_form(layer.w, layer.b) for layer in (q, k, v)) if spec.normalize else None
+    return FoldedWeights(_after(q, to_logits), _after(v, out.w), lengths, out.b, weights.ln_w, weights.ln_b)
+
+
+def _after(layer: Affine, w: Float[Array, "hidden n_out"]) -> Affine:
+    return Affine(matmul(layer.w, w), None if layer.b is None else matmul(layer.b, w), None)
+
+
+class _Rows(NamedTuple):
+    """What attention does with the features: queries and keys for the logits, values for the output.
+
+    The scales, by which rows are yet to be multiplied, are apart since the gates scale the same rows.
     """
 
-    def __init__(
-        self,
-        nnei: Count,
-        embed_dim: Width,
-        hidden_dim: Width,
-        num_heads: Width = 1,
-        dotr: bool = False,
-        do_mask: bool = False,
-        scaling_factor: Positive = 1.0,
-        normalize: bool = True,
-        temperature: Positive | None = None,
-        bias: bool = True,
-        smooth: bool = True,
-        precision: str = "float64",
-        seed: Seed = None,
-        trainable: bool = True,
-    ):
-        refuse_mask(do_mask, "do_mask")
-        if num_heads < 1 or hidden_dim % num_heads:
-            raise InputError(f"hidden_dim {hidden_dim} cannot be split into {num_heads} heads")
-        self.nnei = nnei
-        self.embed_dim = embed_dim
-        self.hidden_dim = hidden_dim
-        self.num_heads = num_heads
-        self.head_dim = hidden_dim // num_heads
-        self.dotr = dotr
-        self.do_mask = do_mask
-        self.scaling_factor = scaling_factor
-        self.normalize = normalize
-        self.temperature = temperature
-        self.bias = bias
-        self.smooth = smooth
-        self.precision = precision
-        self.in_proj: Any = Layer(
-            embed_dim,
-            3 * hidden_dim,
-            bias=bias,
-            precision=precision,
-            seed=child_seed(seed, 0),
-            trainable=trainable,
-        )
-        self.out_proj: Any = Layer(
-            hidden_dim,
-            embed_dim,
-            bias=bias,
-            precision=precision,
-            seed=child_seed(seed, 1),
-            trainable=trainable,
-        )
-
-    @property
-    def scaling(self) -> float:
-        """Factor on the logits."""
-        if self.temperature is not None:
-            return self.temperature
-        return (self.head_dim * self.scaling_factor) ** -0.5
-
-    def spec(self, ln_eps: float = 1e-5, attn_norm: str = "sum") -> AttentionSpec:
-        """What is constant about this layer."""
-        return AttentionSpec(
-            self.num_heads, self.scaling, self.normalize, self.smooth, self.dotr, ln_eps, attn_norm
-        )
-
-    def weights(self, ln_w: Array, ln_b: Array) -> AttentionWeights | FoldedWeights:
-        """The arrays of this layer and of the normalisation that follows it."""
-        projections = split_projection(self.in_proj.weights())
-        weights = AttentionWeights(*projections, self.out_proj.weights(), ln_w, ln_b)
-        return folded(weights, self.spec())
-
-    def __call__(
-        self,
-        query: Float[Array, "atoms nnei embed"],
-        nei_mask: Array,
-        input_r: Float[Array, "atoms nnei 3"] | None = None,
-        sw: Array | None = None,
-    ) -> Float[Array, "atoms nnei embed"]:
-        """The attention output.
-
-        Args:
-            query: features of the neighbours.
-            nei_mask: True where a slot holds a neighbour.
-            input_r: directions to the neighbours; needed with `dotr`.
-            sw: switching function, [atoms, nnei] or [atoms, nnei, 1]; needed with `smooth`.
-        """
-        none = jnp.zeros(self.embed_dim, query.dtype)
-        slots = _slots(query, nei_mask, input_r, sw, self.dotr, self.smooth)
-        return gated_attention(query, self.weights(none, none), slots, self.spec())
-
-    call = __call__
-
-    def serialize(self) -> dict:
-        """DeePMD-kit's dictionary of this layer."""
-        return {
-            "nnei": self.nnei,
-            "embed_dim": self.embed_dim,
-            "hidden_dim": self.hidden_dim,
-            "num_heads": self.num_heads,
-            "dotr": self.dotr,
-            "do_mask": self.do_mask,
-            "scaling_factor": self.scaling_factor,
-            "normalize": self.normalize,
-            "temperature": self.temperature,
-            "bias": self.bias,
-            "smooth": self.smooth,
-            "precision": self.precision,
-            "in_proj": self.in_proj.serialize(),
-            "out_proj": self.out_proj.serialize(),
-        }
-
-    @classmethod
-    def deserialize(cls, data: dict) -> Self:
-        """Read DeePMD-kit's dictionary of this layer."""
-        data = dict(data)
-        in_proj, out_proj = (Layer.deserialize(data.pop(name)) for name in ("in_proj", "out_proj"))
-        check_settings(cls, data)
-        embed, hidden = data["embed_dim"], data["hidden_dim"]
-        expect("the shape of the attention's in_proj", in_proj.w.shape, (embed, 3 * hidden))
-        expect("the shape of the attention's out_proj", out_proj.w.shape, (hidden, embed))
-        layer = cls(**data)
-        for projection in (in_proj, out_proj):
-            expect("precision of the attention", projection.dtype, layer.in_proj.dtype)
-            expect("activation of the attention", projection.activation_function, "none")
-        layer.in_proj, layer.out_proj = in_proj, out_proj
-        return layer
+    q: Float[Array, "*b slots dim"]
+    k: Float[Array, "*b slots dim"]
+    v: Float[Array, "*b slots value"]
+    scale_q: Float[Array, "*b slots"]
+    scale_k: Float[Array, "*b slots"]
+    scale_v: Float[Array, "*b slots"]
 
 
-class NeighborGatedAttentionLayer(Module):
-    """One attention layer with its residual and layer normalisation.
+def _folded_rows(g: Float[Array, "block slots width"], weights: FoldedWeights) -> _Rows:
+    q, k, v = _affine(g, weights.logits), g, _affine(g, weights.values)
+    more = q.shape[-1] - g.shape[-1]
+    if more:
+        one = jnp.broadcast_to(jnp.eye(1, more, dtype=g.dtype), (*g.shape[:-1], more))
+        k = jnp.concatenate([g, one], axis=-1)
+    if weights.lengths is None:
+        return _Rows(q, k, v, *[jnp.ones(g.shape[:-1], g.dtype)] * 3)
+    return _Rows(q, k, v, *(inverse_root(squared_length(g, form)) for form in weights.lengths))
 
-    Args are those of `GatedAttentionLayer`, and:
-        trainable_ln: whether scale and shift of the normalisation are trained.
-        ln_eps: added to the variance.
-        attn_norm: "sum" normalises the input plus the attention, as DeePMD-kit computes and all its trained
-            models need; "branch" adds the normalised attention to the input, as the paper prints.
+
+def _plain_rows(
+    g: Float[Array, "block slots width"], weights: AttentionWeights, spec: AttentionSpec
+) -> _Rows:
+    q, k, v = (_heads(_affine(g, layer), spec.num_heads) for layer in (weights.q, weights.k, weights.v))
+    wide = _wide(g)
+    if spec.normalize:
+        scales = [inverse_root(jnp.sum(jnp.square(x.astype(wide)), axis=-1)) for x in (q, k, v)]
+    else:
+        scales = [jnp.ones(q.shape[:-1], wide)] * 3
+    if spec.num_heads == 1:
+        # (a v) w = a (v w): the product over pairs of slots then has the features' width, the smaller one.
+        v = matmul(v, weights.out.w)
+    return _Rows(q, k, v, *scales)
+
+
+def _affine(x: Float[Array, "*rows n_in"], layer: Affine) -> Float[Array, "*rows n_out"]:
+    y = matmul(x, layer.w)
+    return y if layer.b is None else y + layer.b
+
+
+def _heads(x: Float[Array, "block slots hidden"], heads: int) -> Float[Array, "*b slots dim"]:
+    """[block, slots, hidden] as it is, or with several heads [block, heads, slots, head_dim]."""
+    if heads == 1:
+        return x
+    block, slots, hidden = x.shape
+    return x.reshape(block, slots, heads, hidden // heads).transpose(0, 2, 1, 3)
+
+
+def _smooth_weights(
+    rows: _Rows, slots: Slots, spec: AttentionSpec
+) -> tuple[Float[Array, "*b slots slots"], Float[Array, "*b slots"]]:
+    """Gated exponentials of the logits, and the sum that they are to be divided by.
+
+    The gate of a logit, s_n s_m, scales q_n and k_m instead, and that of a weight the two directions in its
+    cosine: so it costs a pass over the slots and none over their pairs. Every slot of the array without a
+    neighbour has switch 0, so it adds exp(0) to the (raised) sum by itself; `missing` accounts for the
+    empty slots that the array does not have.
     """
-
-    def __init__(
-        self,
-        nnei: Count,
-        embed_dim: Width,
-        hidden_dim: Width,
-        dotr: bool = False,
-        do_mask: bool = False,
-        scaling_factor: Positive = 1.0,
-        normalize: bool = True,
-        temperature: Positive | None = None,
-        trainable_ln: bool = True,
-        ln_eps: NotNegative = 1e-5,
-        smooth: bool = True,
-        precision: str = "float64",
-        seed: Seed = None,
-        trainable: bool = True,
-        num_heads: Width = 1,
-        attn_norm: str = "sum",
-    ):
-        check_choice("attn_norm", attn_norm, ATTN_NORMS)
-        self.nnei = nnei
-        self.embed_dim = embed_dim
-        self.hidden_dim = hidden_dim
-        self.dotr = dotr
-        self.do_mask = do_mask
-        self.scaling_factor = scaling_factor
-        self.normalize = normalize
-        self.temperature = temperature
-        self.trainable_ln = trainable_ln
-        self.ln_eps = ln_eps
-        self.precision = precision
-        self.attn_norm = attn_norm
-        self.attention_layer: Any = GatedAttentionLayer(
-            nnei,
-            embed_dim,
-            hidden_dim,
-            num_heads=num_heads,
-            dotr=dotr,
-            do_mask=do_mask,
-            scaling_factor=scaling_factor,
-            normalize=normalize,
-            temperature=temperature,
-            smooth=smooth,
-            precision=precision,
-            seed=child_seed(seed, 0),
-            trainable=trainable,
-        )
-        self.attn_layer_norm: Any = LayerNorm(
-            embed_dim, eps=ln_eps, trainable=trainable and trainable_ln, precision=precision
-        )
-
-    def spec(self) -> AttentionSpec:
-        """What is constant about this layer."""
-        return self.attention_layer.spec(self.attn_layer_norm.eps, self.attn_norm)
-
-    def weights(self) -> AttentionWeights | FoldedWeights:
-        """The arrays of this layer."""
-        return self.attention_layer.weights(value(self.attn_layer_norm.w), value(self.attn_layer_norm.b))
-
-    def __call__(
-        self,
-        x: Float[Array, "atoms nnei embed"],
-        nei_mask: Array,
-        input_r: Float[Array, "atoms nnei 3"] | None = None,
-        sw: Array | None = None,
-    ) -> Float[Array, "atoms nnei embed"]:
-        """The features after attention; arguments as in `GatedAttentionLayer`."""
-        slots = _slots(x, nei_mask, input_r, sw, self.dotr, self.attention_layer.smooth)
-        return attention_layer(x, self.weights(), slots, self.spec())
-
-    call = __call__
-
-    def serialize(self) -> dict:
-        """DeePMD-kit's dictionary of this layer."""
-        return {
-            "nnei": self.nnei,
-            "embed_dim": self.embed_dim,
-            "hidden_dim": self.hidden_dim,
-            "dotr": self.dotr,
-            "do_mask": self.do_mask,
-            "scaling_factor": self.scaling_factor,
-            "normalize": self.normalize,
-            "temperature": self.temperature,
-            "trainable_ln": self.trainable_ln,
-            "ln_eps": self.ln_eps,
-            "precision": self.precision,
-            "attention_layer": self.attention_layer.serialize(),
-            "attn_layer_norm": self.attn_layer_norm.serialize(),
-            **beyond_deepmd("attn_norm", self.attn_norm, "sum"),
-        }
-
-    @classmethod
-    def deserialize(cls, data: dict) -> Self:
-        """Read DeePMD-kit's dictionary of this layer."""
-        data = dict(data)
-        attention = GatedAttentionLayer.deserialize(data.pop("attention_layer"))
-        norm = LayerNorm.deserialize(data.pop("attn_layer_norm"))
-        check_settings(cls, data)
-        for name in ("embed_dim", "hidden_dim"):
-            expect(f"{name} of an attention layer", getattr(attention, name), data[name])
-        expect("the width of a LayerNorm", norm.w.shape, (data["embed_dim"],))
-        layer = cls(**data)
-        layer.attention_layer, layer.attn_layer_norm = attention, norm
-        return layer
+    s = _per_head(slots.switch, rows.q).astype(rows.scale_q.dtype)
+    raised = _logits(rows, spec, s) + (SHIFT * s)[..., :, None] * s[..., None, :]
+    missing = _per_head(slots.missing, rows.q).astype(raised.dtype)[..., None]
+    if spec.normalize and abs(spec.scaling) + SHIFT < _LARGEST_EXPONENT:
+        weights, empty = jnp.exp(raised), jnp.ones((), raised.dtype)
+    else:
+        top = jax.lax.stop_gradient(jnp.max(raised, axis=-1, initial=0.0))
+        weights, empty = jnp.exp(raised - top[..., None]), jnp.exp(-top)
+    total = jnp.sum(weights, axis=-1) + missing * empty
+    gates = slots.unit * slots.switch[..., None] if spec.dotr else slots.switch[..., None]
+    return weights * _gates(gates, rows), total
 
 
-class NeighborGatedAttention(Module):
-    """Several attention layers, one after the other.
-
-    Args are those of `NeighborGatedAttentionLayer`, and:
-        layer_num: number of layers; 0 leaves the features as they are.
-    """
-
-    def __init__(
-        self,
-        layer_num: Count,
-        nnei: Count,
-        embed_dim: Width,
-        hidden_dim: Width,
-        dotr: bool = False,
-        do_mask: bool = False,
-        scaling_factor: Positive = 1.0,
-        normalize: bool = True,
-        temperature: Positive | None = None,
-        trainable_ln: bool = True,
-        ln_eps: NotNegative = 1e-5,
-        smooth: bool = True,
-        precision: str = "float64",
-        seed: Seed = None,
-        trainable: bool = True,
-        num_heads: Width = 1,
-        attn_norm: str = "sum",
-    ):
-        self.layer_num = layer_num
-        self.nnei = nnei
-        self.embed_dim = embed_dim
-        self.hidden_dim = hidden_dim
-        self.dotr = dotr
-        self.do_mask = do_mask
-        self.scaling_factor = scaling_factor
-        self.normalize = normalize
-        self.temperature = temperature
-        self.trainable_ln = trainable_ln
-        self.ln_eps = ln_eps
-        self.precision = precision
-        self.attn_norm = attn_norm
-        self.attention_layers = nnx.List(
-            NeighborGatedAttentionLayer(
-                nnei,
-                embed_dim,
-                hidden_dim,
-                dotr=dotr,
-                do_mask=do_mask,
-                scaling_factor=scaling_factor,
-                normalize=normalize,
-                temperature=temperature,
-                trainable_ln=trainable_ln,
-                ln_eps=ln_eps,
-                smooth=smooth,
-                precision=precision,
-                seed=child_seed(seed, index),
-                trainable=trainable,
-                num_heads=num_heads,
-                attn_norm=attn_norm,
-            )
-            for index in range(layer_num)
-        )
-
-    def __getitem__(self, index: int) -> NeighborGatedAttentionLayer:
-        return self.attention_layers[index]
-
-    def __call__(
-        self,
-        input_G: Float[Array, "atoms nnei embed"],
-        nei_mask: Array,
-        input_r: Float[Array, "atoms nnei 3"] | None = None,
-        sw: Array | None = None,
-    ) -> Float[Array, "atoms nnei embed"]:
-        """The features after all layers; arguments as in `GatedAttentionLayer`."""
-        for layer in self.attention_layers:
-            input_G = layer(input_G, nei_mask, input_r=input_r, sw=sw)
-        return input_G
-
-    call = __call__
-
-    def serialize(self) -> dict:
-        """DeePMD-kit's dictionary of these layers."""
-        return {
-            "@class": "NeighborGatedAttention",
-            "@version": 1,
-            "layer_num": self.layer_num,
-            "nnei": self.nnei,
-            "embed_dim": self.embed_dim,
-            "hidden_dim": self.hidden_dim,
-            "dotr": self.dotr,
-            "do_mask": self.do_mask,
-            "scaling_factor": self.scaling_factor,
-            "normalize": self.normalize,
-            "temperature": self.temperature,
-            "trainable_ln": self.trainable_ln,
-            "ln_eps": self.ln_eps,
-            "precision": self.precision,
-            "attention_layers": [layer.serialize() for layer in self.attention_layers],
-            **beyond_deepmd("attn_norm", self.attn_norm, "sum"),
-        }
-
-    @classmethod
-    def deserialize(cls, data: dict) -> Self:
-        """Read DeePMD-kit's dictionary of these layers."""
-        data = take(data, "NeighborGatedAttention", 1)
-        layers = [NeighborGatedAttentionLayer.deserialize(layer) for layer in data.pop("attention_layers")]
-        check_settings(cls, data)
-        expect("the number of attention layers", len(layers), data["layer_num"])
-        for name in ("embed_dim", "hidden_dim"):
-            for layer in layers:
-                expect(f"{name} of an attention layer", getattr(layer, name), data[name])
-        attention = cls(**{**data, "layer_num": 0})
-        attention.layer_num, attention.attention_layers = len(layers), nnx.List(layers)
-        return attention
+def _masked_weights(
+    rows: _Rows, slots: Slots, spec: AttentionSpec
+) -> tuple[Float[Array, "*b slots slots"], Float[Array, "*b slots"]]:
+    """Exponentials over the neighbours that are present, and their sum; rows of absent ones are zero."""
+    pair = _per_head(slots.present[:, :, None] & slots.present[:, None, :], rows.q)
+    logits = jnp.where(pair, _logits(rows, spec, jnp.ones((), rows.scale_q.dtype)), -jnp.inf)
+    top = jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
+    weights = jnp.where(pair, jnp.exp(logits - jnp.where(jnp.isfinite(top), top, 0.0)), 0.0)
+    total = jnp.sum(weights, axis=-1)
+    gates = slots.unit if spec.dotr else jnp.ones_like(slots.unit[..., :1])
+    return weights * _gates(gates, rows), jnp.where(total > 0, total, 1.0)
 
 
-def _slots(
-    g: Array, nei_mask: Array, input_r: Array | None, sw: Array | None, dotr: bool, smooth: bool
-) -> Slots:
-    """The slots of dense arrays, all of which count."""
-    if dotr and input_r is None:
-        raise InputError("attention with dotr needs input_r, the directions to the neighbours")
-    if smooth and sw is None:
-        raise InputError("smooth attention needs sw, the switching function of the neighbours")
-    shape = g.shape[:2]
-    present = jnp.asarray(nei_mask).reshape(shape).astype(bool)
-    switch = present.astype(g.dtype) if sw is None else jnp.asarray(sw, g.dtype).reshape(shape)
-    unit = jnp.zeros((*shape, 3), g.dtype) if input_r is None else jnp.asarray(input_r, g.dtype)
-    return Slots(present, jnp.where(present, switch, 0.0), unit, jnp.zeros(shape[0], g.dtype))
+def _logits(rows: _Rows, spec: AttentionSpec, gate: Float[Array, "*b slots"]) -> Float[Array, "*b n m"]:
+    """The logits times the gates of both slots."""
+    q = rows.q * (rows.scale_q * gate * spec.scaling).astype(rows.q.dtype)[..., None]
+    k = rows.k * (rows.scale_k * gate).astype(rows.k.dtype)[..., None]
+    return einsum("...nd,...md->...nm", q, k).astype(rows.scale_q.dtype)
 
 
-def beyond_deepmd(key: str, value: str, default: str) -> dict:
-    """A setting that DeePMD-kit does not know: written only where it differs from what DeePMD-kit does."""
-    return {} if value == default else {key: value}
+def _gates(x: Float[Array, "block slots dim"], rows: _Rows) -> Float[Array, "*b n m"]:
+    """Scalar products of all pairs of slots, times the scale of the value that the weight is for."""
+    x = _per_head(x, rows.q)
+    return einsum("...nx,...mx->...nm", x, x * rows.scale_v[..., None]).astype(rows.scale_v.dtype)
 
 
-def refuse_mask(flag: bool, name: str) -> None:
-    """Raise `InputError` where a mask of the diagonal is asked for."""
-    if flag:
-        raise InputError(
-            f"{name}=True (masking the diagonal of the attention) is not supported; set it to false"
-        )
+def _wide(x: Array) -> np.dtype:
+    """Half precisions lack the range of exp(20): logits and softmax are float32 there."""
+    return np.promote_types(x.dtype, np.float32) if x.dtype.itemsize < 4 else x.dtype
 
 
-def check_choice(name: str, given: str, choices: tuple[str, ...]) -> None:
-    """Raise `InputError` for a value that is none of the choices."""
-    if given not in choices:
-        raise InputError(f"{name} {given!r} is not one of {', '.join(choices)}")
+def _per_head(x: Float[Array, "block *slots"], q: Float[Array, "*b slots dim"]) -> Array:
+    """The same for each head, where q has an axis of heads."""
+    return x[:, None] if q.ndim == 4 else x
+
+
+def gated_attention(
+    g: Float[Array, "block slots width"],
+    weights: AttentionWeights | FoldedWeights,
+    slots: Slots,
+    spec: AttentionSpec,
+) -> Float[Array, "block slots width"]:
+    """The attention output, before residual and normalisation."""
+    if isinstance(weights, FoldedWeights):
+        rows, out_b = _folded_rows(g, weights), weights.out_b
+    else:
+        rows, out_b = _plain_rows(g, weights, spec), weights.out.b
+    a, total = (_smooth_weights if spec.smooth else _masked_weights)(rows, slots, spec)
+    scale = 1.0 / total[..., None]
+    if a.dtype != g.dtype:  # half precisions hold quotients, but not what is divided
+        a, scale = (a * scale).astype(g.dtype), 1.0
+    o = jnp.matmul(a, rows.v, precision=EXACT) * scale
+    if isinstance(weights, AttentionWeights) and spec.num_heads > 1:
+        o = matmul(o.transpose(0, 2, 1, 3).reshape(*g.shape[:2], -1), weights.out.w)
+    return o if out_b is None else o + out_b
+
+
+@partial(jax.jit, static_argnums=3)  # layers are alike: traced once, not once for each
+def attention_layer(
+    g: Float[Array, "block slots width"],
+    weights: AttentionWeights | FoldedWeights,
+    slots: Slots,
+    spec: AttentionSpec,
+) -> Float[Array, "block slots width"]:
+    """Attention, residual and normalisation."""
+    a = gated_attention(g, weights, slots, spec)
+    if spec.attn_norm == "branch":
+        return g + layer_norm(a, weights.ln_w, weights.ln_b, spec.ln_eps)
+    return layer_norm(g + a, weights.ln_w, weights.ln_b, spec.ln_eps)

@@ -1,43 +1,15 @@
-"""Settings of the DPA-1 descriptor, in the vocabulary of DeePMD-kit's input file."""
+"""The section `descriptor` of an input file."""
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from dpax.nn.activation import activation
-from dpax.nn.precision import numpy_dtype
-from dpax.settings import Refused, Settings
-
-
-def _known_activation(name: str) -> str:
-    activation(name)
-    return name.lower()
-
-
-def _known_precision(name: str) -> str:
-    return "default" if name == "default" else numpy_dtype(name).name
-
-
-Activation = Annotated[str, AfterValidator(_known_activation)]
-"""The name of an activation function."""
-Precision = Annotated[str, AfterValidator(_known_precision)]
-"""A floating-point format; "default" is float64."""
-Width = Annotated[int, Field(gt=0)]
-"""The number of units of a layer."""
-
-V2 = "se_atten_v2"
-_FIXED_BY_V2 = {"tebd_input_mode": "strip", "smooth_type_embedding": True}
-
-
-def _dpa1_type(value: Any) -> Any:
-    """One name for one thing, and a word to those who look for another descriptor."""
-    if value == "dpa1":
-        return "se_atten"
-    if value not in ("se_atten", V2):
-        raise ValueError(f"dpax is for DPA-1: se_atten (or dpa1) and se_atten_v2; got {value!r}")
-    return value
+from dpax.descriptor.hyperparameters import DescriptorHyperparameters
+from dpax.descriptor.spec import DescriptorSpec
+from dpax.errors import InputError
+from dpax.settings import Refused
 
 
 def _sel(value: Any) -> Any:
@@ -67,7 +39,7 @@ def _at_least_one(text: str) -> bool:
         return False
 
 
-class DescriptorSettings(Settings):
+class DescriptorSettings(DescriptorHyperparameters):
     """The descriptor of an atom's surroundings: DPA-1.
 
     Defaults are those of DeePMD-kit's input file. Its default for `se_atten` is not smooth: the energy
@@ -89,92 +61,14 @@ class DescriptorSettings(Settings):
         "stripped_type_embedding": 'tebd_input_mode: "strip" or "concat"'
     }
 
-    type: Annotated[Literal["se_atten", "se_atten_v2"], BeforeValidator(_dpa1_type)] = Field(
-        description="`se_atten` (also spelt `dpa1`), or `se_atten_v2`: the same with strip and smooth fixed."
-    )
-    rcut: float = Field(default=6.0, gt=0, description="Cut-off radius, Å.")
-    rcut_smth: float = Field(
-        default=0.5, ge=0, description="Distance from which the switch to zero begins, Å."
-    )
     sel: Annotated[int | tuple[int, ...] | str, BeforeValidator(_sel)] = Field(
         default="auto",
         description="The number of neighbours by which the descriptor is divided (a list: its sum). "
         '"auto:f" is the largest count in the data times f, rounded up to a multiple of 4; '
         '"auto" is "auto:1.1".',
     )
-    neuron: tuple[Width, ...] = Field(
-        default=(10, 20, 40), min_length=1, description="Widths of the embedding net's layers."
-    )
-    axis_neuron: Width = Field(default=4, description="Number of columns kept in the second factor of D.")
-    lmax: int = Field(default=1, ge=1, le=4, description="Largest angular degree of the moments.")
-    activation_function: Activation = Field(default="tanh", description="Activation of the embedding net.")
-    resnet_dt: bool = Field(
-        default=False, description="Trainable step in the embedding net's skip connections."
-    )
-    type_one_side: bool = Field(
-        default=False, description="The embedding net sees the neighbour's type only, not the central atom's."
-    )
-    precision: Precision = Field(
-        default="default", description="float16, bfloat16, float32, float64, or default (float64)."
-    )
-    trainable: bool = Field(default=True, description="Whether training changes the descriptor.")
-    trainable_ln: bool = Field(
-        default=True, description="Whether it changes scale and shift of the LayerNorms."
-    )
     seed: int | None = Field(
         default=None, ge=0, description="Seed of the descriptor's initial weights. Unset: training.seed."
-    )
-    exclude_types: tuple[tuple[int, int], ...] = Field(
-        default=(), description="Pairs of types that do not see each other."
-    )
-    env_protection: float = Field(
-        default=0.0, ge=0, description="Added to every distance in a denominator, Å."
-    )
-    attn: Width = Field(default=128, description="Width of the attention's queries, keys and values.")
-    attn_layer: int = Field(default=2, ge=0, description="Number of attention layers.")
-    attn_dotr: bool = Field(
-        default=True, description="Attention weights times the cosine between the two edges."
-    )
-    set_davg_zero: bool = Field(
-        default_factory=lambda given: given["type"] != V2,
-        description="Leave the environment's mean at zero. "
-        "Default: true for se_atten, false for se_atten_v2.",
-    )
-    smooth_type_embedding: bool = Field(
-        default_factory=lambda given: given["type"] == V2,
-        description="Attention (and the type net of strip mode) goes smoothly to zero at the cut-off. "
-        "Default: false for se_atten; always true for se_atten_v2.",
-    )
-    tebd_input_mode: Literal["concat", "strip"] = Field(
-        default_factory=lambda given: "strip" if given["type"] == V2 else "concat",
-        description="Type embedding as further input of the embedding net (concat), or through its own net "
-        "(strip). Default: concat for se_atten; always strip for se_atten_v2.",
-    )
-    ln_eps: Annotated[float, BeforeValidator(lambda value: 1e-5 if value is None else value)] = Field(
-        default=1e-5, gt=0, description="Added to the variance in LayerNorm."
-    )
-    tebd_dim: Width = Field(default=8, description="Length of the type embedding.")
-    use_econf_tebd: bool = Field(
-        default=False, description="Embed electronic configurations instead of type numbers (elements only)."
-    )
-    use_tebd_bias: bool = Field(default=False, description="Bias in the type embedding's layer.")
-    scaling_factor: float = Field(
-        default=1.0, gt=0, description="Attention logits are multiplied by (attn · scaling_factor)^-1/2."
-    )
-    normalize: bool = Field(default=True, description="Queries, keys and values have length 1.")
-    temperature: float | None = Field(
-        default=None, gt=0, description="If given, the factor of the logits itself."
-    )
-    concat_output_tebd: bool = Field(default=True, description="Append the central type's embedding to D.")
-    attn_norm: Literal["sum", "branch"] = Field(
-        default="sum",
-        description="dpax's own key. LayerNorm of the residual sum (as in all of DeePMD-kit's models), or of "
-        "the attention's branch alone (as printed in the paper).",
-    )
-    empty_slots: Literal["dense", "ignore"] = Field(
-        default="dense",
-        description="dpax's own key. dense: each of the `sel` slots without a neighbour counts as it does in "
-        "DeePMD-kit; ignore: only real neighbours count.",
     )
 
     @model_validator(mode="before")
@@ -196,50 +90,6 @@ class DescriptorSettings(Settings):
         )
         return kept | {"tebd_input_mode": mode}
 
-    @field_validator("tebd_input_mode", "smooth_type_embedding")
-    @classmethod
-    def _agrees_with_v2(cls, value: Any, info: Any) -> Any:
-        fixed = _FIXED_BY_V2[info.field_name]
-        if info.data.get("type") == V2 and value != fixed:
-            raise ValueError(f"{V2} always has {fixed!r}, got {value!r}; take se_atten for another choice")
-        return value
-
-    @field_validator("rcut_smth")
-    @classmethod
-    def _below_rcut(cls, value: float, info: Any) -> float:
-        if "rcut" in info.data and value >= info.data["rcut"]:
-            raise ValueError(f"should be smaller than rcut ({info.data['rcut']} Å), got {value}")
-        return value
-
-    @field_validator("axis_neuron")
-    @classmethod
-    def _within_neuron(cls, value: int, info: Any) -> int:
-        if "neuron" in info.data and value > info.data["neuron"][-1]:
-            raise ValueError(
-                f"should be at most the last width of neuron ({info.data['neuron'][-1]}), got {value}"
-            )
-        return value
-
-    @property
-    def order_dependent(self) -> bool:
-        """Whether the energy depends on which atom comes first in a frame, as in DeePMD-kit.
-
-        Its empty slots carry the type embedding of that atom, and count where the mean is not zero.
-        """
-        return self.tebd_input_mode == "concat" and not self.set_davg_zero and self.empty_slots == "dense"
-
-    @property
-    def jump(self) -> str | None:
-        """Why the energy jumps where an atom crosses the cut-off; None if it does not."""
-        strip, mean = self.tebd_input_mode == "strip", not self.set_davg_zero
-        if not self.smooth_type_embedding and (self.attn_layer > 0 or (strip and mean)):
-            return "smooth_type_embedding is false (DeePMD-kit's default for se_atten)"
-        if self.empty_slots == "ignore" and (self.attn_layer > 0 or mean):
-            return "empty_slots is 'ignore', and a neighbour counts in full up to the cut-off"
-        if mean and not strip:
-            return "set_davg_zero is false in concat mode"
-        return None
-
     @property
     def fixed_sel(self) -> int | None:
         """The number of slots, if it does not depend on the data."""
@@ -247,8 +97,8 @@ class DescriptorSettings(Settings):
             return None
         return self.sel if isinstance(self.sel, int) else sum(self.sel)
 
-    def arguments(self, type_map: Sequence[str], sel: int | None = None) -> dict[str, Any]:
-        """Keyword arguments of `DescrptDPA1`, or of `DescrptSeAttenV2` where that is the type.
+    def spec(self, type_map: Sequence[str], sel: int | None = None) -> DescriptorSpec:
+        """The description of such a descriptor.
 
         Args:
             type_map: element of each type.
@@ -260,7 +110,21 @@ class DescriptorSettings(Settings):
         slots = self.fixed_sel if sel is None else sel
         if slots is None:
             raise ValueError('sel is "auto": count the neighbours of the data first and pass the number')
-        fixed = set(_FIXED_BY_V2) if self.type == V2 else set()
-        values = self.model_dump(exclude={"type", "sel"} | fixed)
-        lists = {key: list(value) for key, value in values.items() if isinstance(value, tuple)}
-        return values | lists | {"sel": slots, "ntypes": len(type_map), "type_map": list(type_map)}
+        shared = {name: getattr(self, name) for name in DescriptorHyperparameters.model_fields}
+        return DescriptorSpec(**shared, sel=(slots,), ntypes=len(type_map), type_map=tuple(type_map))
+
+
+def automatic_sel(largest: int, rule: str) -> int:
+    """DeePMD-kit's rule for `sel: "auto[:factor]"`: neighbours times the factor, up to a multiple of 4.
+
+    Raises:
+        InputError: the rule is not of this form.
+    """
+    name, _, factor = rule.partition(":")
+    try:
+        if name.strip() != "auto":
+            raise ValueError(rule)
+        count = int(largest * (float(factor) if factor else 1.1))
+    except ValueError:
+        raise InputError(f"sel {rule!r} is neither a number nor 'auto' nor 'auto:FACTOR'") from None
+    return max(4, -(-count // 4) * 4)

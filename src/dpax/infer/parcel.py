@@ -3,9 +3,10 @@
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from dpax.computing import computing
-from dpax.model.potential import EnergyModel
+from dpax.model.energy_model import EnergyModel
 
 
 class Parcel(NamedTuple):
@@ -14,27 +15,14 @@ class Parcel(NamedTuple):
     Devices and compiled programs belong to a process and stay there.
     """
 
-    model: dict[str, Any]
-    """The model's dictionary."""
-    bias: tuple[float, ...]
-    """Of the types, eV; in the dictionary it may be a sum, which rounds."""
+    model: EnergyModel
+    """With NumPy's arrays."""
     provenance: dict[str, Any]
     devices: tuple[str, tuple[int, ...]] | None
     """The platform and the numbers of the devices that were chosen; None for all."""
     block_size: int | None
     capacities: dict[str, Any] | None = None
     """The array sizes used so far: with other ones the last bit of a result may differ."""
-
-    def open_model(self) -> EnergyModel:
-        """The model.
-
-        Raises:
-            InputError: this process cannot compute.
-        """
-        with computing(True):  # whatever the caller's mode, a float64 model stays one
-            model = EnergyModel.deserialize(self.model)
-            model.set_bias(self.bias)  # pyright: ignore[reportArgumentType]
-            return model
 
     def local_devices(self) -> list[Any] | None:
         """This process's devices with the same numbers, or else as many others; None for all of them."""
@@ -57,7 +45,7 @@ def pack(
     Raises:
         InputError: this process cannot compute.
     """
-    with computing(True):
-        data = model.serialize()
+    with computing(True):  # an array of JAX cannot be read after a fork
+        plain = model.with_arrays({name: np.asarray(array) for name, array in model.arrays.items()})
     chosen = None if devices is None else (devices[0].platform, tuple(device.id for device in devices))
-    return Parcel(data, model.bias, provenance, chosen, block_size)
+    return Parcel(plain, provenance, chosen, block_size)

@@ -32,19 +32,19 @@ from dpax.geometry.skin import SkinLists
 from dpax.infer.once import once
 from dpax.infer.parcel import Parcel
 from dpax.infer.parcel import pack as pack_parcel
+from dpax.model.blocks import compiled, default_block_size, make_mesh
 from dpax.model.derivatives import (
     Prediction,
     atomic_descriptors,
     atomic_virials_from,
-    compiled,
-    default_block_size,
     edge_gradients,
     forces_from,
     hessian,
-    make_mesh,
     virials_from,
 )
-from dpax.model.potential import EnergyModel, ModelSpec, ModelWeights
+from dpax.model.energies import ModelWeights
+from dpax.model.energy_model import EnergyModel
+from dpax.model.spec import ModelSpec
 
 _ATOMS_AT_ONCE = 8192
 """Frames are put together up to this many atoms."""
@@ -145,7 +145,7 @@ class Potential:
     @once
     def model(self) -> EnergyModel:
         """The model."""
-        return self._parcel.open_model()
+        return self._parcel.model
 
     @once
     def _devices(self) -> list[Any] | None:
@@ -162,11 +162,11 @@ class Potential:
 
     @once
     def _parameters(self) -> ParameterWidths:
-        return ParameterWidths(*self.model.parameter_widths)
+        return ParameterWidths(*self.model.spec.parameter_widths)
 
     @once
     def _spec(self) -> ModelSpec:
-        return self.model.spec()
+        return self.model.spec
 
     @once
     def _edge_gradients(self) -> Any:
@@ -203,8 +203,8 @@ class Potential:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The model's dictionary (DeePMD-kit's form) without its arrays."""
-        return _without_arrays(self.model.serialize())
+        """The model's description, as plain JSON types."""
+        return self.model.spec.model_dump(mode="json")
 
     @once
     def _mesh(self) -> jax.sharding.Mesh:
@@ -502,11 +502,3 @@ def _voigt_stress(virial: np.ndarray, volume: float | None) -> np.ndarray:
         raise InputError("the stress needs a structure that is periodic in all three directions")
     symmetric = 0.5 * (virial + np.swapaxes(virial, -1, -2))
     return -symmetric[..., _VOIGT[0], _VOIGT[1]] / volume
-
-
-def _without_arrays(tree: Any) -> Any:
-    if isinstance(tree, dict):
-        return {k: _without_arrays(v) for k, v in tree.items() if not isinstance(v, np.ndarray)}
-    if isinstance(tree, list):
-        return [_without_arrays(v) for v in tree if not isinstance(v, np.ndarray)]
-    return tree

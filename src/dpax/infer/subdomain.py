@@ -55,7 +55,7 @@ class SubdomainPotential:
 
     def __init__(self, potential: Potential, fparam: Sequence[float] = (), aparam: Sequence[float] = ()):
         self.potential = potential
-        of_frames, of_atoms, default = potential.model.parameter_widths
+        of_frames, of_atoms, default = potential.model.spec.parameter_widths
         told = [*_expected("fparam", fparam or default or (), of_frames)]
         self._parameters = np.array([*told, *_expected("aparam", aparam, of_atoms)], np.float64)
         self._planner = CapacityPlanner(atom_multiple=_BLOCK * potential.n_devices, programs=_PROGRAMS)

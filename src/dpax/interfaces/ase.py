@@ -77,7 +77,7 @@ class Calculator(AseCalculator):
 
     def _told(self, atoms: ase.Atoms) -> tuple[bytes, ...]:
         """The parameters that the model is told beside the structure."""
-        n_frame, n_atom, _ = self.potential.model.parameter_widths
+        n_frame, n_atom, _ = self.potential.model.spec.parameter_widths
         fparam = atoms.info.get("fparam") if self.fparam is None else self.fparam
         values = [fparam] * (n_frame > 0) + [atoms.arrays.get("aparam")] * (n_atom > 0)
         return tuple(b"" if value is None else np.asarray(value, float).tobytes() for value in values)

@@ -6,12 +6,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dpax.computing import computing
-from dpax.descriptor.compression import Knots, TableError
+from dpax.descriptor.compression import TableError, compressed, compression_error
+from dpax.descriptor.table import Knots
 from dpax.errors import InputError
 from dpax.infer import Potential
 from dpax.interfaces.conversion import JITTER, Agreement, compare
 from dpax.interfaces.model_files import open_model, write_model
-from dpax.model.potential import EnergyModel
+from dpax.model.energy_model import EnergyModel
+from dpax.nn.arrays import placed
 
 _COARSE = 10
 """Sparse knots lie this many times further apart than dense ones, as in DeePMD-kit."""
@@ -66,7 +68,7 @@ def compress(
     """
     model, provenance = open_model(source, branch)
     bound = default_bound(model) if bound is None else bound
-    tabulated = model.descriptor.get_numb_attn_layer() == 0
+    tabulated = model.spec.descriptor.attn_layer == 0
     distance = provenance.get("min_nbor_dist") if smallest_distance is None else smallest_distance
     if distance is None and tabulated:
         raise InputError(
@@ -76,26 +78,27 @@ def compress(
     if distance is not None and not 0 < distance < np.inf:
         raise InputError(f"--min-distance: should be positive and finite, got {distance}")
     with computing(True):
-        before = Potential(EnergyModel.deserialize(model.serialize()), provenance)
+        # With attention there is no radial table, and the distance does not matter.
+        options = (distance or np.nan, extrapolate, stride, _COARSE * stride)
         try:
-            # With attention there is no radial table, and the distance does not matter.
-            model.descriptor.enable_compression(distance or np.nan, extrapolate, stride, _COARSE * stride)
+            arrays = compressed(model.spec.descriptor, model.descriptor, *options)
         except InputError as error:
             raise InputError(f"{source}: {error}") from None
-        result = _compared(before, Potential(model), distance or 1.0)
+        smaller = model.with_arrays(placed(arrays, "descriptor"))
+        result = _compared(Potential(model, provenance), Potential(smaller), distance or 1.0)
     _check(target, result, bound)
-    write_model(target, model, _told(provenance, distance, stride, extrapolate, bound))
+    write_model(target, smaller, _told(provenance, distance, stride, extrapolate, bound))
     return result
 
 
 def _compared(before: Potential, after: Potential, distance: float) -> Compressed:
     narrowest = distance / (1 - 2 * JITTER)
     agreement = compare(before, after, [(factor * narrowest, True) for factor in _SPACINGS])
-    descriptor = after.model.descriptor
-    if not descriptor.geo_compress:
+    spec, arrays = after.model.spec.descriptor, after.model.descriptor
+    if "table/knots" not in arrays:
         return Compressed(None, 0, None, agreement)
-    data, knots = descriptor.se_atten.compression.table.serialize()
-    return Compressed(Knots(*knots.tolist()), len(data), descriptor.compression_error(), agreement)
+    knots, rows = Knots(*np.asarray(arrays["table/knots"]).tolist()), arrays["table/coefficients"].shape[1]
+    return Compressed(knots, rows, compression_error(spec, arrays), agreement)
 
 
 def _check(target: Path, result: Compressed, bound: float) -> None:

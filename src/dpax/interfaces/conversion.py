@@ -11,7 +11,7 @@ from dpax.errors import InputError
 from dpax.files import replacing
 from dpax.infer import Evaluation, Potential
 from dpax.interfaces.model_files import load, write_model
-from dpax.model.potential import EnergyModel
+from dpax.model.energy_model import EnergyModel
 
 _LOOSE_AND_TIGHT = ((2.2, True), (1.0, False))
 """Spacing of the two structures, Å, and whether they are periodic; a short-range table acts in the second."""
@@ -64,7 +64,7 @@ def convert(source: Path, target: Path, branch: str | None = None) -> Agreement:
 
 def tolerance(model: EnergyModel) -> float:
     """The largest difference that rounding explains: 1e-9 in float64 and 1e-4 in lower precisions."""
-    wide = model.dtype == np.float64 and model.fitting.net.dtype == np.float64
+    wide = model.dtype == np.float64 and model.spec.fitting.dtype == np.float64
     return 1e-9 if wide else 1e-4
 
 
@@ -90,7 +90,7 @@ def random_frames(
     """
     rng = np.random.default_rng(seed)
     n_types = len(model.type_map)
-    fparam, aparam, _ = model.parameter_widths
+    fparam, aparam, _ = model.spec.parameter_widths
     edge = int(np.ceil(max(n_types, _FEWEST_ATOMS) ** (1 / 3)))
     sites = np.stack(np.meshgrid(*[np.arange(edge)] * 3), axis=-1).reshape(-1, 3).astype(float)
     types = rng.permutation(np.arange(len(sites)) % n_types)

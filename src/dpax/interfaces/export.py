@@ -17,16 +17,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-import dpax
 from dpax.computing import computing
 from dpax.data import Frame
 from dpax.errors import InputError
 from dpax.files import replacing
 from dpax.infer import Potential
 from dpax.interfaces import run_exported
-from dpax.model.derivatives import block_gradients, default_block_size
+from dpax.model.blocks import default_block_size
+from dpax.model.derivatives import block_gradients
 from dpax.model.energies import Block, ModelSpec, ModelWeights
-from dpax.model.potential import EnergyModel
+from dpax.model.energy_model import EnergyModel
+from dpax.version import __version__
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 """What `jax.export` can lower a program for; one file holds them all."""
@@ -89,8 +90,8 @@ def _check_platforms(platforms: Sequence[str]) -> None:
 def _program(model: EnergyModel, platforms: Sequence[str]) -> bytes:
     """The serialised program, with all sizes left open."""
     blocks, block, slots = jax.export.symbolic_shape("blocks, block, slots")
-    inputs = sum(model.parameter_widths[:2])
-    spec, weights = model.spec(), model.evaluation_weights()
+    inputs = sum(model.spec.parameter_widths[:2])
+    spec, weights = model.spec, model.evaluation_weights()
     with computing(True):
         shapes = [
             jax.ShapeDtypeStruct((blocks, block, slots, 3), jnp.float64),
@@ -142,7 +143,7 @@ def _evaluate(
 def _facts(potential: Potential, platforms: Sequence[str]) -> dict[str, Any]:
     """What the program needs to be run, and where it comes from."""
     model = potential.model
-    n_frame, n_atomic, default = model.parameter_widths
+    n_frame, n_atomic, default = model.spec.parameter_widths
     return {
         "program": _PROGRAM,
         "type_map": list(model.type_map),
@@ -158,7 +159,7 @@ def _facts(potential: Potential, platforms: Sequence[str]) -> dict[str, Any]:
         "rows_of_a_block": {"cpu": default_block_size(1, "cpu"), "accelerator": default_block_size(1, "gpu")},
         "platforms": list(platforms),
         "tolerance": TOLERANCE[_all_float64(model)],
-        "dpax": dpax.__version__,
+        "dpax": __version__,
         "jax": jax.__version__,
         "provenance": potential.provenance,
     }
@@ -201,7 +202,7 @@ _OUTPUTS = [
 
 
 def _all_float64(model: EnergyModel) -> bool:
-    return model.dtype == np.float64 and model.fitting.net.dtype == np.float64
+    return model.dtype == np.float64 and model.spec.fitting.dtype == np.float64
 
 
 def _examples(potential: Potential) -> list[dict[str, Any]]:
@@ -209,7 +210,7 @@ def _examples(potential: Potential) -> list[dict[str, Any]]:
     model, rng = potential.model, np.random.default_rng(0)
     grid = np.stack(np.meshgrid(*map(np.arange, (3, 3, 2)), indexing="ij"), -1).reshape(-1, 3)
     cell = np.array([[7.5, 0.0, 0.0], [1.0, 7.5, 0.0], [-0.8, 1.2, 5.0]])
-    n_frame, n_atomic, default = model.parameter_widths
+    n_frame, n_atomic, default = model.spec.parameter_widths
     examples = []
     for pbc in ((True, True, True), (True, True, False), (False, False, False)):
         positions = grid @ (cell / np.array([[3], [3], [2]])) + rng.uniform(-0.2, 0.2, grid.shape)
@@ -234,7 +235,7 @@ def _write_json(path: Path, content: Any) -> None:
 
 
 def _readme(model: EnergyModel, platforms: Sequence[str]) -> str:
-    inputs = _INPUTS + (_PARAMETERS if any(model.parameter_widths[:2]) else [])
+    inputs = _INPUTS + (_PARAMETERS if any(model.spec.parameter_widths[:2]) else [])
     tables = [
         "\n".join(
             f"| `{row['name']}` | {row['dtype']} | [{', '.join(map(str, row['shape']))}] | {row['meaning']} |"

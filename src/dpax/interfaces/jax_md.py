@@ -22,8 +22,10 @@ from dpax.errors import InputError
 from dpax.geometry.neighbors import SLOT_MULTIPLE, Neighborhoods
 from dpax.infer import Potential
 from dpax.interfaces.model_files import load
-from dpax.model.derivatives import default_block_size, edge_gradients, energies_only, make_mesh
-from dpax.model.potential import EnergyModel, ModelWeights
+from dpax.model.blocks import default_block_size, make_mesh
+from dpax.model.derivatives import edge_gradients, energies_only
+from dpax.model.energies import ModelWeights
+from dpax.model.energy_model import EnergyModel
 from dpax.nn.primitives import EXACT
 
 EnergyFn = Callable[..., Array]
@@ -92,7 +94,7 @@ def dpa1_neighbor_list(
     told = {"fparam": fparam, "aparam": aparam}
     arrays: dict[str, Any] = {name: np.atleast_1d(value) for name, value in told.items() if value is not None}
     frame = Frame(nothing, types, None, (False, False, False), "symbols", **arrays)
-    parameters = ParameterWidths(*potential.model.parameter_widths).of(frame)
+    parameters = ParameterWidths(*potential.model.spec.parameter_widths).of(frame)
     energy = _energy_of_edges(potential.model, types, parameters, devices)
     bias = float(np.sum(np.array(potential.model.bias)[types]))
 
@@ -121,7 +123,7 @@ def _energy_of_edges(
 
     A slot of a neighbour beyond the cut-off must be an empty one, as it is elsewhere in dpax.
     """
-    spec, mesh = model.spec(), make_mesh(devices)
+    spec, mesh = model.spec, make_mesh(devices)
     # As NumPy's, they are constants of whatever program the caller makes, on its devices.
     constants = jax.tree.map(np.asarray, model.evaluation_weights())
 

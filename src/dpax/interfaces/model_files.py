@@ -5,14 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from dpax.computing import computing
+from dpax.deepmd import model_files as deepmd
+from dpax.deepmd.first_format import VERSION as FIRST
+from dpax.deepmd.first_format import first_model_in
+from dpax.deepmd.script import input_of
 from dpax.errors import InputError
 from dpax.files import replacing
 from dpax.infer import Potential
-from dpax.interfaces import deepmd
-from dpax.interfaces.deepmd_script import input_of
 from dpax.machine import start_devices
-from dpax.model.file import load_model, save_model
-from dpax.model.potential import EnergyModel
+from dpax.model.energy_model import EnergyModel
+from dpax.model.file import model_in, read_file, reading, save_model
 
 
 def open_model(path: str | os.PathLike, branch: str | None = None) -> tuple[EnergyModel, dict[str, Any]]:
@@ -35,7 +37,10 @@ def open_model(path: str | os.PathLike, branch: str | None = None) -> tuple[Ener
             return deepmd.read_model(path, branch)
         if branch is not None:
             raise InputError(f"{path}: a file of dpax holds one model; leave out the branch {branch!r}")
-        return load_model(path)
+        file = read_file(path)
+        with reading(path):
+            model = first_model_in(file) if file.version == FIRST else model_in(file)
+        return model, file.provenance
 
 
 def read_scripts(path: str | os.PathLike) -> dict[str | None, dict[str, Any]]:

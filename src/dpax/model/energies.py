@@ -1,14 +1,18 @@
 """Atomic energies of a block of atoms from its edge vectors, and nothing else."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from dpax.descriptor import block as descriptor_block
-from dpax.model.fitting import FittingWeights, fit
-from dpax.model.short_range import ShortRange, bridge
+from dpax.descriptor.describe import DescriptorWeights, describe, kept_pairs
+from dpax.descriptor.describe import prepare as prepare_descriptor
+from dpax.descriptor.spec import DescriptorSpec
+from dpax.model.fitting import FittingWeights, fit, prepare_fitting
+from dpax.model.short_range import bridge
+from dpax.model.spec import ModelSpec
+from dpax.nn.arrays import Arrays, below
 
 
 class Block(NamedTuple):
@@ -34,23 +38,6 @@ class Block(NamedTuple):
         )
 
 
-@dataclass(frozen=True)
-class ModelSpec:
-    """What is constant about a model."""
-
-    descriptor: descriptor_block.Spec
-    fitting_activation: str
-    silent: tuple[int, ...] = ()
-    """Types without an energy, though others see them."""
-    silent_in_fitting: tuple[int, ...] = ()
-    """Types without one from the fitting net."""
-    unseen: tuple[tuple[int, int], ...] = ()
-    """Pairs of types that are no neighbours of each other."""
-    short_range: ShortRange | None = None
-    missing_bias: tuple[float, ...] | None = None
-    """[ntypes], eV: the bias that the short-range potential goes without; None if it has it too."""
-
-
 class Vacuum(NamedTuple):
     """Descriptors whose energies are subtracted, so that an atom in them has none."""
 
@@ -63,27 +50,55 @@ class Vacuum(NamedTuple):
 class ModelWeights(NamedTuple):
     """The arrays of a model in the form that blocks use."""
 
-    descriptor: descriptor_block.Weights
+    descriptor: DescriptorWeights
     fitting: FittingWeights
-    vacuum: Vacuum | None = None
+    vacuum: Vacuum | None
+    missing_bias: Float[Array, " types"] | None
+    """eV: the energy bias that the short-range potential goes without; None if it has it too."""
+
+
+def prepare(spec: ModelSpec, arrays: Arrays, bias: Sequence[float]) -> ModelWeights:
+    """What blocks use, from the named arrays of a model and its energy bias, eV."""
+    descriptor = prepare_descriptor(spec.descriptor, below(arrays, "descriptor"))
+    fitting = prepare_fitting(spec.fitting, below(arrays, "fitting"))
+    short = spec.short_range
+    missing = None if short is None else short.fitting_bias if short.add_bias else bias
+    return ModelWeights(
+        descriptor,
+        fitting,
+        _vacuum(spec, descriptor),
+        None if missing is None else jnp.asarray(missing, float),
+    )
+
+
+def _vacuum(spec: ModelSpec, descriptor: DescriptorWeights) -> Vacuum | None:
+    """What the net's energies are relative to: a descriptor of zeros, or atoms without neighbours."""
+    n, dtype = spec.descriptor.ntypes, spec.fitting.dtype
+    if spec.isolated_energies is not None:
+        asked = [energy is not None for energy in spec.isolated_energies]
+        return Vacuum(isolated_descriptors(spec.descriptor, descriptor), jnp.array([*asked, False], dtype))
+    if spec.fitting.subtracts_zero_descriptor:
+        zeros = jnp.zeros((n + 1, spec.fitting.descriptor_width), dtype)
+        return Vacuum(zeros, jnp.ones(n + 1, dtype))
+    return None
 
 
 def atomic_energies(spec: ModelSpec, weights: ModelWeights, block: Block) -> Float[Array, " block"]:
     """Energies of the atoms of a block without the energy bias of their types, eV; zero for padding."""
     block = _visible(spec, weights, block)
     descriptors = _described(spec, weights, block)
-    energies = fit(weights.fitting, spec.fitting_activation, descriptors, block.parameters)
+    energies = fit(weights.fitting, spec.fitting.activation_function, descriptors, block.parameters)
     if weights.vacuum is not None:
         empty, applies = weights.vacuum.descriptors[block.types], weights.vacuum.applies[block.types]
-        alone = fit(weights.fitting, spec.fitting_activation, empty, block.parameters)
+        alone = fit(weights.fitting, spec.fitting.activation_function, empty, block.parameters)
         energies = energies - applies * alone
-    if spec.silent_in_fitting:
-        energies = jnp.where(_among(block.types, spec.silent_in_fitting), 0.0, energies)
+    if spec.fitting.exclude_types:
+        energies = jnp.where(_among(block.types, spec.fitting.exclude_types), 0.0, energies)
     if spec.short_range is not None:
-        energies = bridge(spec.short_range, energies, spec.missing_bias, *block[:4])
+        energies = bridge(spec.short_range, energies, weights.missing_bias, *block[:4])
     counted = block.types >= 0
-    if spec.silent:
-        counted &= ~_among(block.types, spec.silent)
+    if spec.atom_exclude_types:
+        counted &= ~_among(block.types, spec.atom_exclude_types)
     return jnp.where(counted, energies, 0.0)
 
 
@@ -93,32 +108,30 @@ def block_descriptors(spec: ModelSpec, weights: ModelWeights, block: Block) -> F
 
 
 def _described(spec: ModelSpec, weights: ModelWeights, block: Block) -> Float[Array, "block width"]:
-    return descriptor_block.describe(
+    return describe(
         spec.descriptor, weights.descriptor, block.edges, block.occupied, block.types, block.neighbor_types
     ).descriptor
 
 
 def _visible(spec: ModelSpec, weights: ModelWeights, block: Block) -> Block:
     """The block as the model sees it: without the neighbours that it is told not to see."""
-    if not spec.unseen:
+    if not spec.pair_exclude_types:
         return block
-    return _without_pairs(spec.unseen, block, weights.descriptor.tebd.shape[0])
+    return _without_pairs(spec.pair_exclude_types, block, weights.descriptor.no_atom + 1)
 
 
-def isolated_descriptors(
-    spec: descriptor_block.Spec, weights: descriptor_block.Weights
-) -> Float[Array, "types width"]:
+def isolated_descriptors(spec: DescriptorSpec, weights: DescriptorWeights) -> Float[Array, "types width"]:
     """The descriptor of an atom of each type without neighbours; that of no atom comes last, and is zero."""
-    types = jnp.arange(weights.tebd.shape[0] - 1)
+    types = jnp.arange(weights.no_atom)
     slot = types[:, None]
-    edges = jnp.zeros((*slot.shape, 3), weights.tebd.dtype)
-    alone = descriptor_block.describe(spec, weights, edges, jnp.zeros_like(slot, bool), types, slot)
+    edges = jnp.zeros((*slot.shape, 3), spec.dtype)
+    alone = describe(spec, weights, edges, jnp.zeros_like(slot, bool), types, slot)
     return jnp.pad(alone.descriptor, ((0, 1), (0, 0)))
 
 
 def _without_pairs(excluded: tuple[tuple[int, int], ...], block: Block, rows: int) -> Block:
     """The block with neighbours of excluded pairs of types turned into empty slots."""
-    kept = jnp.asarray(descriptor_block.kept_pairs(excluded, rows))
+    kept = jnp.asarray(kept_pairs(excluded, rows))
     seen = kept[block.types[:, None], block.neighbor_types]
     return block._replace(
         edges=jnp.where((block.occupied & seen)[..., None], block.edges, 0.0),

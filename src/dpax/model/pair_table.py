@@ -20,7 +20,6 @@ from jaxtyping import Array, Float, Int
 from scipy.interpolate import CubicHermiteSpline, CubicSpline
 
 from dpax.errors import InputError, brief
-from dpax.nn.serialized import numbers, real, take
 
 _MOST_KNOTS = 1_000_000
 
@@ -99,55 +98,16 @@ class PairTable:
         knots, coefficients = self.knots[:, [0, *wanted]], self.coefficients[np.ix_(order, order)]
         return type(self)(knots, coefficients, self.rmax, self.rcut)
 
-    def serialize(self) -> dict:
-        """DeePMD-kit's dictionary of a `PairTab`."""
-        n_spans = len(self.knots) - 1
-        return {
-            "@class": "PairTab",
-            "@version": 1,
-            "rmin": self.rmin,
-            "rmax": self.rmax,
-            "hh": self.spacing,
-            "ntypes": self.ntypes,
-            "rcut": self.rcut,
-            "nspline": n_spans,
-            "@variables": {
-                "vdata": self.knots,
-                "tab_info": np.array([self.rmin, self.spacing, n_spans, self.ntypes]),
-                "tab_data": self.coefficients.reshape(-1),
-            },
-        }
-
-    @classmethod
-    def deserialize(cls, data: dict) -> Self:
-        """Read DeePMD-kit's dictionary of a `PairTab`.
+    def check(self) -> None:
+        """See that the table is one.
 
         Raises:
-            InputError: arrays that are no such table.
+            InputError: distances that do not rise in equal steps, or numbers that are not finite.
         """
-        data = take(data, "PairTab", 1)
-        arrays, ntypes = data["@variables"], int(real(data, "ntypes"))
-        knots = numbers(arrays, "vdata", (None, 1 + ntypes * (ntypes + 1) // 2)).astype(np.float64)
-        flat = {"tab_data": np.ravel(arrays["tab_data"])}
-        coefficients = numbers(flat, "tab_data", (ntypes**2 * (len(knots) - 1) * 4,))
-        table = cls(
-            knots,
-            coefficients.astype(np.float64).reshape(ntypes, ntypes, -1, 4),
-            real(data, "rmax"),
-            real(data, "rcut"),
-        )
-        if not _rises(knots) or not np.isfinite(table.coefficients).all():
+        if not _rises(self.knots) or not np.isfinite(self.coefficients).all():
             raise InputError(
                 "the distances of the short-range table must rise in equal steps, and all numbers be finite"
             )
-        described = [table.rmin, table.spacing, len(knots) - 1, ntypes]
-        info = numbers(arrays, "tab_info", (4,))
-        if not np.allclose(info, described, rtol=1e-6):
-            raise InputError(
-                f"the short-range table is described as {info.tolist()} (first distance, step, intervals, "
-                f"types), but has {described}"
-            )
-        return table
 
 
 def read_pair_table(path: str | os.PathLike, rcut: float, type_map: Sequence[str]) -> PairTable:

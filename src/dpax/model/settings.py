@@ -6,21 +6,9 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import BeforeValidator, Field, field_validator
 
-from dpax.descriptor.settings import Activation, DescriptorSettings, Precision, Width
+from dpax.descriptor.settings import DescriptorSettings
+from dpax.model.fitting_spec import FittingHyperparameters, FittingSpec, none_if_empty
 from dpax.settings import Refused, Settings
-
-
-def _flag_or_flags(value: Any) -> Any:
-    if isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(v, bool) for v in value):
-        return tuple(value)
-    if isinstance(value, bool):
-        return value
-    raise ValueError(f"should be true, false, or a list of these with one for each layer, got {value!r}")
-
-
-def _none_if_empty(value: Any) -> Any:
-    """DeePMD-kit writes an empty list for what is not given."""
-    return None if isinstance(value, Sequence) and len(value) == 0 else value
 
 
 def _energies_of_preset(value: Any) -> Any:
@@ -40,7 +28,7 @@ def _energy_type(value: Any) -> Any:
     return value
 
 
-class FittingSettings(Settings):
+class FittingSettings(FittingHyperparameters):
     """The net that turns the descriptor of an atom into its energy."""
 
     ALIASES: ClassVar[Mapping[str, str]] = {"n_neuron": "neuron"}
@@ -64,58 +52,24 @@ class FittingSettings(Settings):
     type: Annotated[Literal["ener"], BeforeValidator(_energy_type)] = Field(
         default="ener", description="What is fitted: `ener`, the energy."
     )
-    neuron: tuple[Width, ...] = Field(default=(120, 120, 120), description="Widths of the hidden layers.")
-    activation_function: Activation = Field(default="tanh", description="Activation of the hidden layers.")
-    resnet_dt: bool = Field(default=True, description="Trainable step in the skip connections.")
-    precision: Precision = Field(
-        default="default", description="float16, bfloat16, float32, float64, or default (float64)."
-    )
-    trainable: Annotated[bool | tuple[bool, ...], BeforeValidator(_flag_or_flags)] = Field(
-        default=True,
-        description="Whether training changes the net; a list says it for each layer, the last included.",
-    )
-    rcond: float | None = Field(
-        default=None,
-        ge=0,
-        description="Relative size below which singular values count as zero in the energy bias.",
-    )
     seed: int | None = Field(
         default=None, ge=0, description="Seed of the net's initial weights. Unset: training.seed."
     )
-    numb_fparam: int = Field(
-        default=0,
-        ge=0,
-        description="Numbers that the net is told of each frame (fparam.npy): a temperature, say.",
-    )
-    numb_aparam: int = Field(
-        default=0, ge=0, description="Numbers that it is told of each atom (aparam.npy)."
-    )
-    default_fparam: Annotated[tuple[float, ...] | None, BeforeValidator(_none_if_empty)] = Field(
-        default=None, description="What a frame without fparam.npy counts as saying."
-    )
-    atom_ener: Annotated[tuple[float | None, ...] | None, BeforeValidator(_none_if_empty)] = Field(
+    atom_ener: Annotated[tuple[float | None, ...] | None, BeforeValidator(none_if_empty)] = Field(
         default=None,
         description="For each type the exact energy of an isolated atom, eV; null where it is not known. It "
         "holds whatever the net learns (in DeePMD-kit it does not).",
     )
 
-    @field_validator("default_fparam")
-    @classmethod
-    def _as_many_as_fparam(cls, value: Any, info: Any) -> Any:
-        wanted = info.data.get("numb_fparam")
-        if value is not None and wanted is not None and len(value) != wanted:
-            raise ValueError(f"should have the {wanted} numbers that numb_fparam says, got {len(value)}")
-        return value
+    def spec(self, ntypes: int, descriptor_width: int) -> FittingSpec:
+        """The description of such a net.
 
-    @field_validator("trainable")
-    @classmethod
-    def _one_flag_per_layer(cls, value: Any, info: Any) -> Any:
-        layers = len(info.data.get("neuron", ())) + 1
-        if isinstance(value, tuple) and "neuron" in info.data and len(value) != layers:
-            raise ValueError(
-                f"should have {layers} flags (the layers of neuron and the last one), got {len(value)}"
-            )
-        return value
+        Args:
+            ntypes: the number of types.
+            descriptor_width: of what the net is told of an atom's surroundings.
+        """
+        shared = {name: getattr(self, name) for name in FittingHyperparameters.model_fields}
+        return FittingSpec(**shared, ntypes=ntypes, descriptor_width=descriptor_width)
 
 
 class ModelSettings(Settings):

@@ -5,47 +5,46 @@ accurate irradiation damage simulations", Appl. Phys. Lett. 114, 244101 (2019); 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Self
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int
+from pydantic import Field, InstanceOf, model_validator
 
 from dpax.descriptor.environment import switch
-from dpax.errors import InputError
 from dpax.model.pair_table import PairTable
-from dpax.nn.serialized import flag, real, take
+from dpax.settings import Settings
 
 
-@dataclass(frozen=True)
-class ShortRange:
-    """A pair potential, and where it takes over.
+class ShortRange(Settings):
+    """A pair potential, and where it takes over."""
 
-    Raises:
-        InputError: distances that do not rise.
-    """
+    table: InstanceOf[PairTable] = Field(exclude=True, description="Energies of pairs.")
+    sw_rmin: float = Field(
+        ge=0, description="Softly nearest distance below which the pair potential acts alone, Å."
+    )
+    sw_rmax: float = Field(gt=0, description="Softly nearest distance above which it does not act, Å.")
+    smin_alpha: float = Field(
+        default=0.1, gt=0, description="How softly the nearest neighbour is told from the others, Å."
+    )
+    add_bias: bool = Field(
+        default=True,
+        description="Whether the energy bias of the types is added beside the pair potential too.",
+    )
+    fitting_bias: tuple[float, ...] | None = Field(
+        default=None,
+        description="[ntypes], eV: a part of the bias that is not, whatever add_bias says; it belongs to the "
+        "network.",
+    )
 
-    table: PairTable
-    sw_rmin: float
-    """Softly nearest distance below which the pair potential acts alone, Å."""
-    sw_rmax: float
-    """Softly nearest distance above which it does not act, Å."""
-    smin_alpha: float = 0.1
-    """How softly the nearest neighbour is told from the others, Å."""
-    add_bias: bool = True
-    """Whether the energy bias of the types is added beside the pair potential too."""
-    fitting_bias: tuple[float, ...] | None = None
-    """[ntypes], eV: a part of the bias that is not, whatever `add_bias` says; it belongs to the network."""
-
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.sw_rmin < self.sw_rmax < np.inf:
-            raise InputError(
+    @model_validator(mode="after")
+    def _distances_rise(self) -> Self:
+        if self.sw_rmin >= self.sw_rmax:
+            raise ValueError(
                 f"sw_rmin must lie between 0 and sw_rmax; got {self.sw_rmin} and {self.sw_rmax} Å"
             )
-        if not 0.0 < self.smin_alpha < np.inf:
-            raise InputError(f"smin_alpha must be positive; got {self.smin_alpha} Å")
+        return self
 
     def change_types(self, old: Sequence[str], new: Sequence[str]) -> Self:
         """The same for a new list of types.
@@ -54,54 +53,16 @@ class ShortRange:
             InputError: the table lacks a type.
         """
         bias = self.fitting_bias
-        return replace(
-            self,
+        return self.changed(
             table=self.table.change_types(old, new),
             fitting_bias=None if bias is None else tuple(bias[old.index(name)] for name in new),
-        )
-
-    def serialize(self, sel: int, type_map: list[str]) -> dict:
-        """DeePMD-kit's dictionary of the pair potential, a 'pairtab' model."""
-        return {
-            "@class": "Model",
-            "type": "pairtab",
-            "@version": 2,
-            "type_map": type_map,
-            "atom_exclude_types": [],
-            "pair_exclude_types": [],
-            "rcond": None,
-            "preset_out_bias": None,
-            "@variables": {
-                "out_bias": np.zeros((1, len(type_map), 1)),
-                "out_std": np.ones((1, len(type_map), 1)),
-            },
-            "tab": self.table.serialize(),
-            "rcut": self.table.rcut,
-            "sel": sel,
-        }
-
-    @classmethod
-    def deserialize(cls, pairtab: dict, settings: dict, fitting_bias: np.ndarray) -> Self:
-        """Read DeePMD-kit's 'pairtab' model and, from the 'zbl' model around it, where it takes over."""
-        pairtab = take(pairtab, "Model", 2)
-        if pairtab.get("type") != "pairtab":
-            raise InputError(
-                f"the second part of the model is of type {pairtab.get('type')!r}; expected 'pairtab'"
-            )
-        return cls(
-            PairTable.deserialize(pairtab["tab"]),
-            real(settings, "sw_rmin"),
-            real(settings, "sw_rmax"),
-            real(settings, "smin_alpha", 0.1),
-            flag(settings, "srtab_add_bias", True),
-            tuple(fitting_bias.tolist()) if fitting_bias.any() else None,
         )
 
 
 def bridge(
     short: ShortRange,
     energies: Float[Array, " block"],
-    missing_bias: tuple[float, ...] | None,
+    missing_bias: Float[Array, " types"] | None,
     edges: Float[Array, "block slots 3"],
     occupied: Bool[Array, "block slots"],
     types: Int[Array, " block"],
@@ -112,7 +73,7 @@ def bridge(
     Args:
         short: the pair potential.
         energies: of the network.
-        missing_bias: [ntypes], the bias that the pair potential goes without; None if it has it too.
+        missing_bias: that the pair potential goes without; None if it has it too.
         edges: r_j - r_i, Å.
         occupied: whether a slot holds a neighbour.
         types: of the centres; negative for none.
@@ -126,7 +87,7 @@ def bridge(
     pairs = jnp.where(inside, short.table.energies(r, types, neighbor_types), 0.0)
     paired = 0.5 * jnp.sum(pairs, axis=-1)
     if missing_bias is not None:
-        paired = paired - jnp.asarray(missing_bias, paired.dtype)[types]
+        paired = paired - missing_bias.astype(paired.dtype)[types]
     share = _share(short, r, inside)
     return energies + (share * (paired - energies)).astype(energies.dtype)
 

@@ -4,21 +4,22 @@ After DeePMD-kit's `change_out_bias`: what the compositions of frames explain of
 model leaves of them, is the types' business and not the network's.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import numpy as np
-from flax import nnx
 from jax.sharding import Mesh
 
 from dpax.computing import computing
 from dpax.data import CapacityPlanner, Frame, ParameterWidths, make_batch
 from dpax.errors import InputError
 from dpax.geometry.neighbors import Neighborhoods
-from dpax.model.derivatives import compiled, default_block_size, energies_only
-from dpax.model.potential import EnergyModel
+from dpax.model.blocks import compiled, default_block_size
+from dpax.model.derivatives import energies_only
+from dpax.model.energies import ModelWeights
+from dpax.model.energy_model import EnergyModel
 from dpax.train.statistics import energy_bias
 
 Mode = Literal["change", "set"]
@@ -47,9 +48,9 @@ def adjusted_bias(model: EnergyModel, frames: Iterable[Frame], mode: Mode, mesh:
     if not labelled:
         raise InputError("the energy bias cannot be fitted: no frame of the data has an energy")
     counts = np.array([np.bincount(frame.types, minlength=len(model.type_map)) for frame in labelled])
-    counts[:, list(model.atom_exclude_types)] = 0
+    counts[:, list(model.spec.atom_exclude_types)] = 0
     energies = np.array([frame.energy for frame in labelled])
-    rcond, fixed = model.fitting.rcond, model.fixed_bias
+    rcond, fixed = model.spec.fitting.rcond, model.spec.fixed_bias
     if mode == "set":
         return energy_bias(counts, energies, rcond, fixed)
     bias = np.array(model.bias)
@@ -57,33 +58,37 @@ def adjusted_bias(model: EnergyModel, frames: Iterable[Frame], mode: Mode, mesh:
     return bias + energy_bias(counts, errors, rcond, [None if value is None else 0.0 for value in fixed])
 
 
-def adjust_bias(model: EnergyModel, frames: Iterable[Frame], mesh: Mesh) -> str:
-    """Shift the energy bias of a model by what it leaves of the energies of frames.
+def with_adjusted_bias(
+    model: EnergyModel, frames: Iterable[Frame], mesh: Mesh, tell: Callable[[str], None]
+) -> EnergyModel:
+    """The model with its energy bias shifted by what it leaves of the energies of frames.
 
-    Returns:
-        What has changed, in words.
+    Args:
+        model: to be adjusted.
+        frames: those without an energy are passed over.
+        mesh: devices.
+        tell: hears what has changed.
     """
-    before = model.bias
-    model.set_bias(adjusted_bias(model, frames, "change", mesh))
-    changes = zip(model.type_map, before, model.bias, strict=True)
+    adjusted = model.with_bias(adjusted_bias(model, frames, "change", mesh))
+    changes = zip(model.type_map, model.bias, adjusted.bias, strict=True)
     text = ", ".join(f"{element} {old:.6g} to {new:.6g}" for element, old, new in changes)
-    return f"energy bias in eV: {text}"
+    tell(f"energy bias in eV: {text}")
+    return adjusted
 
 
 def _network_energies(model: EnergyModel, frames: Sequence[Frame], mesh: Mesh) -> np.ndarray:
     """Energies of frames without the bias of the types, [frames], eV, added up in float64."""
-    graph, state = nnx.split(model)
-    spec, platform = model.spec(), mesh.devices.flat[0].platform
-    planner, parameters = CapacityPlanner(atom_multiple=mesh.size), ParameterWidths(*model.parameter_widths)
+    spec, platform = model.spec, mesh.devices.flat[0].platform
+    planner, parameters = CapacityPlanner(atom_multiple=mesh.size), ParameterWidths(*spec.parameter_widths)
 
     @partial(compiled, mesh=mesh)
-    def energies(state: Any, neighborhoods: Neighborhoods) -> jax.Array:
+    def energies(weights: ModelWeights, neighborhoods: Neighborhoods) -> jax.Array:
         size = default_block_size(neighborhoods.edges.shape[1], platform)
-        return energies_only(spec, nnx.merge(graph, state).weights(), neighborhoods, mesh, size)
+        return energies_only(spec, weights, neighborhoods, mesh, size)
 
-    totals = []
-    with computing(np.float64 in (model.dtype, model.fitting.net.dtype)):
+    totals, weights = [], model.evaluation_weights()
+    with computing(model.needs_x64):
         for frame in frames:
             batch = make_batch([frame], model.rcut, planner, model.dtype, parameters=parameters)
-            totals.append(np.sum(np.asarray(energies(state, batch.neighborhoods), np.float64)))
+            totals.append(np.sum(np.asarray(energies(weights, batch.neighborhoods), np.float64)))
     return np.array(totals)

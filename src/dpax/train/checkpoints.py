@@ -16,15 +16,15 @@ from typing import Any, ParamSpec, Self, TypeVar
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from flax import nnx
 from jaxtyping import PyTree
 
+from dpax.contents import check_tree
 from dpax.errors import WRONG_CONTENTS, InputError, MachineError, brief
 from dpax.faults import error_number, machine_error
 from dpax.files import writing
+from dpax.model.energy_model import EnergyModel
 from dpax.model.orbax_arrays import read_arrays
-from dpax.model.potential import EnergyModel
-from dpax.nn.serialized import check_tree, numbers
+from dpax.nn.arrays import below, numbers
 
 _ITEMS = ("arrays", "meta")
 _PATTERN = frozenset("*?[\\")
@@ -53,7 +53,7 @@ class _Facts(dict):
         )
 
 
-_REMEDY = "Go on with that version, or start anew from the run's model with --init-model"
+_REMEDY = "Go on with that version, or start anew from the run's model: --init-model RUN/model.dpax"
 
 
 def reads_contents(function: Callable[P, T]) -> Callable[P, T]:
@@ -270,18 +270,24 @@ def restored_model(model: EnergyModel, checkpoint: Checkpoint, *, averaged: bool
     Raises:
         InputError: the checkpoint is of another model, or keeps no average.
     """
-    graph, params, fixed = nnx.split(model, nnx.Param, ...)
-    prefix = "averaged" if averaged else "params"
-    if not any(name.startswith(prefix) for name in checkpoint.arrays):
+    parts = {part: below(checkpoint.arrays, part) for part in ("params", "fixed", "averaged")}
+    if not parts["params"]:
+        raise InputError(f"the checkpoint was written by another version of dpax. {_REMEDY}")
+    if averaged and not parts["averaged"]:
         raise InputError("the checkpoint keeps no averaged weights; train with training.enable_ema")
-    params = from_named_arrays(params, prefix, checkpoint.arrays)
-    fixed = from_named_arrays(fixed, "fixed", checkpoint.arrays)
-    restored = nnx.merge(graph, *jax.tree.map(jax.numpy.asarray, (params, fixed)))
+    arrays = {**parts["fixed"], **parts["averaged" if averaged else "params"]}
+    for name, own in model.arrays.items():
+        if name not in arrays:
+            raise InputError(f"the checkpoint is of another model: it lacks {name}")
+        if arrays[name].shape != own.shape:
+            raise InputError(
+                f"the checkpoint is of another model: {name} has shape {arrays[name].shape}, "
+                f"expected {own.shape}"
+            )
     bias = numbers(checkpoint.meta, "bias", (len(model.type_map),))
     if not np.isfinite(bias).all():
         raise InputError(f"the checkpoint's energy bias is not finite: {bias.tolist()}")
-    restored.bias = tuple(bias.astype(np.float64).tolist())
-    return restored
+    return model.with_arrays({name: arrays[name] for name in model.arrays}).with_bias(bias)
 
 
 def _with_names(tree: Any) -> Any:

@@ -3,13 +3,15 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jax.sharding import Mesh
+from jaxtyping import Array
 
 from dpax.data import Batch, BatchLoader, CapacityPlanner, Labels, ParameterWidths
 from dpax.errors import InputError
-from dpax.model.potential import EnergyModel
+from dpax.model.energy_model import EnergyModel
+from dpax.nn.arrays import below, placed
 from dpax.train.checkpoints import Checkpoint, from_named_arrays, named_arrays
 from dpax.train.error_sums import Errors
 from dpax.train.loss import Prefactors, prefactors, without_bias
@@ -40,7 +42,7 @@ class Learner:
     def __init__(self, settings: InputSettings, data: Data, model: EnergyModel, mesh: Mesh, total_steps: int):
         training = settings.training
         assert training.seed is not None
-        if not jax.tree.leaves(nnx.state(model, nnx.Param)):
+        if not model.trained:
             raise InputError(
                 "nothing is trainable: descriptor and fitting net are both frozen by 'trainable'"
             )
@@ -50,9 +52,9 @@ class Learner:
         self._planner = CapacityPlanner(atom_multiple=self.atom_multiple)
         self._order = data.order(training.seed)
         self._rcut, self._dtype = model.rcut, model.dtype
-        self._parameters = ParameterWidths(*model.parameter_widths)
-        self._bias = np.array(model.bias)
-        self._fixed = named_arrays(nnx.state(model, nnx.Not(nnx.Param)), "fixed")
+        self._parameters = ParameterWidths(*model.spec.parameter_widths)
+        self._fixed = {n: np.asarray(a) for n, a in model.arrays.items() if n not in model.trained}
+        self._bias, self._model = np.array(model.bias), model
         self.functions = make_functions(
             model,
             settings.loss,
@@ -109,17 +111,28 @@ class Learner:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """What a checkpoint holds, by name."""
+        params, averaged = jax.device_get((self.state.params, self.state.averaged or {}))
         return {
-            **named_arrays(self.state.params, "params"),
-            **self._fixed,
+            **placed(self._fixed, "fixed"),
+            **placed(params, "params"),
             **named_arrays(self.state.optimizer, "optimizer"),
-            **named_arrays(self.state.averaged, "averaged"),
+            **placed(averaged, "averaged"),
         }
 
     def meta(self) -> dict[str, Any]:
         """What a checkpoint holds beside arrays, as plain JSON types."""
         bias = list(map(float, self._bias))
         return {"order": self._order_state, "planner": self._planner_state, "bias": bias}
+
+    def model(self, *, averaged: bool = False) -> EnergyModel:
+        """The model with the weights of now, or with their moving average."""
+        return self._model.with_arrays(self.weights(averaged=averaged))
+
+    def weights(self, *, averaged: bool) -> dict[str, Array]:
+        """The trained arrays, or their moving average."""
+        weights = self.state.averaged if averaged else self.state.params
+        assert weights is not None
+        return weights
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint, whose model this one began with.
@@ -130,7 +143,7 @@ class Learner:
         self._order.restore(checkpoint.meta["order"])
         self._planner.restore(checkpoint.meta["planner"])
         self.taken(self._order.state())
-        arrays, (params, optimizer, averaged) = checkpoint.arrays, self.state
+        arrays, (params, optimizer, average) = checkpoint.arrays, self.state
         if not named_arrays(optimizer, "optimizer").keys() <= arrays.keys():
             raise InputError(
                 "the run was started with another optimizer, or with an earlier version of dpax. A restart "
@@ -139,6 +152,7 @@ class Learner:
             )
         optimizer = from_named_arrays(optimizer, "optimizer", arrays)
         # An average that is wanted from now on begins with the weights as they are.
-        if any(name.startswith("averaged") for name in arrays):
-            averaged = from_named_arrays(averaged, "averaged", arrays)
-        self.state = replicated(TrainState(params, optimizer, averaged), self._mesh)
+        known = below(arrays, "averaged")
+        if average is not None and known:
+            average = {name: jnp.asarray(known[name]) for name in average}
+        self.state = replicated(TrainState(params, optimizer, average), self._mesh)

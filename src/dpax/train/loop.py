@@ -18,10 +18,10 @@ from dpax.faults import machine_error
 from dpax.files import remove_temporaries
 from dpax.interrupt import Interrupt, listening
 from dpax.machine import start_devices
-from dpax.model.derivatives import make_mesh
+from dpax.model.blocks import make_mesh
+from dpax.model.energy_model import EnergyModel
 from dpax.model.file import save_model
-from dpax.model.potential import EnergyModel
-from dpax.train.bias import adjust_bias
+from dpax.train.bias import with_adjusted_bias
 from dpax.train.checkpoints import Checkpoint, Checkpoints, reads_contents, restored_model
 from dpax.train.checks import Seen, check_labels, check_names, data_warnings, sel_warnings
 from dpax.train.data_record import Sections, check_sizes, describe, digests, read
@@ -37,7 +37,7 @@ from dpax.train.run import RunFolder
 from dpax.train.settings import InputSettings, StartedFromSettings
 from dpax.train.setup import (
     data_statistics,
-    initial_model,
+    fresh_model,
     open_data,
     provenance,
     shared_statistics,
@@ -292,7 +292,7 @@ class Training:
         if checkpoint is not None and self.statistics.sel != checkpoint.meta["sel"]:
             # The data have changed, and with them what "auto" would be; it belongs to the weights.
             self.statistics = data_statistics(self.settings, self.data, caches, checkpoint.meta["sel"])
-        model = initial_model(self.settings, self.statistics, seed)
+        model = fresh_model(self.settings, self.statistics, seed)
         if self.origin is not None and checkpoint is None:
             model = self._started(model, self.origin)
         if checkpoint is not None:
@@ -337,13 +337,13 @@ class Training:
         """The model that the training starts with: the fresh one with what it takes over."""
         model = started(fresh, origin, self.reporter.message)
         if origin.how == "finetune" and not origin.random_fitting and "energy" in self.data.labels:
-            self._adjust_bias(model)
+            return self._with_adjusted_bias(model)
         return model
 
-    def _adjust_bias(self, model: EnergyModel) -> None:
-        """Shift the energy bias of a model by what it leaves of the energies of the training data."""
+    def _with_adjusted_bias(self, model: EnergyModel) -> EnergyModel:
+        """The model with its energy bias shifted by what it leaves of the energies of the training data."""
         frames = statistics_sample(self.settings, self.data)
-        self.reporter.message(adjust_bias(model, frames, self.mesh))
+        return with_adjusted_bias(model, frames, self.mesh, self.reporter.message)
 
     def _open_folder(self, stack: ExitStack, restart: bool) -> LearningCurve:
         """Make the folder of a new run, or that of an old one ready to go on."""
@@ -478,10 +478,9 @@ class Training:
         averaged: bool = False,
         shifted: bool = False,
     ) -> None:
-        state = self.learner.state
-        model = self.learner.functions.model(state.averaged if averaged else state.params)
+        model = self.learner.model(averaged=averaged)
         if shifted:
-            self._adjust_bias(model)
+            model = self._with_adjusted_bias(model)
         seen = self.statistics.observed, self.statistics.min_distance
         save_model(path, model, provenance(self.settings, self.data, self.done, errors, *seen))
 

@@ -1,21 +1,23 @@
 """Starting from a trained model: what a new one takes over from it, matched by the names of the elements."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from dpax.computing import computing
+from dpax.contents import expect
+from dpax.descriptor.hyperparameters import DescriptorHyperparameters
 from dpax.descriptor.settings import DescriptorSettings
+from dpax.descriptor.table import is_compressed
 from dpax.errors import InputError, shortened
-from dpax.model.potential import EnergyModel
+from dpax.model.energy_model import EnergyModel
+from dpax.model.fitting import without_case
+from dpax.model.fitting_spec import FittingHyperparameters
 from dpax.model.settings import FittingSettings
+from dpax.nn.arrays import placed
 from dpax.settings import Settings
-from dpax.train.checkpoints import from_named_arrays, named_arrays
 from dpax.train.settings import InputSettings
 
 RANDOM = "RANDOM"
@@ -41,7 +43,7 @@ class Origin:
     @property
     def sel(self) -> int:
         """The number of slots, which belongs to the weights: it divides the descriptor."""
-        return self.model.descriptor.get_nsel()
+        return self.model.spec.descriptor.nsel
 
 
 def choose_origin(
@@ -79,23 +81,21 @@ def architecture(model: EnergyModel, type_map: Sequence[str]) -> dict[str, dict[
         InputError: the model's types have no names.
     """
     check_names(model)
-    parts = {"descriptor": model.descriptor.serialize(), "fitting_net": model.fitting.serialize()}
-    sel, pairs = parts["descriptor"]["sel"], parts["descriptor"]["exclude_types"]
-    named = [[model.type_map[t] for t in pair] for pair in pairs]
-    parts["descriptor"] |= {
-        "sel": sum(sel) if isinstance(sel, Sequence) else sel,
-        "exclude_types": [
-            [type_map.index(e) for e in pair] for pair in named if all(e in type_map for e in pair)
-        ],
+    descriptor, fitting = model.spec.descriptor, model.spec.fitting
+    pairs = [[model.type_map[t] for t in pair] for pair in descriptor.exclude_types]
+    sections = {
+        "descriptor": descriptor.model_dump(mode="json", include=set(DescriptorHyperparameters.model_fields))
+        | {
+            "sel": descriptor.nsel,
+            "exclude_types": [
+                [type_map.index(e) for e in pair] for pair in pairs if all(e in type_map for e in pair)
+            ],
+        },
+        "fitting_net": fitting.model_dump(mode="json", include=set(FittingHyperparameters.model_fields)),
     }
-    left_out = {"fitting_net": {"atom_ener"}}
     return {
-        name: {
-            key: value
-            for key, value in part.items()
-            if key in _SECTIONS[name].model_fields and key not in {*_KEPT, *left_out.get(name, ())}
-        }
-        for name, part in parts.items()
+        name: {key: value for key, value in section.items() if key not in _KEPT}
+        for name, section in sections.items()
     }
 
 
@@ -129,28 +129,39 @@ def started(fresh: EnergyModel, origin: Origin, tell: Callable[[str], None]) -> 
     check_names(origin.model)
     _check_elements(fresh, origin, tell)
     _check_architecture(fresh, origin)
-    with computing(True):
-        given = EnergyModel.deserialize(origin.model.serialize())
-        given.fitting.fold_case()
-        given.short_range = None  # that of the input is taken, which knows the new elements
-        given.change_type_map(fresh.type_map, statistics_from=fresh)
-        arrays = named_arrays(nnx.state(given), "")
-    graph, state = nnx.split(fresh)
+    given = _without_case(origin.model)
+    # The short-range table of the input is taken, which knows the new elements.
+    given = replace(given, spec=given.spec.changed(short_range=None))
+    given = given.change_type_map(fresh.type_map, statistics_from=fresh)
+    taken = {
+        name: np.asarray(given.arrays[name]).astype(np.asarray(own).dtype)
+        for name, own in fresh.arrays.items()
+        if not (origin.random_fitting and name.startswith("fitting/"))
+    }
+    for name, array in taken.items():
+        expect(f"the shape of {name}", array.shape, fresh.arrays[name].shape)
+    model = fresh.with_arrays(taken)
     if origin.random_fitting:
-        arrays |= named_arrays({"fitting": state["fitting"]}, "")
-    taken = from_named_arrays(state, "", arrays)
-    model = nnx.merge(graph, jax.tree.map(lambda old, new: jnp.asarray(new, old.dtype), state, taken))
-    if not origin.random_fitting:
-        known = dict(zip(origin.model.type_map, _own_bias(origin.model, fresh), strict=True))
-        own = zip(fresh.type_map, fresh.fixed_bias, strict=True)
-        model.set_bias(np.array([known.get(name, 0.0) if fixed is None else fixed for name, fixed in own]))
-    return model
+        return model
+    known = dict(zip(origin.model.type_map, _own_bias(origin.model, fresh), strict=True))
+    own = zip(fresh.type_map, fresh.spec.fixed_bias, strict=True)
+    return model.with_bias([known.get(name, 0.0) if fixed is None else fixed for name, fixed in own])
+
+
+def _without_case(model: EnergyModel) -> EnergyModel:
+    """The model without the input that says which head of a multi-task model it is."""
+    fitting, arrays = without_case(model.spec.fitting, model.fitting)
+    return EnergyModel(
+        model.spec.changed(fitting=fitting),
+        {**placed(model.descriptor, "descriptor"), **placed(arrays, "fitting")},
+        model.bias,
+    )
 
 
 def _own_bias(trained: EnergyModel, fresh: EnergyModel) -> Sequence[float]:
     """The energy bias of a trained model in one that may not have its atom_ener."""
-    asked = fresh.relative_types if fresh.isolated_energies is not None else frozenset()
-    if trained.relative_types & set(fresh.type_map) <= asked:
+    asked = fresh.spec.relative_types if fresh.spec.isolated_energies is not None else frozenset()
+    if trained.spec.relative_types & set(fresh.type_map) <= asked:
         return trained.bias
     with computing(True):
         return tuple(trained.absolute_bias())
@@ -190,9 +201,9 @@ def _check_elements(fresh: EnergyModel, origin: Origin, tell: Callable[[str], No
 
 
 def _check_architecture(fresh: EnergyModel, origin: Origin) -> None:
-    if origin.model.descriptor.compress:
+    if is_compressed(origin.model.descriptor):
         raise InputError("the trained model is compressed; start from the model before its compression")
-    if not origin.model.descriptor.se_atten.isotropic:
+    if not origin.model.spec.descriptor.isotropic:
         raise InputError(
             "the trained model's environment statistics (mean, stddev) differ between directions, as no "
             "statistics of data do; training knows none but those of data"

@@ -10,7 +10,6 @@ from typing import Any
 import jax
 import numpy as np
 
-import dpax
 from dpax.data import (
     BatchOrder,
     Frame,
@@ -24,11 +23,14 @@ from dpax.data import (
     open_systems,
     without_close_pairs,
 )
-from dpax.descriptor.block import kept_pairs
-from dpax.descriptor.dpa1 import automatic_sel
-from dpax.descriptor.environment import EnvironmentStatistics
+from dpax.descriptor import initial as descriptor_arrays
+from dpax.descriptor.describe import kept_pairs
+from dpax.descriptor.settings import automatic_sel
+from dpax.descriptor.statistics import EnvironmentStatistics
 from dpax.errors import InputError
-from dpax.model.potential import EnergyModel, reinitialize
+from dpax.model import fitting as fitting_arrays
+from dpax.model.energy_model import EnergyModel, initial_model, spec_of
+from dpax.nn.arrays import placed
 from dpax.train.learning_settings import LossSettings
 from dpax.train.probabilities import system_probabilities
 from dpax.train.settings import DataSettings, InputSettings, TrainingDataSettings, TrainingSettings
@@ -41,6 +43,7 @@ from dpax.train.statistics import (
     read_statistics,
     sampled_frames,
 )
+from dpax.version import __version__
 
 
 @dataclass(frozen=True)
@@ -224,7 +227,7 @@ def shared_statistics(settings: InputSettings, base: Path | None) -> tuple[Path 
     return (path if settings.training.stat_file_mode == "update" else None), [path]
 
 
-def initial_model(settings: InputSettings, statistics: Statistics, seed: int) -> EnergyModel:
+def fresh_model(settings: InputSettings, statistics: Statistics, seed: int) -> EnergyModel:
     """A model with fresh weights and the statistics of the data.
 
     Args:
@@ -232,14 +235,17 @@ def initial_model(settings: InputSettings, statistics: Statistics, seed: int) ->
         statistics: of the data.
         seed: of the weights, where the model's settings give none.
     """
-    model = EnergyModel.from_settings(settings.model, statistics.sel, seed)
-    seeds = settings.model.descriptor.seed, settings.model.fitting_net.seed
-    for part, own in zip((model.descriptor, model.fitting), seeds, strict=True):
-        reinitialize(part, settings.dpax.init, seed if own is None else own)
-    model.descriptor.se_atten.set_statistics(statistics.mean, statistics.stddev)
-    model.fitting.set_statistics(statistics.parameter_mean, statistics.parameter_deviation)
-    model.set_bias(statistics.bias)
-    return model
+    section = settings.model
+    seeds = section.descriptor.seed, section.fitting_net.seed
+    model = initial_model(spec_of(section, statistics.sel), seed, settings.dpax.init, seeds)
+    descriptor = descriptor_arrays.with_statistics(
+        model.spec.descriptor, model.descriptor, statistics.mean, statistics.stddev
+    )
+    fitting = fitting_arrays.with_statistics(
+        model.spec.fitting, model.fitting, statistics.parameter_mean, statistics.parameter_deviation
+    )
+    arrays = {**placed(descriptor, "descriptor"), **placed(fitting, "fitting")}
+    return model.with_arrays(arrays).with_bias(statistics.bias)
 
 
 def _files(path: Path) -> list[tuple[str, int, int]]:
@@ -268,7 +274,7 @@ def provenance(
     """
     seen = [settings.model.type_map[number] for number in observed]
     return {
-        "dpax": dpax.__version__,
+        "dpax": __version__,
         "jax": jax.__version__,
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "step": step,

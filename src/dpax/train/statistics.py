@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dpax.data import Frame, ParameterWidths, System, frame_edges
-from dpax.descriptor.environment import EnvironmentStatistics
+from dpax.descriptor.statistics import EnvironmentStatistics
 from dpax.errors import WRONG_CONTENTS
 from dpax.files import replacing
 from dpax.geometry.neighbors import neighbor_counts

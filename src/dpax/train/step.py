@@ -5,15 +5,17 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
-from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
 from dpax.data import Labels
 from dpax.geometry.neighbors import Neighborhoods
-from dpax.model.derivatives import compiled, default_block_size, loss_gradient, predict
-from dpax.model.potential import EnergyModel, ModelWeights
+from dpax.model.blocks import compiled, default_block_size
+from dpax.model.derivatives import loss_gradient, predict
+from dpax.model.energies import ModelWeights
+from dpax.model.energy_model import EnergyModel
 from dpax.train.error_sums import Errors
 from dpax.train.learning_settings import LossSettings
 from dpax.train.loss import Prefactors, energy_loss
@@ -22,10 +24,10 @@ from dpax.train.loss import Prefactors, energy_loss
 class TrainState(NamedTuple):
     """What a step changes."""
 
-    params: PyTree
-    """The trainable arrays of the model."""
+    params: dict[str, Array]
+    """The trained arrays of the model, by name."""
     optimizer: PyTree
-    averaged: PyTree = None
+    averaged: dict[str, Array] | None = None
     """An exponential moving average of `params`, where one is kept."""
 
 
@@ -35,8 +37,7 @@ class Functions:
 
     init: Callable[[], TrainState]
     step: Callable[[TrainState, Neighborhoods, Labels, Prefactors, float], tuple[TrainState, Errors]]
-    errors: Callable[[PyTree, Neighborhoods, Labels, Prefactors], Errors]
-    model: Callable[[PyTree], EnergyModel]
+    errors: Callable[[dict[str, Array], Neighborhoods, Labels, Prefactors], Errors]
 
 
 def replicated(tree: PyTree, mesh: Mesh) -> PyTree:
@@ -56,19 +57,18 @@ def make_functions(
     """The functions that train a model.
 
     Args:
-        model: the initial model; its `Fixed` arrays stay as they are.
+        model: the initial model; its arrays that are not trained stay as they are.
         loss: settings of the loss.
         optimizer: from gradients to steps of a learning rate of 1.
         mesh: devices over which blocks of atoms are shared out.
         block_size: most atoms of a block; None chooses for the machine.
         ema_decay: of the moving average of the weights; None keeps none.
     """
-    graph, params, fixed = nnx.split(model, nnx.Param, ...)
-    spec = model.spec()
+    spec, params = model.spec, {name: jnp.asarray(model.arrays[name]) for name in sorted(model.trained)}
     platform = mesh.devices.flat[0].platform
 
-    def prepare(params: PyTree) -> ModelWeights:
-        return nnx.merge(graph, params, fixed).weights()
+    def prepare(params: dict[str, Array]) -> ModelWeights:
+        return model.with_arrays(params).weights()
 
     def size(neighborhoods: Neighborhoods) -> int:
         return block_size or default_block_size(neighborhoods.edges.shape[1], platform)
@@ -96,12 +96,14 @@ def make_functions(
         )
         updates, moments = optimizer.update(gradient, state.optimizer, state.params)
         moved = jax.tree.map(lambda p, u: p - (lr * u).astype(p.dtype), state.params, updates)
-        averaged = None
-        if ema_decay is not None:
+        averaged: Any = state.averaged
+        if ema_decay is not None and state.averaged is not None:
             averaged = optax.incremental_update(moved, state.averaged, 1.0 - ema_decay)
         return TrainState(moved, moments, averaged), errors
 
-    def errors(params: PyTree, neighborhoods: Neighborhoods, labels: Labels, weights: Prefactors) -> Errors:
+    def errors(
+        params: dict[str, Array], neighborhoods: Neighborhoods, labels: Labels, weights: Prefactors
+    ) -> Errors:
         n_frames = labels.energy.shape[0]
         prediction = predict(
             spec,
@@ -118,5 +120,4 @@ def make_functions(
         init=init,
         step=compiled(step, mesh),
         errors=compiled(errors, mesh),
-        model=lambda params: nnx.merge(graph, params, fixed),
     )

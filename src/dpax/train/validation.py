@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from dpax.data import CapacityPlanner, LabelWidths, ParameterWidths, make_batch
-from dpax.model.potential import EnergyModel
+from dpax.model.energy_model import EnergyModel
 from dpax.train.error_sums import ErrorMeans, Errors
 from dpax.train.learner import Learner
 from dpax.train.setup import Data
@@ -28,7 +28,7 @@ class ValidationSet:
         self._order = data.order(seed)
         self._planner = CapacityPlanner(atom_multiple=learner.atom_multiple)
         self._rcut, self._dtype = model.rcut, model.dtype
-        self._parameters, self._widths = ParameterWidths(*model.parameter_widths), widths
+        self._parameters, self._widths = ParameterWidths(*model.spec.parameter_widths), widths
         self._learner = learner
 
     def some(self, step: int, count: int) -> ErrorMeans:
@@ -67,6 +67,9 @@ class ValidationSet:
             labels=self._widths,
         )
         learner = self._learner
-        params = learner.state.averaged if averaged else learner.state.params
-        labels, weights = learner.labels(batch), learner.prefactors(step)
+        params, labels, weights = (
+            learner.weights(averaged=averaged),
+            learner.labels(batch),
+            learner.prefactors(step),
+        )
         return jax.device_get(learner.functions.errors(params, batch.neighborhoods, labels, weights))

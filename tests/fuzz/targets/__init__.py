@@ -18,6 +18,7 @@ NAMES = {
     "pair-table": "small_files",
     "list": "small_files",
     "dpax": "models",
+    "dpax-first": "models",
     "dp": "models",
     "deepmd-yaml": "models",
     "hlo": "models",

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import struct
 import warnings
 import zipfile
@@ -14,48 +15,44 @@ import h5py
 import jax
 import numpy as np
 
-from dpax.descriptor.dpa1 import DescrptDPA1
-from dpax.descriptor.se_atten_v2 import DescrptSeAttenV2
+from dpax.descriptor.compression import compressed
+from dpax.descriptor.initial import with_statistics
 from dpax.interfaces.model_files import open_model, read_scripts, write_model
-from dpax.model.energies import Block
-from dpax.model.fitting import EnergyFitting
+from dpax.model.energies import Block, atomic_energies
+from dpax.model.energy_model import EnergyModel, initial_model
 from dpax.model.pair_table import PairTable
-from dpax.model.potential import EnergyModel, atomic_energies
 from dpax.model.short_range import ShortRange
+from dpax.nn.arrays import placed
+from model.support import tiny_descriptor, tiny_spec
 
 from ..mutations import damaged_bytes, damaged_text
 from ..target import Target
 
 _DEEPMD = Path(__file__).parents[2] / "interfaces" / "data"
+_FIRST_FORMAT = Path(__file__).parents[2] / "deepmd" / "first_format"
 TYPES = ["O", "H"]
 
 
 def tiny_model(kind: str) -> EnergyModel:
     """One of several small models: `concat`, `strip`, `compressed`, `table`."""
-    sizes = {"neuron": [2, 4], "axis_neuron": 2, "tebd_dim": 2, "attn": 4, "type_map": TYPES, "seed": 1}
-    layers = 1 if kind == "concat" else 0
-    cls = DescrptDPA1 if kind == "concat" else DescrptSeAttenV2
-    descriptor = cls(4.0, 0.5, [3, 5], 2, attn_layer=layers, precision="float32", **sizes)
-    descriptor.se_atten.set_statistics(np.zeros((2, 4)), np.full((2, 4), 0.2))
-    if kind == "compressed":
-        descriptor.enable_compression(1.5, 2, 0.5, 1.0)
-    told = {"numb_fparam": 1, "default_fparam": [0.5]} if kind == "concat" else {}
-    width = descriptor.get_dim_out()
-    fitting = EnergyFitting(2, width, [4, 4], precision="float32", type_map=TYPES, seed=1, **told)
-    short = None
-    if kind == "table":
-        knots = np.column_stack([np.arange(9) * 0.5, *np.zeros((3, 9))])
-        short = ShortRange(PairTable(knots, np.zeros((2, 2, 8, 4)), 4.0, 4.0), 0.5, 1.0)
-    return EnergyModel(
-        descriptor,
-        fitting,
-        TYPES,
-        np.array([-3.0, 2.0]),
-        atom_exclude_types=[1] if kind == "strip" else [],
-        pair_exclude_types=[[0, 1]] if kind == "strip" else [],
-        preset_out_bias=[None, 2.0] if kind == "concat" else None,
-        short_range=short,
+    concat = kind == "concat"
+    sizes = {"sel": [3, 5], "neuron": [2, 4], "axis_neuron": 2, "tebd_dim": 2, "attn": 4}
+    descriptor = tiny_descriptor(
+        1 if concat else 2, TYPES, attn_layer=int(concat), precision="float32", **sizes
     )
+    told = {"fitting_numb_fparam": 1, "fitting_default_fparam": [0.5], "preset_out_bias": [None, 2.0]}
+    excluded = {"atom_exclude_types": [1], "pair_exclude_types": [[0, 1]]}
+    options = {"concat": told, "strip": excluded, "table": {"short_range": _short_range()}}
+    model = initial_model(tiny_spec(descriptor, (4, 4), **options.get(kind, {})), seed=1)
+    arrays = with_statistics(descriptor, model.descriptor, np.zeros((2, 4)), np.full((2, 4), 0.2))
+    if kind == "compressed":
+        arrays = compressed(descriptor, arrays, 1.5, 2, 0.5, 1.0)
+    return model.with_arrays(placed(arrays, "descriptor")).with_bias([-3.0, 2.0])
+
+
+def _short_range() -> ShortRange:
+    knots = np.column_stack([np.arange(9) * 0.5, *np.zeros((3, 9))])
+    return ShortRange(table=PairTable(knots, np.zeros((2, 2, 8, 4)), 4.0, 4.0), sw_rmin=0.5, sw_rmax=1.0)
 
 
 _KINDS = ("concat", "strip", "compressed", "table")
@@ -74,6 +71,11 @@ def _unpack(names: list[str], folder: Path) -> None:
             archive.extractall(folder)
 
 
+def _copy_first_format(folder: Path) -> None:
+    for path in _FIRST_FORMAT.glob("*.dpax"):
+        shutil.copy(path, folder)
+
+
 def read(path: Path) -> None:
     """Open a model as a command does, and see that its arrays fit each other wherever they meet."""
     branches = list(read_scripts(path))
@@ -85,11 +87,11 @@ def use(model: EnergyModel) -> None:
     """Trace what evaluates a model; nothing is computed."""
     with jax.enable_x64(True):
         atoms, slots = 2, 3
-        told = np.zeros((atoms, sum(model.fitting.inputs)))
+        told = np.zeros((atoms, sum(model.spec.fitting.parameters)))
         types = np.zeros((atoms, slots), np.int32)
         edges = np.ones((atoms, slots, 3), model.dtype)
         block = Block(edges, np.ones((atoms, slots), bool), types[:, 0], types, told)
-        jax.eval_shape(partial(atomic_energies, model.spec()), jax.eval_shape(model.weights), block)
+        jax.eval_shape(partial(atomic_energies, model.spec), jax.eval_shape(model.weights), block)
 
 
 # Damage that checksums do not hide
@@ -159,6 +161,7 @@ def _archive(random: Random, name: str, content: bytes) -> bytes:
 
 TARGETS = [
     Target("dpax", partial(_make, ".dpax"), read, _model_file),
+    Target("dpax-first", _copy_first_format, read, _model_file),
     Target("dp", partial(_make, ".dp"), read, _hdf5),
     Target("deepmd-yaml", partial(_make, ".yaml"), read, _text),
     Target("hlo", partial(_unpack, ["v1.hlo", "compressed_pairs.hlo", "table.hlo"]), read, _hdf5),

@@ -1,0 +1,69 @@
+"""What a file holds, taken apart with care: it may be anything."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dpax.errors import InputError, shortened
+
+_DEEPEST = 100
+"""Dictionaries and lists may be nested so deeply; those of a model and its input are a fifth as deep."""
+
+
+def check_tree(tree: Any, most: int | None = None) -> None:
+    """See that dictionaries and lists can be walked through.
+
+    Args:
+        tree: of them.
+        most: values that it may have, counted as often as they occur; where one object may stand in many
+            places, a short file can describe an endless tree.
+
+    Raises:
+        InputError: they are nested too deeply, or there are too many.
+    """
+    level, count = [tree], 1
+    for _ in range(_DEEPEST):
+        nodes = [node for node in level if isinstance(node, (dict, list))]
+        if not nodes:
+            return
+        count += sum(map(len, nodes))
+        if most is not None and count > most:
+            raise InputError("its anchors repeat more than a file of this size can say")
+        level = [v for node in nodes for v in (node.values() if isinstance(node, dict) else node)]
+    raise InputError(f"dictionaries or lists are nested more than {_DEEPEST} levels deep")
+
+
+def real(data: Mapping[str, Any], key: str, default: float | None = None) -> float:
+    """A finite number of a dictionary.
+
+    Raises:
+        InputError: something else, or nothing although there is no default.
+    """
+    found = data.get(key, default)
+    if isinstance(found, bool) or not isinstance(found, (int, float)) or not abs(found) < float("inf"):
+        raise InputError(f"{key} is {shortened(found)}; expected a finite number")
+    return float(found)
+
+
+def flag(data: Mapping[str, Any], key: str, default: bool) -> bool:
+    """A truth value of a dictionary.
+
+    Raises:
+        InputError: something else.
+    """
+    found = data.get(key, default)
+    if not isinstance(found, bool):
+        raise InputError(f"{key} is {shortened(found)}; expected true or false")
+    return found
+
+
+def expect(name: str, found: Any, expected: Any) -> None:
+    """See that two places of a model say the same.
+
+    Raises:
+        InputError: they do not.
+    """
+    if found != expected:
+        raise InputError(
+            f"the model contradicts itself: {name} is {shortened(found)} in one place and "
+            f"{shortened(expected)} in another"
+        )
