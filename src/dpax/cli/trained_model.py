@@ -12,9 +12,6 @@ if TYPE_CHECKING:
     from dpax.model.energy_model import EnergyModel
     from dpax.train.run import RunFolder
 
-RANDOM = "RANDOM"
-"""DeePMD-kit's word for no branch: a fitting net with new weights."""
-
 
 def read_trained_model(path: Path, branch: str | None = None) -> "tuple[EnergyModel, dict[str, Any]]":
     """The model of a file in any format, or of the last checkpoint of a run, and where it comes from.
@@ -30,6 +27,7 @@ def read_trained_model(path: Path, branch: str | None = None) -> "tuple[EnergyMo
     """
     from dpax.deepmd import model_files as deepmd
     from dpax.interfaces.model_files import open_model
+    from dpax.model.settings import RANDOM
     from dpax.train.run import RunFolder
 
     run = RunFolder(path)
@@ -42,6 +40,7 @@ def read_trained_model(path: Path, branch: str | None = None) -> "tuple[EnergyMo
 
 def _last_of_run(run: "RunFolder", branch: str | None) -> "tuple[EnergyModel, dict[str, Any]]":
     from dpax.cli.freeze import checkpointed_model
+    from dpax.model.settings import RANDOM
 
     if branch not in (None, RANDOM):
         raise InputError(f"{run.path}: a run has one model; leave out the branch {branch!r}")
@@ -63,6 +62,7 @@ class Start:
 
     def change(self, content: Mapping[str, Any]) -> dict[str, Any]:
         """The content of an input file with what the options say; reads the model."""
+        from dpax.model.settings import RANDOM
         from dpax.train.origin import architecture, with_architecture
 
         section = dict(content.get("model") or {})

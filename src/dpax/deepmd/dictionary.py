@@ -203,7 +203,7 @@ def compare(found: Any, expected: Any, place: str = "") -> None:
 
 
 _OWN = tuple(key.name for key in NORMALISED if isinstance(key, Key) and key.since == 0)
-"""Keys that are written only where they differ from what DeePMD-kit does, so that their absence says something."""
+"""Keys that are written only where they differ from what DeePMD-kit does: their absence says something."""
 _SAYS_NOTHING = ("@class", "@version", "@variables", "trainable", "seed")
 """Keys that are looked at elsewhere, or in which parts may differ from the whole."""
 

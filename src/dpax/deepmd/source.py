@@ -8,9 +8,6 @@ from dpax.contents import real
 from dpax.errors import InputError, shortened
 from dpax.model.energy_model import EnergyModel
 
-RANDOM = "RANDOM"
-"""DeePMD-kit's word for no branch: a fitting net with new weights."""
-
 
 @dataclass(frozen=True)
 class Source:

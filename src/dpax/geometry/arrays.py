@@ -4,7 +4,7 @@ Axes: `atoms` all atoms of all frames of a batch on one axis; `slots` the neighb
 `block` the atoms of one block of work; `frames` the frames of a batch.
 """
 
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 Edges = Float[Array, "atoms slots 3"]
 """Edge vectors r_j - r_i, Å; zero in an empty slot."""
@@ -16,13 +16,9 @@ Types = Int[Array, " atoms"]
 """Index into `type_map`; -1 for an atom that only pads the array."""
 FrameIndex = Int[Array, " atoms"]
 """The frame an atom belongs to; the number of frames for an atom that only pads the array."""
-SlotMask = Bool[Array, "atoms slots"]
-"""True where a slot holds a neighbour."""
 Parameters = Float[Array, "atoms inputs"]
 """What the fitting net is told of an atom beside its surroundings; of zero width where it is told nothing."""
 AtomicEnergies = Float[Array, " atoms"]
-"""eV."""
-FrameEnergies = Float[Array, " frames"]
 """eV."""
 Forces = Float[Array, "atoms 3"]
 """eV/Å."""

@@ -73,11 +73,3 @@ def wrap(
     fractional = positions @ np.linalg.inv(cell)
     shifts = np.where(np.asarray(pbc, dtype=bool), np.floor(fractional), 0.0)
     return positions - shifts @ cell, shifts
-
-
-def strained(vectors: np.ndarray, strain: np.ndarray) -> np.ndarray:
-    """Deform positions or lattice vectors (rows, Å) by x → x (1 + strain).
-
-    With the virial W = -dE/d(strain), this is the deformation a finite difference has to apply.
-    """
-    return vectors @ (np.eye(3) + strain)

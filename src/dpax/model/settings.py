@@ -10,6 +10,9 @@ from dpax.descriptor.settings import DescriptorSettings
 from dpax.model.fitting_spec import FittingHyperparameters, FittingSpec, none_if_empty
 from dpax.settings import Refused, Settings
 
+RANDOM = "RANDOM"
+"""The name of no branch: a fitting net with new weights on the descriptor of a trained model."""
+
 
 def _energies_of_preset(value: Any) -> Any:
     """The numbers of {"energy": [null, 1.5, [2.0]]}; DeePMD-kit has this form for outputs of any shape."""

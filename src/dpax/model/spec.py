@@ -54,7 +54,7 @@ class ModelSpec(Settings):
         if self.fitting.ntypes != ntypes:
             raise ValueError(f"the fitting net has {self.fitting.ntypes} types; the descriptor has {ntypes}")
         names = self.descriptor.type_map
-        if names and names != self.type_map:
+        if names and self.type_map and names != self.type_map:
             raise ValueError(
                 f"type_map is {' '.join(self.type_map)}, but {' '.join(names)} in the descriptor"
             )

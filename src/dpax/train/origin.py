@@ -15,13 +15,11 @@ from dpax.errors import InputError, shortened
 from dpax.model.energy_model import EnergyModel
 from dpax.model.fitting import without_case
 from dpax.model.fitting_spec import FittingHyperparameters
-from dpax.model.settings import FittingSettings
+from dpax.model.settings import RANDOM, FittingSettings
 from dpax.nn.arrays import placed
 from dpax.settings import Settings
 from dpax.train.settings import InputSettings
 
-RANDOM = "RANDOM"
-"""The name of no branch: a fresh fitting net on the descriptor of the trained model."""
 _SECTIONS: Mapping[str, type[Settings]] = {"descriptor": DescriptorSettings, "fitting_net": FittingSettings}
 _KEPT = ("trainable", "trainable_ln", "seed")
 """Keys of the user even where the architecture is that of the trained model."""

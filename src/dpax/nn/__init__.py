@@ -1,0 +1,1 @@
+"""What networks are made of: named arrays, layers, activations, initial weights; pure functions all."""
