@@ -8,7 +8,8 @@ import numpy as np
 from flax import nnx
 
 from dpax.deepmd.places import Place, renamed
-from dpax.nn.arrays import Arrays
+from dpax.nn.arrays import Arrays, below, numbered
+from dpax.nn.primitives import matmul
 
 
 class Fixed(nnx.Variable):
@@ -58,7 +59,7 @@ class Layer(Module):
 
     def __call__(self, x: Any) -> Any:
         """`x w + b` on rows."""
-        y = jnp.asarray(x) @ self.w[...]
+        y = matmul(jnp.asarray(x), self.w[...])
         return y if self.b is None else y + self.b[...]
 
 
@@ -74,8 +75,6 @@ class Network(Module):
 
 def network(arrays: Mapping[str, nnx.Variable]) -> Network:
     """A network from the variables below the numbers of its layers."""
-    from dpax.nn.arrays import below, numbered
-
     return Network(Layer(below(arrays, number)) for number in range(numbered(arrays)))
 
 
