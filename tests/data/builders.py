@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 
 from dpax.data import Frame
-from dpax.data.frame import LABELS
+from dpax.data.quantities import labels_of
 
 RNG = np.random.default_rng(11)
 
@@ -100,7 +100,7 @@ class OneFrame:
         self.name, self.path, self.type_map = frame.source, Path(frame.source), ("O", "H")
         self.copies: np.ndarray | None = None
         self.unread: dict[str, list[str]] = {}
-        self.labels = frozenset(label for label in LABELS if getattr(frame, label) is not None)
+        self.labels = labels_of([frame])
 
     def __len__(self):
         return self._times

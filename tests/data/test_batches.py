@@ -2,17 +2,23 @@
 
 from dataclasses import replace
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpax.data import CapacityPlanner, LabelWidths, ParameterWidths, label_widths, make_batch
+from dpax.data import CapacityPlanner, ParameterWidths, label_widths, make_batch
+from dpax.data.quantities import LABELS
 from dpax.errors import InputError
 
 from .builders import OneFrame, random_frame
 
 CUTOFF = 4.0
+
+
+def shapes_of(arrays) -> tuple:
+    return tuple(array.shape for array in jax.tree.leaves(arrays))
 
 
 @given(st.lists(st.tuples(st.integers(1, 9), st.booleans(), st.booleans()), min_size=1, max_size=5))
@@ -24,35 +30,37 @@ def test_labels_and_flags_belong_to_their_frames(recipe):
     neighborhoods, labels, sources = make_batch(frames, CUTOFF, CapacityPlanner(), np.float32)
     assert sources == tuple(f"frame {k}" for k in range(len(frames)))
     assert neighborhoods.edges.dtype == np.float32
-    n_frames = len(labels.energy)
+    n_frames = labels.n_frames
     start = 0
     for number, frame in enumerate(frames):
         rows = slice(start, start := start + len(frame.types))
         flag = float(frame.energy is not None)
         assert (neighborhoods.frames[rows] == number).all()
         assert labels.n_atoms[number] == len(frame.types)
-        assert labels.energy[number] == (frame.energy or 0.0)
-        assert np.array_equal(labels.forces[rows], frame.forces if flag else np.zeros((len(frame.types), 3)))
-        assert np.array_equal(labels.virial[number], frame.virial if flag else np.zeros((3, 3)))
+        assert labels.values["energy"][number] == (frame.energy or 0.0)
         assert np.array_equal(
-            labels.atom_energies[rows], frame.atom_energies if flag else np.zeros(len(frame.types))
+            labels.values["forces"][rows], frame.forces if flag else np.zeros((len(frame.types), 3))
         )
-        for flags in (labels.has_energy, labels.has_forces, labels.has_virial, labels.has_atom_energies):
+        assert np.array_equal(labels.values["virial"][number], frame.virial if flag else np.zeros((3, 3)))
+        assert np.array_equal(
+            labels.values["atom_energies"][rows], frame.atom_energies if flag else np.zeros(len(frame.types))
+        )
+        assert labels.has.keys() == {"energy", "forces", "virial", "atom_energies"}
+        for flags in labels.has.values():
             assert flags[number] == flag
     assert (neighborhoods.frames[start:] == n_frames).all()
     assert (labels.n_atoms[len(frames) :] == 1).all()
-    for name, array in labels._asdict().items():
-        if name != "n_atoms":
-            per_atom = name in ("forces", "atom_energies")
-            assert not array[start if per_atom else len(frames) :].any()
-            assert array.size == 0 or len(array) == n_frames
+    for name, array in labels.values.items():
+        assert not array[start if name in ("forces", "atom_energies") else len(frames) :].any()
+        assert not labels.has[name][len(frames) :].any()
+        assert len(array) == len(labels.has[name]) == n_frames
 
 
 def test_labels_are_flagged_one_by_one():
     frame = replace(random_frame(), forces=None, atom_energies=None)
     labels = make_batch([frame], CUTOFF, CapacityPlanner(), np.float64).labels
-    flags = (labels.has_energy, labels.has_forces, labels.has_virial, labels.has_atom_energies)
-    assert [array[0] for array in flags] == [1, 0, 1, 0]
+    flags = {name: array[0] for name, array in labels.has.items()}
+    assert flags == {"energy": 1, "forces": 0, "virial": 1, "atom_energies": 0}
 
 
 def test_rare_labels_and_parameters_belong_to_their_atoms():
@@ -64,7 +72,7 @@ def test_rare_labels_and_parameters_belong_to_their_atoms():
     widths = ParameterWidths(2, 3)
     neighborhoods, labels, _ = make_batch(frames, CUTOFF, CapacityPlanner(), np.float32, parameters=widths)
     parameters = np.asarray(neighborhoods.parameters)
-    assert parameters.shape == (len(labels.energy), 5)
+    assert parameters.shape == (labels.n_frames, 5)
     assert parameters.dtype == np.float64
     start = 0
     for number, frame in enumerate(frames):
@@ -73,8 +81,8 @@ def test_rare_labels_and_parameters_belong_to_their_atoms():
             parameters[rows], np.column_stack([[frame.fparam] * len(frame.types), frame.aparam])
         )
         for name in ("atom_pref", "atom_ener_coeff", "drdq", "hessian"):
-            value, place = getattr(frame, name), getattr(labels, name)[rows]
-            assert getattr(labels, f"has_{name}")[number] == (value is not None)
+            value, place = getattr(frame, name), labels.values[name][rows]
+            assert labels.has[name][number] == (value is not None)
             if name == "hessian":
                 assert not np.delete(place, np.arange(rows.start, rows.stop), axis=2).any()
                 place = place[:, :, rows]
@@ -86,18 +94,15 @@ def test_rare_labels_and_parameters_belong_to_their_atoms():
 
 def test_labels_that_no_frame_has_take_no_memory():
     labels = make_batch([random_frame()], CUTOFF, CapacityPlanner(), np.float64).labels
-    assert all(getattr(labels, n).size == 0 for n in ("atom_pref", "atom_ener_coeff", "drdq", "hessian"))
+    assert labels.values.keys().isdisjoint(("atom_pref", "atom_ener_coeff", "drdq", "hessian"))
 
 
 def test_a_data_set_has_one_set_of_label_shapes():
     plain, rich = OneFrame(random_frame(seed=1)), OneFrame(random_frame(seed=2, rare=True))
     widths = label_widths([plain, rich])
-    assert widths == LabelWidths(True, True, 2, True)
+    assert widths == dict.fromkeys(LABELS, 0) | {"drdq": 2}
     shapes = [
-        [
-            array.shape
-            for array in make_batch([s.frame(0)], CUTOFF, CapacityPlanner(), np.float64, labels=w)[1]
-        ]
+        shapes_of(make_batch([s.frame(0)], CUTOFF, CapacityPlanner(), np.float64, labels=w)[1])
         for s, w in ((plain, widths), (rich, None))
     ]
     assert shapes[0] == shapes[1]
@@ -105,7 +110,7 @@ def test_a_data_set_has_one_set_of_label_shapes():
 
 def test_another_number_of_generalized_coordinates_is_refused():
     frames = [random_frame(rare=True), replace(random_frame(rare=True), drdq=np.ones((15, 4)), source="odd")]
-    with pytest.raises(InputError, match=r"odd: drdq has 4 generalized coordinates, other frames 2"):
+    with pytest.raises(InputError, match=r"odd: drdq has 4 columns, other frames 2"):
         make_batch(frames, CUTOFF, CapacityPlanner(), np.float64)
 
 
@@ -125,7 +130,10 @@ def test_parameters_that_the_model_takes_must_be_there():
 
 def test_energies_keep_their_digits():
     frame = replace(random_frame(), energy=-29945.123456789)
-    assert make_batch([frame], CUTOFF, CapacityPlanner(), np.float32).labels.energy[0] == -29945.123456789
+    assert (
+        make_batch([frame], CUTOFF, CapacityPlanner(), np.float32).labels.values["energy"][0]
+        == -29945.123456789
+    )
 
 
 def test_the_number_of_frames_makes_no_new_shape():
@@ -134,7 +142,7 @@ def test_the_number_of_frames_makes_no_new_shape():
     for sizes in ([32], [16, 16], [8] * 4, [4] * 8, [1] * 32):
         frames = [random_frame(n, seed=k, periodic=False) for k, n in enumerate(sizes)]
         batch = make_batch(frames, 0.5, planner, np.float32)
-        shapes.add(tuple(array.shape for part in batch[:2] for array in part))
+        shapes.add(shapes_of(batch[:2]))
     assert len(shapes) == 1
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dpax.data import BatchOrder, DeepmdSystem
-from dpax.data.frame import LABELS
+from dpax.data.quantities import LABELS
 from dpax.errors import InputError
 
 from .builders import FIELDS, write_system
@@ -328,7 +328,7 @@ def without_sets(folder):
         (with_text, ["energy.npy", "numbers"]),
         (
             replaced("force", np.zeros((4, 6))),
-            ["force.npy", "expected 9", "3 for each of the 3 atoms", "got 6"],
+            ["force.npy", "expected 9", "3 atoms x 3", "got 6"],
         ),
         (replaced("coord", np.zeros((4, 12))), ["coord.npy", "expected 9", "got 12"]),
         (replaced("coord", np.zeros((0, 9))), ["coord.npy", "no frames"]),
@@ -338,8 +338,8 @@ def without_sets(folder):
         (replaced("energy", np.zeros(3)), ["energy.npy", "holds 3 frames", "coord.npy beside it holds 4"]),
         (without("set.000/coord.npy"), ["set.000", "no coord.npy"]),
         (without("set.000/box.npy"), ["set.000", "no box.npy", "nopbc"]),
-        (replaced("aparam", np.zeros((4, 4))), ["aparam.npy", "multiple of the 3 atoms", "got 4"]),
-        (replaced("drdq", np.zeros((4, 12))), ["drdq.npy", "multiple of 3 times the 3 atoms", "got 12"]),
+        (replaced("aparam", np.zeros((4, 4))), ["aparam.npy", "a multiple of 3 atoms", "got 4"]),
+        (replaced("drdq", np.zeros((4, 12))), ["drdq.npy", "a multiple of 3 times 3 atoms", "got 12"]),
         (replaced("hessian", np.zeros((4, 9))), ["hessian.npy", "expected 81", "got 9"]),
         (replaced("atom_pref", np.zeros((4, 9))), ["atom_pref.npy", "expected 3", "got 9"]),
         (without("type.raw"), ["type.raw", "cannot be read"]),

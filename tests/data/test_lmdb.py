@@ -118,7 +118,7 @@ def test_batches_of_all_sizes(data):
     picked = [systems[system].frame(frame) for system, frame in order.next()]
     batch = make_batch(picked, 4.0, CapacityPlanner(), np.float64)
     assert len({len(frame.types) for frame in picked}) > 1
-    assert np.array_equal(batch.labels.energy[:5], [frame.energy for frame in picked])
+    assert np.array_equal(batch.labels.values["energy"][:5], [frame.energy for frame in picked])
 
 
 def test_deepmd_kit_reads_the_same(data):
@@ -165,7 +165,7 @@ def test_virtual_atoms_zero_cells_and_denied_labels(tmp_path):
         (lambda r: r.pop("atom_types"), "has no atom_types"),
         (
             lambda r: r.update(forces=packed(np.zeros(7))),
-            r"forces has 7 numbers, expected the shape \[4, 3\]",
+            r"forces has 7 numbers, expected 4 atoms x 3",
         ),
         (lambda r: r.update(forces=packed(np.full((4, 3), np.nan))), "forces holds NaN"),
         (lambda r: r.update(forces={"type": "<f8", "shape": [9], "data": b"12"}), "forces is not an array"),

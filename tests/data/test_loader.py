@@ -5,6 +5,7 @@ import threading
 from dataclasses import replace
 from unittest import mock
 
+import jax
 import numpy as np
 import pytest
 
@@ -54,7 +55,7 @@ def loader_of(order, planner, systems=SYSTEMS, **options):
 
 
 def same(first, second):
-    arrays = [[np.asarray(a) for part in batch[:2] for a in part] for batch in (first, second)]
+    arrays = [jax.tree.leaves(batch[:2]) for batch in (first, second)]
     return first.sources == second.sources and all(np.array_equal(a, b) for a, b in zip(*arrays, strict=True))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dpax.data import Frame
-from dpax.infer import Evaluation
+from dpax.infer import Evaluation, comparisons
 from dpax.report.details import DetailFiles
 
 pytest.importorskip("deepmd")
@@ -70,7 +70,7 @@ def test_files_of_two_systems_are_those_of_deepmd_kit(tmp_path):
     with DetailFiles(str(tmp_path / "ours")) as details:
         for name, (_, made) in systems.items():
             for frame, evaluation, hessian in made:
-                details.add(name, frame, evaluation, hessian)
+                details.add(name, list(comparisons(frame, evaluation, hessian)))
     for append, (name, (atoms, made)) in enumerate(systems.items()):
         write_as_deepmd_kit(tmp_path / "theirs", name, atoms, made, append=bool(append))
     kinds = {path.name.removeprefix("theirs") for path in tmp_path.glob("theirs.*")}
@@ -84,6 +84,6 @@ def test_what_has_no_label_is_not_written(tmp_path):
     ((frame, evaluation, hessian),) = frames_and_evaluations(1, 2)
     bare = Frame(frame.positions, frame.types, frame.cell, frame.pbc, "bare", energy=1.0)
     with DetailFiles(str(tmp_path / "run.1")) as details:
-        details.add("bare", bare, evaluation, hessian)
+        details.add("bare", list(comparisons(bare, evaluation, hessian)))
     # DeePMD-kit would take the ".1" for a suffix and replace it.
     assert {path.name for path in tmp_path.iterdir()} == {"run.1.e.out", "run.1.e_peratom.out"}

@@ -105,7 +105,7 @@ def test_keys_of_the_data_section_are_read(base):
     )
     with prepared(chosen, base) as (run, batch):
         assert run.data.labels >= {"energy", "forces"}
-        assert float(np.asarray(batch.labels.energy)[0]) == -3.5
+        assert float(np.asarray(batch.labels.values["energy"])[0]) == -3.5
     for wrong in ({"power": "P"}, {"virial": "a", "stress": "b"}, {"energy": 3}):
         with pytest.raises(InputError, match="keys"):
             settings({"training.training_data": {"systems": "ref.xyz", "keys": wrong}})

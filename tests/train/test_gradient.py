@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 
 from dpax.data import CapacityPlanner, make_batch
+from dpax.data.quantities import TERMS
 from dpax.model.blocks import make_mesh
 from dpax.model.derivatives import Prediction, forces_from, loss_gradient, predict, virials_from
 from dpax.model.energies import Block, atomic_energies
 from dpax.train.learning_settings import LossSettings
-from dpax.train.loss import Prefactors, energy_loss, without_bias
+from dpax.train.loss import energy_loss, without_bias
 from model.support import tiny_model
 
 from .test_loss import frame, rare
 
-WEIGHTS = Prefactors(0.7, 1.3, 0.4, 0.9, 0.0, 0.0, 0.6)
+WEIGHTS = dict(zip(TERMS, (0.7, 1.3, 0.4, 0.9, 0.0, 0.0, 0.6), strict=True))
 SETTINGS = LossSettings(start_pref_v=1.0, start_pref_ae=1.0)
 WITH_HESSIAN = LossSettings(start_pref_v=1.0, start_pref_ae=1.0, start_pref_h=1.0)
 SMALL = {"neuron": [4, 8], "axis_neuron": 2, "attn": 8, "attn_layer": 1}
@@ -37,7 +38,7 @@ class Problem:
         self.neighborhoods = nb = jax.tree.map(jnp.asarray, batch.neighborhoods)
         types, owners = np.asarray(nb.types), np.asarray(nb.frames)
         self.labels = without_bias(batch.labels, types, owners, np.array(self.model.bias), self.model.dtype)
-        self.n_frames = len(self.labels.energy)
+        self.n_frames = self.labels.n_frames
 
     def prepare(self, params):
         return self.model.with_arrays(params).weights()

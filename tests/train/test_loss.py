@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 
 from dpax.data import CapacityPlanner, Frame, Labels, make_batch
+from dpax.data.quantities import TERMS
 from dpax.errors import InputError
 from dpax.model.derivatives import Prediction
-from dpax.train.error_sums import TERMS, ErrorMeans, error_name
+from dpax.train.error_sums import ErrorMeans, error_name
 from dpax.train.learning_settings import LossSettings
-from dpax.train.loss import Prefactors, energy_loss, prefactors, without_bias
+from dpax.train.loss import energy_loss, prefactors, without_bias
 
 SIZES = (3, 5)
 SETTINGS = LossSettings(start_pref_v=1.0, start_pref_ae=1.0)
-WEIGHTS = Prefactors(0.7, 1.3, 0.4, 0.9)
+WEIGHTS = dict(zip(TERMS, (0.7, 1.3, 0.4, 0.9, 0.0, 0.0, 0.0), strict=True))
 NONE = {"energy": None, "forces": None, "virial": None, "atom_energies": None}
 N_GENERALIZED = 2
 
@@ -54,7 +55,7 @@ def batch_of(frames):
 def prediction_for(labels: Labels, seed=0) -> Prediction:
     """Something for every slot, also those that only pad."""
     rng = np.random.default_rng(seed)
-    n = len(labels.energy)
+    n = labels.n_frames
     shapes = ((n,), (n, 3), (n, 3, 3), (n, 3, n, 3))
     return Prediction(*(jnp.asarray(rng.normal(size=shape)) for shape in shapes))
 
@@ -185,7 +186,7 @@ def test_default_weights_of_forces():
         settings = LossSettings(**pf, **more)
         return float(energy_loss(prediction, labels, owners, prefactors(settings, 1.0), settings)[0])
 
-    squares = np.mean((np.asarray(prediction.forces) - labels.forces) ** 2, axis=1)
+    squares = np.mean((np.asarray(prediction.forces) - labels.values["forces"]) ** 2, axis=1)
     weights = np.append(np.ones(3), frames[1].atom_pref)
     assert loss(labels, use_default_pf=True) == pytest.approx(np.mean(weights * squares[:8]), rel=1e-12)
     assert loss(labels) == pytest.approx(np.mean(frames[1].atom_pref * squares[3:8]), rel=1e-12)
@@ -220,14 +221,15 @@ def test_missing_labels_weigh_nothing(label):
     frames = [frame(3, 0), frame(5, 1, **{label: None})]
     labels, owners, _ = batch_of(frames)
     rubbish = {
-        "energy": labels.energy + 1e3 * (1 - labels.has_energy),
-        "virial": labels.virial + 1e3 * (1 - labels.has_virial)[:, None, None],
-        "forces": labels.forces + 1e3 * (1 - labels.has_forces[np.minimum(owners, 1)])[:, None],
-        "atom_energies": labels.atom_energies + 1e3 * (1 - labels.has_atom_energies[np.minimum(owners, 1)]),
+        "energy": labels.values["energy"] + 1e3 * (1 - labels.has["energy"]),
+        "virial": labels.values["virial"] + 1e3 * (1 - labels.has["virial"])[:, None, None],
+        "forces": labels.values["forces"] + 1e3 * (1 - labels.has["forces"][np.minimum(owners, 1)])[:, None],
+        "atom_energies": labels.values["atom_energies"]
+        + 1e3 * (1 - labels.has["atom_energies"][np.minimum(owners, 1)]),
     }
     prediction = prediction_for(labels)
     (clean, _), gradient = compute(prediction, labels, owners)
-    (spoilt, _), other = compute(prediction, labels._replace(**rubbish), owners)
+    (spoilt, _), other = compute(prediction, labels._replace(values=labels.values | rubbish), owners)
     assert clean == spoilt
     for a, b in zip(gradient, other, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -240,7 +242,7 @@ def test_a_frame_without_labels_changes_no_gradient():
     prediction = prediction_for(labels)
     (loss, errors), gradient = compute(prediction, labels, owners)
     lone_labels, lone_owners, _ = batch_of(alone)
-    n = len(lone_labels.energy)
+    n = lone_labels.n_frames
     (lone_loss, lone_errors), lone = compute(
         Prediction(*(a[:n] for a in prediction[:3])), lone_labels, lone_owners
     )
@@ -263,7 +265,7 @@ def test_padding_has_no_gradient(options):
     settings = LossSettings(**OPTIONS[options])
     labels, owners, types = batch_of([frame(3, 0, **rare(3, 0)), frame(3, 1, **rare(3, 1))])
     prediction = prediction_for(labels)
-    exact = prediction._replace(forces=jnp.asarray(labels.forces))  # the length of an error of 0
+    exact = prediction._replace(forces=jnp.asarray(labels.values["forces"]))  # the length of an error of 0
 
     def loss(prediction):
         return energy_loss(prediction, labels, owners, prefactors(settings, 0.5), settings)[0]
@@ -285,13 +287,15 @@ def test_bias_is_taken_off_where_there_are_energies():
     labels, owners, types = batch_of(frames)
     bias = np.array([-1000.0, 500.0])
     shifted = without_bias(labels, types, owners, bias, np.dtype(np.float32))
-    assert shifted.energy.dtype == np.float32
-    np.testing.assert_allclose(shifted.energy[0], frames[0].energy - bias[frames[0].types].sum(), rtol=1e-6)
-    assert shifted.energy[1] == 0.0
+    assert shifted.values["energy"].dtype == np.float32
     np.testing.assert_allclose(
-        shifted.atom_energies[:3], frames[0].atom_energies - bias[frames[0].types], rtol=1e-6
+        shifted.values["energy"][0], frames[0].energy - bias[frames[0].types].sum(), rtol=1e-6
     )
-    np.testing.assert_array_equal(shifted.forces, labels.forces.astype(np.float32))
+    assert shifted.values["energy"][1] == 0.0
+    np.testing.assert_allclose(
+        shifted.values["atom_energies"][:3], frames[0].atom_energies - bias[frames[0].types], rtol=1e-6
+    )
+    np.testing.assert_array_equal(shifted.values["forces"], labels.values["forces"].astype(np.float32))
 
 
 def test_bias_is_weighed_by_the_coefficients():
@@ -301,7 +305,7 @@ def test_bias_is_weighed_by_the_coefficients():
     bias = np.array([-1000.0, 500.0])
     shifted = without_bias(labels, types, owners, bias, np.dtype(np.float64), coefficients=True)
     for k, (one, c) in enumerate(zip(frames, (np.ones(3), frames[1].atom_ener_coeff), strict=True)):
-        np.testing.assert_allclose(shifted.energy[k], one.energy - c @ bias[one.types], rtol=1e-12)
+        np.testing.assert_allclose(shifted.values["energy"][k], one.energy - c @ bias[one.types], rtol=1e-12)
 
 
 def test_errors_add_up_over_batches():
@@ -314,7 +318,7 @@ def test_errors_add_up_over_batches():
     start = 0
     for k, one in enumerate(frames):
         labels, alone, _ = batch_of([one])
-        n, size = len(one.types), len(labels.energy)
+        n, size = len(one.types), labels.n_frames
         part = Prediction(
             *(jnp.resize(array[start : start + n], (size, *array.shape[1:])) for array in prediction[:2]),
             jnp.resize(prediction.virials[k], (size, 3, 3)),
@@ -330,4 +334,5 @@ def test_errors_add_up_over_batches():
 def test_prefactors_follow_the_learning_rate():
     settings = LossSettings(start_pref_e=0.02, limit_pref_e=1.0, start_pref_f=1000, limit_pref_f=1)
     for ratio, expected in ((1.0, (0.02, 1000.0)), (0.0, (1.0, 1.0)), (0.25, (1 - 0.98 / 4, 1 + 999 / 4))):
-        np.testing.assert_allclose(prefactors(settings, ratio), [*expected, *[0.0] * 5], rtol=1e-12)
+        weights = list(prefactors(settings, ratio).values())
+        np.testing.assert_allclose(weights, [*expected, *[0.0] * 5], rtol=1e-12)

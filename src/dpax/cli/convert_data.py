@@ -45,7 +45,7 @@ def convert_data(
     npy is one system for each composition, mixed one for each number of atoms. Anything that ASE reads can be
     converted; the outputs of more codes with --dpdata-format.
     """
-    from dpax.data.frame import LABELS
+    from dpax.data.quantities import LABELS, labels_of
 
     kind = form or Format(_from_suffix(output))
     if output.exists():
@@ -62,7 +62,7 @@ def convert_data(
     )
     with replacing(output) as partial:
         _write(partial, kind, frames, copies, names)
-    labels = [name for name in LABELS if any(getattr(frame, name) is not None for frame in frames)]
+    labels = sorted(labels_of(frames), key=list(LABELS).index)
     described = f"with {', '.join(labels)}" if labels else "without labels"
     typer.echo(f"{len(frames)} frames of {' '.join(names)} written, {described}: {output} ({kind})")
 

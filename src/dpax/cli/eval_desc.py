@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from dpax.cli.sources import ListOption, SystemOption, frame_groups, listed_systems, only_one, reading
+from dpax.cli.sources import ListOption, SystemOption, listed_systems, only_one, reading
 from dpax.cli.start import Branch, Devices, load_potential
 from dpax.errors import InputError
 from dpax.files import replacing, writing
@@ -78,6 +78,8 @@ def _file_names(systems: "Sequence[System]", folder: Path) -> list[Path]:
 def described(potential: "Potential", system: "System") -> "np.ndarray":
     """The descriptors of a system, [frames, atoms, width]."""
     import numpy as np
+
+    from dpax.infer import frame_groups
 
     frames = [a for group in frame_groups(system, range(len(system))) for a in potential.descriptors(group)]
     whole = np.full((len(frames), max(map(len, frames)), frames[0].shape[1]), np.nan, frames[0].dtype)

@@ -11,7 +11,6 @@ from dpax.cli.sources import (
     KeysOption,
     SetPrefixOption,
     SystemOption,
-    frame_groups,
     no_set_prefix,
     reading,
 )
@@ -110,6 +109,8 @@ def _load_alike(paths: "Sequence[Path]", devices: int | None, branch: str | None
 
 def _evaluated(potentials: "Sequence[Potential]", system: "System") -> "Iterator[tuple]":
     """The frames of a system, each with the evaluations of all models."""
+    from dpax.infer import frame_groups
+
     for group in frame_groups(system, range(len(system))):
         by_model = [potential.evaluate(group) for potential in potentials]
         yield from zip(group, zip(*by_model, strict=True), strict=True)

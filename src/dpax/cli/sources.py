@@ -1,7 +1,7 @@
 """The options by which commands are told their data, with DeePMD-kit's letters, and the systems they name."""
 
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,11 +11,9 @@ from dpax.cli.failures import say
 from dpax.errors import InputError
 
 if TYPE_CHECKING:
-    from dpax.data import Frame, Reading, System
+    from dpax.data import Reading, System
     from dpax.data.dpdata_io import DpdataSystem
     from dpax.train.settings import DataSettings
-
-_ATOMS_AT_ONCE = 4096
 
 SYSTEM = ("--system", "-s")
 """The flags of `SystemOption`, after which several values may stand."""
@@ -133,18 +131,6 @@ def no_set_prefix(value: str | None) -> None:
     """Tell the user of DeePMD-kit's old option that it does nothing."""
     if value is not None:
         say("warning", "--set-prefix has no effect, as in DeePMD-kit: the folders are called set.*")
-
-
-def frame_groups(system: "System", order: Iterable[int]) -> Iterator[list["Frame"]]:
-    """Frames of a system in a given order, as many at a time as are worth evaluating together."""
-    group: list[Frame] = []
-    for index in order:
-        group.append(system.frame(int(index)))
-        if sum(len(frame.types) for frame in group) >= _ATOMS_AT_ONCE:
-            yield group
-            group = []
-    if group:
-        yield group
 
 
 def data_of_input(path: Path, section: str) -> "DataSettings":

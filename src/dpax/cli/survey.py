@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dpax.data.frame import LABELS
+from dpax.data.quantities import LABELS
 from dpax.errors import InputError
 from dpax.geometry.neighbors import find_edges, neighbor_counts
 from dpax.train.checks import Seen
@@ -60,7 +60,7 @@ class Survey:
         atoms = len(frame.types)
         self.fewest_atoms = min(self.fewest_atoms or atoms, atoms)
         self.most_atoms = max(self.most_atoms, atoms)
-        self.labels.update(label for label in LABELS if getattr(frame, label) is not None)
+        self.labels.update(frame.values().keys() & LABELS.keys())
         self.types.update(map(int, frame.types))
         self._measure(frame, rcut)
 

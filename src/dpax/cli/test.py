@@ -1,7 +1,6 @@
 """`dpax test`: the errors of a model on labelled data."""
 
 import json
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +14,6 @@ from dpax.cli.sources import (
     SetPrefixOption,
     SystemOption,
     data_of_input,
-    frame_groups,
     listed_systems,
     no_set_prefix,
     only_one,
@@ -27,32 +25,7 @@ from dpax.errors import WRONG_CONTENTS, InputError
 from dpax.files import replacing
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from dpax.data import Errors, Frame, Reading, System, SystemErrors
-    from dpax.infer import Evaluation, Potential
-
-_KEYS = {
-    "energy": ("energy", "ev"),
-    "energy_per_atom": ("energy_per_atom", "ev"),
-    "forces": ("force", "ev_per_angstrom"),
-    "weighted_forces": ("weighted_force", "ev_per_angstrom"),
-    "virial": ("virial", "ev"),
-    "virial_per_atom": ("virial_per_atom", "ev"),
-    "stress": ("stress", "ev_per_angstrom3"),
-    "atom_energies": ("atomic_energy", "ev"),
-    "hessian": ("hessian", "ev_per_angstrom2"),
-}
-"""Of each quantity, the beginning and the end of its keys in the JSON report."""
-_TITLES = {
-    "forces": "force component",
-    "weighted_forces": "force component, weighted",
-    "virial": "virial component",
-    "virial_per_atom": "virial per atom",
-    "stress": "stress component",
-    "atom_energies": "atomic energy",
-    "hessian": "Hessian component",
-}
+    from dpax.data import Reading, SystemErrors
 
 
 def compare(
@@ -101,6 +74,7 @@ def compare(
     import numpy as np
 
     from dpax.data import SystemErrors, open_systems
+    from dpax.infer import compare_frames
     from dpax.report.details import DetailFiles
 
     no_set_prefix(set_prefix)
@@ -126,14 +100,14 @@ def compare(
             order = rng.permutation(len(one)) if shuffle else np.arange(len(one))
             order = order[: frames or len(one)]
             counts[one.name] = len(order)
-            for frame, evaluation in _evaluated(potential, one, order):
-                matrix = potential.hessian(frame) if hessian and frame.hessian is not None else None
-                _add(errors[one.name], frame, evaluation, atomic, matrix)
-                details.add(one.name, frame, evaluation, matrix)
+            for compared in compare_frames(potential, one, order, atomic=atomic, hessian=hessian):
+                details.add(one.name, compared)
+                for error, label, prediction, weights in compared:
+                    errors[one.name].update(error, label, prediction, weights)
     _print_tables(errors, counts)
     if json_file is not None:
-        report = {name: {"frames": counts[name]} | flat(errors[name]) for name in errors}
-        report["all"] = {"frames": sum(counts.values())} | flat(errors.total())
+        report = {name: {"frames": counts[name]} | errors[name].report() for name in errors}
+        report["all"] = {"frames": sum(counts.values())} | errors.total().report()
         with replacing(json_file) as temporary:
             temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
@@ -159,52 +133,12 @@ def _named_data(
     return system or ["."], None, (), None
 
 
-def _evaluated(
-    potential: "Potential", system: "System", order: Iterable[int]
-) -> Iterator[tuple["Frame", "Evaluation"]]:
-    for group in frame_groups(system, order):
-        yield from zip(group, potential.evaluate(group), strict=True)
-
-
-def _add(
-    errors: "Errors", frame: "Frame", evaluation: "Evaluation", atomic: bool, hessian: "np.ndarray | None"
-) -> None:
-    for quantity in ("energy", "forces", "virial"):
-        label = getattr(frame, quantity)
-        if label is not None:
-            errors.update(quantity, label, getattr(evaluation, quantity), len(frame.types))
-    if frame.forces is not None and frame.atom_pref is not None:
-        weights = frame.atom_pref[:, None]
-        errors.update("weighted_forces", frame.forces, evaluation.forces, weights=weights)
-    if frame.virial is not None and evaluation.volume is not None:
-        label, predicted = (-virial / evaluation.volume for virial in (frame.virial, evaluation.virial))
-        errors.update("stress", label, predicted)
-    if atomic:
-        if frame.atom_energies is None:
-            raise InputError(
-                f"{frame.source}: has no atomic energies (atom_ener.npy), which --atomic compares"
-            )
-        errors.update("atom_energies", frame.atom_energies, evaluation.energies)
-    if frame.hessian is not None and hessian is not None:
-        errors.update("hessian", frame.hessian, hessian)
-
-
-def flat(errors: "Errors") -> dict[str, float]:
-    """MAE and RMSE of every quantity that was compared, with units in the keys."""
-    found = {}
-    for quantity, (stem, unit) in _KEYS.items():
-        for kind, values in (("mae", errors.mae), ("rmse", errors.rmse)):
-            if quantity in values:
-                found[f"{stem}_{kind}_{unit}"] = values[quantity]
-    return found
-
-
 def _print_tables(errors: "SystemErrors", counts: dict[str, int]) -> None:
     from rich.box import SIMPLE
     from rich.table import Table
 
     from dpax.cli.console import PlainConsole
-    from dpax.data.metrics import UNITS
+    from dpax.data.quantities import ERRORS
 
     console = PlainConsole()
     rows = {name: (counts[name], errors[name]) for name in errors}
@@ -213,6 +147,6 @@ def _print_tables(errors: "SystemErrors", counts: dict[str, int]) -> None:
         table = Table("quantity", "unit", "MAE", "RMSE", box=SIMPLE)
         table.columns[2].justify = table.columns[3].justify = "right"
         for quantity, rmse in found.rmse.items():
-            title = _TITLES.get(quantity, quantity.replace("_", " "))
-            table.add_row(title, UNITS[quantity], f"{found.mae[quantity]:.6g}", f"{rmse:.6g}")
+            kind = ERRORS[quantity]
+            table.add_row(kind.title, kind.unit, f"{found.mae[quantity]:.6g}", f"{rmse:.6g}")
         console.print(table)

@@ -14,15 +14,13 @@ import numpy as np
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from dpax.data.declared_units import check_complete, declared_factors, unit_keys
-from dpax.data.frame import LABELS, Frame, check_numbers, type_indices
+from dpax.data.frame import Frame, check_numbers, type_indices
 from dpax.data.label_keys import SPELLINGS, keys_read, look_alikes
+from dpax.data.quantities import ATOMS, INPUTS, QUANTITIES, STRESS, Quantity, labels_of
 from dpax.data.structure_files import keys_of, read_structures
 from dpax.errors import InputError
 from dpax.geometry.cell import volume
 
-_READ = ("fparam", "aparam", "atom_pref", "atom_ener_coeff", "drdq")
-"""Keys that are read, beside those of `SPELLINGS`."""
-_OF_ATOMS = ("forces", "atom_energies")
 _CONVERGENCE = re.compile(r"(?P<negative>un|non?[-_ ]?|not[-_ ]?)?converge(?:d|nce)", re.IGNORECASE)
 _OTHER_LOOPS = re.compile(r"ion|geom|relax|opt|forc|struct|max|threshold|crit|tol", re.IGNORECASE)
 """Of keys about another convergence than that of the electrons, or about what counts as one."""
@@ -92,9 +90,7 @@ class AseSystem:
             )
             for number, atoms in structures.items()
         ]
-        self.labels = frozenset(
-            label for label in LABELS if any(getattr(frame, label) is not None for frame in self._frames)
-        )
+        self.labels = labels_of(self._frames)
         self.unread = look_alikes(unread_keys(structures.values(), reading.keys))
         _check_named_keys(structures.values(), reading.keys, self.name)
 
@@ -157,7 +153,7 @@ def _denies_convergence(item: tuple[Any, Any]) -> bool:
 
 def unread_keys(structures: Iterable[ase.Atoms], keys: Mapping[str, str]) -> list[str]:
     """The keys of structures that dpax does not read, sorted."""
-    known = {*_READ, *chain(*SPELLINGS.values()), *keys.values()}
+    known = {*chain(*SPELLINGS.values()), *keys.values()}
     present = sorted(set().union(*map(keys_of, structures)))
     return [key for key in present if key not in known and not unit_keys((key,))]
 
@@ -219,52 +215,43 @@ def frame_from_atoms(
         cell=np.array(atoms.cell.array, dtype=np.float64) if periodic.any() else None,
         pbc=(bool(periodic[0]), bool(periodic[1]), bool(periodic[2])),
         source=source,
-        fparam=_floats(atoms.info, "fparam", (-1,), source),
-        aparam=_floats(atoms.arrays, "aparam", (len(atoms), -1), source),
-        **(_labels(atoms, keys, factors, source) if labels else {}),
+        **_quantities(atoms, keys, factors, source, QUANTITIES if labels else INPUTS),
     )
 
 
-def _labels(
-    atoms: ase.Atoms, keys: Mapping[str, str], factors: Mapping[str, float], source: str
+def _quantities(
+    atoms: ase.Atoms,
+    keys: Mapping[str, str],
+    factors: Mapping[str, float],
+    source: str,
+    wanted: Mapping[str, Quantity],
 ) -> dict[str, Any]:
-    read, n = keys_read(keys), len(atoms)
+    """Labels and inputs in dpax's units, by name."""
+    read = keys_read(keys)
     stored = getattr(atoms.calc, "results", None) or {}
 
-    def look_up(quantity: str, shape: tuple[int, ...]) -> np.ndarray | None:
-        places = (stored, atoms.arrays if quantity in _OF_ATOMS else atoms.info)
-        value = _value(quantity, read[quantity], places, shape, source)
-        return None if value is None else factors.get(quantity, 1.0) * value
+    def look_up(quantity: Quantity) -> np.ndarray | None:
+        places = (stored, atoms.arrays if quantity.shape[:1] == (ATOMS,) else atoms.info)
+        value = _value(quantity, read[quantity.name], places, len(atoms), source)
+        return None if value is None else factors.get(quantity.name, 1.0) * value
 
-    energy = look_up("energy", (1,))
-    values = {
-        "energy": None if energy is None else float(energy[0]),
-        "forces": look_up("forces", (n, 3)),
-        "virial": look_up("virial", (3, 3)) if "stress" not in keys else None,
-        "atom_energies": look_up("atom_energies", (n,)),
-        "hessian": look_up("hessian", (3 * n, 3 * n)),
-    }
-    stress = look_up("stress", (-1,)) if "virial" not in keys else None
-    check_complete(
-        factors,
-        [name for name, value in {**values, "stress": stress}.items() if value is not None],
-        source,
-    )
-    return {
-        **values,
-        "virial": _virial(atoms, stress, values["virial"], source),
-        "atom_pref": _floats(atoms.arrays, "atom_pref", (n,), source),
-        "atom_ener_coeff": _floats(atoms.arrays, "atom_ener_coeff", (n,), source),
-        "drdq": _floats(atoms.info, "drdq", (3 * n, -1), source),
-    }
+    values = {name: look_up(quantity) for name, quantity in wanted.items()}
+    if "virial" in wanted:
+        # A key of one's own for one of the two says that the other one is not to be read.
+        virial = None if "stress" in keys else values["virial"]
+        stress = None if "virial" in keys else look_up(STRESS)
+        values |= {"virial": virial, "stress": stress}
+        check_complete(factors, [name for name, value in values.items() if value is not None], source)
+        values["virial"] = _virial(atoms, values.pop("stress"), virial, source)
+    return values
 
 
 def _value(
-    quantity: str, keys: Sequence[str], places: Sequence[Mapping], shape: tuple[int, ...], source: str
+    quantity: Quantity, keys: Sequence[str], places: Sequence[Mapping], n_atoms: int, source: str
 ) -> np.ndarray | None:
-    """A label under the first of its keys; two that both mean it must not differ."""
+    """A quantity under the first of its keys; two that both mean it must not differ."""
     values = {
-        key: _floats(place, key, shape, source)
+        key: _floats(place, key, quantity.sized(n_atoms), source)
         for key in reversed(keys)
         for place in reversed(places)
         if key in place
@@ -274,11 +261,11 @@ def _value(
         return None
     (first, value), *others = present
     for key, other in others:
-        if quantity != "energy" and not np.allclose(value, other, rtol=1e-4, atol=1e-6):
+        if quantity.keys_agree and not np.allclose(value, other, rtol=1e-4, atol=1e-6):
             raise InputError(
-                f"{source}: {first} and {key} both mean the {quantity} and differ by "
+                f"{source}: {first} and {key} both mean the {quantity.name} and differ by "
                 f"{np.abs(value - other).max():.3g}; remove one of them, or name the right one in keys "
-                f"({quantity}: KEY)"
+                f"({quantity.name}: KEY)"
             )
     return value
 
@@ -304,7 +291,11 @@ def _fits(array: np.ndarray, shape: tuple[int, ...]) -> bool:
             n == m or (m == -1 and n > 0) for n, m in zip(array.shape, shape, strict=True)
         )
     size = abs(math.prod(shape))
-    return array.size == size if min(shape) > 0 else size > 0 and array.size > 0 and array.size % size == 0
+    return (
+        array.size == size
+        if min(shape, default=1) > 0
+        else size > 0 and array.size > 0 and array.size % size == 0
+    )
 
 
 def _virial(

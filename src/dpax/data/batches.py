@@ -1,12 +1,14 @@
 """Frames put together into arrays of few distinct shapes."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 
 from dpax.data.capacity import CapacityPlanner
 from dpax.data.frame import Frame, ParameterWidths, System
+from dpax.data.quantities import ATOMS, COMPONENTS, LABELS, OPEN, Axis, Quantity, labels_of
 from dpax.errors import InputError
 from dpax.geometry.neighbors import (
     Capacity,
@@ -18,18 +20,11 @@ from dpax.geometry.neighbors import (
     slots_needed,
 )
 
+LabelWidths = Mapping[str, int]
+"""The labels that batches have room for, with the length of their open axis; 0 for those that have none.
 
-class LabelWidths(NamedTuple):
-    """Which of the rarer labels the batches of a data set have room for; the arrays of others are empty.
-
-    It is one for all batches of a data set, so that it makes no more shapes.
-    """
-
-    atom_pref: bool = False
-    atom_ener_coeff: bool = False
-    drdq: int = 0
-    """Generalized coordinates of a frame."""
-    hessian: bool = False
+All batches of a data set have the same, which makes no more shapes. Labels that are not `rare` are in it.
+"""
 
 
 class Labels(NamedTuple):
@@ -40,40 +35,18 @@ class Labels(NamedTuple):
     entry per frame are small beside those with one per neighbour. Atoms that pad point past its end.
     """
 
-    energy: np.ndarray
-    """float64 [frames], eV."""
-    forces: np.ndarray
-    """float64 [atoms, 3], eV/Å."""
-    virial: np.ndarray
-    """float64 [frames, 3, 3], eV."""
-    atom_energies: np.ndarray
-    """float64 [atoms], eV."""
-    atom_pref: np.ndarray
-    """float64 [atoms], weights of the forces; [0] if no frame of the data set has them."""
-    atom_ener_coeff: np.ndarray
-    """float64 [atoms], c of E = Σ c_i E_i; [0] if no frame of the data set has them."""
-    drdq: np.ndarray
-    """float64 [atoms, 3, generalized coordinates]; the last axis is 0 where the data set has none."""
-    hessian: np.ndarray
-    """float64 [atoms, 3, atoms, 3], eV/Å², 0 between frames; [atoms, 3, 0, 3] where the data set has none."""
-    has_energy: np.ndarray
-    """float64 [frames], 1 or 0."""
-    has_forces: np.ndarray
-    """float64 [frames], 1 or 0."""
-    has_virial: np.ndarray
-    """float64 [frames], 1 or 0."""
-    has_atom_energies: np.ndarray
-    """float64 [frames], 1 or 0."""
-    has_atom_pref: np.ndarray
-    """float64 [frames], 1 or 0."""
-    has_atom_ener_coeff: np.ndarray
-    """float64 [frames], 1 or 0."""
-    has_drdq: np.ndarray
-    """float64 [frames], 1 or 0."""
-    has_hessian: np.ndarray
-    """float64 [frames], 1 or 0."""
+    values: dict[str, np.ndarray]
+    """By name, float64. A label of a frame is [frames, …], one of atoms [atoms, …]; components have an axis
+    of atoms and one of 3. So the Hessian is [atoms, 3, atoms, 3], and 0 between frames."""
+    has: dict[str, np.ndarray]
+    """By name: float64 [frames], 1 or 0."""
     n_atoms: np.ndarray
     """int32 [frames]; 1 for a frame that only pads, so that it can be divided by."""
+
+    @property
+    def n_frames(self) -> int:
+        """Real frames and those that only pad."""
+        return self.n_atoms.shape[0]
 
 
 class Batch(NamedTuple):
@@ -104,7 +77,7 @@ def make_batch(
         dtype: of the edge vectors; labels are float64.
         edge_lists: those of the frames, if known.
         parameters: how many `fparam` and `aparam` the model takes; none by default.
-        labels: the rarer labels to make room for; by default those that one of the frames has.
+        labels: those to make room for; by default, of the rarer ones, those that one of the frames has.
 
     Raises:
         InputError: two atoms at the same place, or a frame without the parameters that the model takes;
@@ -115,29 +88,40 @@ def make_batch(
     types = [frame.types for frame in frames]
     inputs = [(parameters or ParameterWidths()).of(frame) for frame in frames]
     neighborhoods = pack(found, types, capacity, dtype, n_frames=capacity.atoms, parameters=inputs)
-    packed = _labels(frames, capacity.atoms, labels or _widths_of(frames))
+    packed = _labels(frames, capacity.atoms, _widths(labels_of(frames), frames) if labels is None else labels)
     return Batch(neighborhoods, packed, tuple(frame.source for frame in frames))
 
 
 def label_widths(systems: Sequence[System]) -> LabelWidths:
-    """The rarer labels that a data set has. Reads a frame of each system with `drdq`."""
+    """The labels that a data set needs room for. Reads frames to see how long an open axis is."""
     names = frozenset().union(*(system.labels for system in systems))
-    with_drdq = [system for system in systems if "drdq" in system.labels]
-    found = ((system.frame(index) for index in range(len(system))) for system in with_drdq)
-    firsts = [next(frame for frame in frames if frame.drdq is not None) for frames in found]
-    return LabelWidths("atom_pref" in names, "atom_ener_coeff" in names, _drdq(firsts), "hessian" in names)
+    frames = [
+        next(
+            frame
+            for index in range(len(system))
+            if (frame := system.frame(index)).values().get(name) is not None
+        )
+        for name in _open_ended(names)
+        for system in systems
+        if name in system.labels
+    ]
+    return _widths(names, frames)
 
 
-def _widths_of(frames: Sequence[Frame]) -> LabelWidths:
-    def some(name: str) -> bool:
-        return any(getattr(frame, name) is not None for frame in frames)
-
-    return LabelWidths(some("atom_pref"), some("atom_ener_coeff"), _drdq(frames), some("hessian"))
+def _open_ended(names: Collection[str]) -> list[str]:
+    return [name for name, label in LABELS.items() if name in names and OPEN in label.shape]
 
 
-def _drdq(frames: Sequence[Frame]) -> int:
-    """The number of generalized coordinates, the same in all frames that have any."""
-    return next((frame.drdq.shape[1] for frame in frames if frame.drdq is not None), 0)
+def _widths(names: Collection[str], frames: Sequence[Frame]) -> LabelWidths:
+    widths = {name: 0 for name, label in LABELS.items() if not label.rare or name in names}
+    for name in _open_ended(names):
+        values = (getattr(frame, name) for frame in frames)
+        widths[name] = next(_open_length(LABELS[name], value) for value in values if value is not None)
+    return widths
+
+
+def _open_length(label: Quantity, value: np.ndarray) -> int:
+    return value.shape[label.shape.index(OPEN)]
 
 
 def frame_edges(frame: Frame, cutoff: float) -> EdgeList:
@@ -161,60 +145,45 @@ def capacity_need(frames: Sequence[Frame], edge_lists: Sequence[EdgeList]) -> Ca
 
 def _labels(frames: Sequence[Frame], size: int, widths: LabelWidths) -> Labels:
     labels = Labels(
-        energy=np.zeros(size),
-        forces=np.zeros((size, 3)),
-        virial=np.zeros((size, 3, 3)),
-        atom_energies=np.zeros(size),
-        atom_pref=np.zeros(size * widths.atom_pref),
-        atom_ener_coeff=np.zeros(size * widths.atom_ener_coeff),
-        drdq=np.zeros((size, 3, widths.drdq)),
-        hessian=np.zeros((size, 3, size * widths.hessian, 3)),
-        has_energy=np.zeros(size),
-        has_forces=np.zeros(size),
-        has_virial=np.zeros(size),
-        has_atom_energies=np.zeros(size),
-        has_atom_pref=np.zeros(size),
-        has_atom_ener_coeff=np.zeros(size),
-        has_drdq=np.zeros(size),
-        has_hessian=np.zeros(size),
+        values={name: np.zeros(_padded_shape(LABELS[name], size, width)) for name, width in widths.items()},
+        has={name: np.zeros(size) for name in widths},
         n_atoms=np.ones(size, np.int32),
     )
     start = 0
     for number, frame in enumerate(frames):
         n_atoms = len(frame.types)
-        atoms = slice(start, start + n_atoms)
         labels.n_atoms[number] = n_atoms
-        _fill(labels, "energy", number, number, frame)
-        _fill(labels, "virial", number, number, frame)
-        _fill(labels, "forces", atoms, number, frame)
-        _fill(labels, "atom_energies", atoms, number, frame)
-        if widths.atom_pref:
-            _fill(labels, "atom_pref", atoms, number, frame)
-        if widths.atom_ener_coeff:
-            _fill(labels, "atom_ener_coeff", atoms, number, frame)
-        if widths.drdq:
-            _check_drdq(frame, widths.drdq)
-            _fill(labels, "drdq", atoms, number, frame)
-        if widths.hessian:
-            _fill(labels, "hessian", (atoms, slice(None), atoms), number, frame)
-        start = atoms.stop
+        for name, width in widths.items():
+            value, label = getattr(frame, name), LABELS[name]
+            if value is not None:
+                _check_width(frame, label, value, width)
+                place = _place(label, number, slice(start, start + n_atoms))
+                array = labels.values[name]
+                array[place] = np.reshape(value, array[place].shape)
+                labels.has[name][number] = 1.0
+        start += n_atoms
     return labels
 
 
-def _fill(
-    labels: Labels, name: str, where: int | slice | tuple[slice, ...], number: int, frame: Frame
-) -> None:
-    """Copy a label of a frame to its place, and set its flag; nothing where the frame lacks it."""
-    value = getattr(frame, name)
-    if value is not None:
-        array = getattr(labels, name)
-        array[where] = np.reshape(value, array[where].shape)
-        getattr(labels, f"has_{name}")[number] = 1.0
+def _padded_shape(label: Quantity, size: int, width: int) -> tuple[int, ...]:
+    """The shape in a batch of so many atoms and frames."""
+    lengths = {ATOMS: (size,), COMPONENTS: (size, 3), OPEN: (width,)}
+    axes = [*chain(*(lengths[n] if isinstance(n, Axis) else (n,) for n in label.shape))]
+    return (*axes,) if label.is_atomic else (size, *axes)
 
 
-def _check_drdq(frame: Frame, width: int) -> None:
-    if frame.drdq is not None and frame.drdq.shape[1] != width:
+def _place(label: Quantity, number: int, atoms: slice) -> tuple[int | slice, ...]:
+    """Where in a batch the label of a frame stands."""
+    if not label.is_atomic:
+        return (number,)
+    everything = slice(None)
+    places = {ATOMS: (atoms,), COMPONENTS: (atoms, everything), OPEN: (everything,)}
+    return (*chain(*(places[n] if isinstance(n, Axis) else (everything,) for n in label.shape)),)
+
+
+def _check_width(frame: Frame, label: Quantity, value: np.ndarray, width: int) -> None:
+    if OPEN in label.shape and _open_length(label, value) != width:
         raise InputError(
-            f"{frame.source}: drdq has {frame.drdq.shape[1]} generalized coordinates, other frames {width}; "
+            f"{frame.source}: {label.name} has {_open_length(label, value)} columns, other frames {width}; "
             "all frames of a data set need the same number"
         )

@@ -8,16 +8,22 @@ from itertools import chain
 from typing import Any
 
 from dpax.data.label_keys import SPELLINGS, quantity_of
+from dpax.data.quantities import LABELS, STRESS
 from dpax.errors import InputError
 
-_UNITS = {
-    "length": ("angstrom", "bohr"),
-    "energy": ("eV", "hartree"),
-    "atom_energies": ("eV", "hartree"),
-    "forces": ("eV/angstrom", "hartree/bohr"),
-    "virial": ("eV", "hartree"),
-    "stress": ("eV/angstrom**3", "hartree/bohr**3"),
-    "hessian": ("eV/angstrom**2", "hartree/bohr**2"),
+_POWERS = {"²": "**2", "³": "**3"}
+
+
+def _expressions(unit: str) -> tuple[str, str]:
+    """A unit of dpax as pint writes it, and the atomic unit in its place."""
+    for power, written in _POWERS.items():
+        unit = unit.replace(power, written)
+    unit = unit.replace("Å", "angstrom")
+    return unit, unit.replace("eV", "hartree").replace("angstrom", "bohr")
+
+
+_UNITS = {"length": _expressions("Å")} | {
+    quantity.name: _expressions(quantity.unit) for quantity in (*LABELS.values(), STRESS) if quantity.unit
 }
 """dpax's unit and the atomic unit of each quantity whose unit may be declared."""
 _ATOMIC = ("au", "a.u.", "atomic")

@@ -1,41 +1,35 @@
 """Systems in DeePMD-kit's layout, as folders or in HDF5: `type.raw`, `type_map.raw`, `nopbc`, and `set.*`.
 
-Per set and flat per frame: coord (3 per atom, Å), box (9, rows are lattice vectors, Å), energy (1, eV),
-force (3 per atom, eV/Å), virial (9, eV, W = -dE/d(strain)), atom_ener (1 per atom, eV), atom_pref and
-atom_ener_coeff (1 per atom), drdq (3 per atom and generalized coordinate), hessian (3·atoms squared, eV/Å²),
-fparam (any number), aparam (any number per atom), and in the mixed layout real_atom_types (1 per atom, -1
-for a virtual atom). `atomic_x` is accepted for `atom_x`. numb_copy (1) says how often a pass over the data
-takes the frame. An array with one axis belongs to the only frame of its set.
+Per set and flat per frame: coord (3 per atom, Å), box (9, rows are lattice vectors, Å), the labels and inputs
+of `quantities.py`, and in the mixed layout real_atom_types (1 per atom, -1 for a virtual atom). numb_copy (1)
+says how often a pass over the data takes the frame. An array with one axis belongs to the only frame of its
+set.
 """
 
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, chain
 from pathlib import Path
 
 import numpy as np
 
-from dpax.data.frame import LABELS, Frame
+from dpax.data.frame import Frame
 from dpax.data.hdf5_file import Hdf5Group
 from dpax.data.label_keys import look_alikes
 from dpax.data.npy_file import NpyFolder
+from dpax.data.quantities import CELL, LABELS, POSITIONS, QUANTITIES, Quantity
 from dpax.data.rows import Folder, Rows
 from dpax.data.type_files import VIRTUAL, check_range, read_names, read_types, translation
 from dpax.errors import InputError
 
 TEXTS = frozenset(("type.raw", "type_map.raw", "nopbc"))
 """The files of a system."""
+_READ = (POSITIONS, CELL, *QUANTITIES.values())
 ARRAYS = frozenset(
-    f"{stem}.npy"
-    for stem in (
-        *("coord", "box", "energy", "force", "virial", "drdq", "hessian", "fparam", "aparam"),
-        *("atom_ener", "atomic_ener", "atom_pref", "atomic_pref", "atom_ener_coeff", "atomic_ener_coeff"),
-        *("real_atom_types", "numb_copy"),
-    )
+    f"{stem}.npy" for stem in (*chain(*(q.files for q in _READ)), "real_atom_types", "numb_copy")
 )
 """Those of a set that are read."""
-PER_ATOM = ("positions", "forces", "atom_energies", "atom_pref", "atom_ener_coeff", "aparam")
 
 
 class DeepmdSystem:
@@ -95,17 +89,11 @@ class DeepmdSystem:
         types = self._types
         if types is None:
             raw = part.real_types(row)
-            real = raw != VIRTUAL
+            real = np.flatnonzero(raw != VIRTUAL)
             types = self._translation[raw[real]]
-            arrays |= _only(real, arrays)
-        energy = arrays.pop("energy").item() if "energy" in arrays else None
-        return Frame(
-            **{"cell": None, **arrays},
-            types=types,
-            pbc=self._pbc,
-            source=f"{self.name}/{part.name} frame {row}",
-            energy=energy,
-        )
+            arrays = {q.name: q.of_atoms(arrays[q.name], real) for q in _READ if q.name in arrays}
+        source = f"{self.name}/{part.name} frame {row}"
+        return Frame(**{"cell": None, **arrays}, types=types, pbc=self._pbc, source=source)
 
 
 class _Set:
@@ -124,39 +112,30 @@ class _Set:
         if self._single:
             coord.as_single()
         self.frames = coord.frames
-        scalars = f"1 for each of the {n_atoms} atoms in type.raw"
-        vectors = f"3 for each of the {n_atoms} atoms in type.raw"
-        coord.expect(self.frames, 3 * n_atoms, vectors)
+        of_each_atom = f"1 for each of the {n_atoms} atoms in type.raw"
+        coord.expect(self.frames, 3 * n_atoms, f"3 for each of the {n_atoms} atoms in type.raw")
         self._files: dict[str, tuple[Rows, tuple[int, ...]]] = {"positions": (coord, (n_atoms, 3))}
-        self._add("energy", ("energy",), (), "one energy")
-        self._add("forces", ("force",), (n_atoms, 3), vectors)
-        self._add("virial", ("virial",), (3, 3), "a 3 x 3 virial")
-        self._add("atom_energies", ("atom_ener", "atomic_ener"), (n_atoms,), scalars)
-        self._add("atom_pref", ("atom_pref", "atomic_pref"), (n_atoms,), scalars)
-        self._add("atom_ener_coeff", ("atom_ener_coeff", "atomic_ener_coeff"), (n_atoms,), scalars)
-        self._add("drdq", ("drdq",), (3 * n_atoms, -1), f"a multiple of 3 times the {n_atoms} atoms")
-        self._add("hessian", ("hessian",), (3 * n_atoms, 3 * n_atoms), f"(3 times {n_atoms} atoms) squared")
-        self.labels = frozenset(self._files) & frozenset(LABELS)
-        self._add("fparam", ("fparam",), (-1,), "the parameters of a frame")
-        self._add("aparam", ("aparam",), (n_atoms, -1), f"a multiple of the {n_atoms} atoms")
-        self.unread.discard("box")
-        if periodic and not self._add("cell", ("box",), (3, 3), "3 lattice vectors"):
+        for quantity in QUANTITIES.values():
+            self._add(quantity, n_atoms)
+        self.labels = self._files.keys() & LABELS.keys()
+        self.unread -= {*CELL.files}
+        if periodic and not self._add(CELL, n_atoms):
             raise InputError(
                 f"{folder.where} has no box.npy; add it, or put an empty file named nopbc into {system} "
                 "if the system is not periodic"
             )
         self.types = self._open("real_atom_types")
         if self.types:
-            self.types.expect(self.frames, n_atoms, scalars)
+            self.types.expect(self.frames, n_atoms, of_each_atom)
         self.copies = self._open("numb_copy")
         if self.copies:
             self.copies.expect(self.frames, 1, "how often the frame is taken")
 
-    def _add(self, key: str, names: Sequence[str], shape: tuple[int, ...], meaning: str) -> bool:
-        file = self._open(*names)
+    def _add(self, quantity: Quantity, n_atoms: int) -> bool:
+        file, shape = self._open(*quantity.files), quantity.sized(n_atoms)
         if file:
-            file.expect(self.frames, math.prod(shape), meaning)
-            self._files[key] = (file, shape)
+            file.expect(self.frames, math.prod(shape), quantity.described(n_atoms))
+            self._files[quantity.name] = (file, shape)
         return file is not None
 
     def _open(self, *stems: str) -> Rows | None:
@@ -175,17 +154,6 @@ class _Set:
         if self.types is None:
             raise ValueError(f"{self._folder.where} is not of mixed type")
         return self.types.integers(row)
-
-
-def _only(real: np.ndarray, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The arrays that have an axis of atoms, with the real atoms alone."""
-    kept = {key: arrays[key][real] for key in PER_ATOM if key in arrays}
-    components = np.repeat(real, 3)
-    if "drdq" in arrays:
-        kept["drdq"] = arrays["drdq"][components]
-    if "hessian" in arrays:
-        kept["hessian"] = arrays["hessian"][np.ix_(components, components)]
-    return kept
 
 
 def _copies(sets: Sequence[_Set], system: str) -> np.ndarray | None:

@@ -2,25 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ase.data import atomic_numbers
 from ase.io.extxyz import key_val_dict_to_str
 
 from dpax.data.frame import Frame
+from dpax.data.quantities import ATOMS, QUANTITIES
 from dpax.errors import InputError
-
-COLUMNS = {
-    "positions": "pos",
-    "forces": "forces",
-    "atom_energies": "energies",
-    "atom_pref": "atom_pref",
-    "atom_ener_coeff": "atom_ener_coeff",
-    "aparam": "aparam",
-}
-"""The name of the columns of each field with a row per atom."""
-_HEADER = ("energy", "virial", "fparam", "drdq", "hessian")
 
 
 def write_extxyz(path: Path, frames: Sequence[Frame], type_map: Sequence[str]) -> None:
@@ -50,14 +39,16 @@ def _lines(frame: Frame, type_map: Sequence[str]) -> Iterator[str]:
             f"{frame.source}: extended XYZ has chemical symbols only, and {', '.join(strange)} is none; "
             "choose another format"
         )
-    columns = {name: getattr(frame, field) for field, name in COLUMNS.items()}
-    tables = {n: v.reshape(len(symbols), -1) for n, v in columns.items() if v is not None}
+    tables, header = {"pos": frame.positions}, {}
+    for name, value in frame.values().items():
+        quantity = QUANTITIES[name]
+        place = tables if quantity.shape[:1] == (ATOMS,) else header
+        place[quantity.written_key or quantity.keys[0]] = value
+    tables = {key: table.reshape(len(symbols), -1) for key, table in tables.items()}
     properties = [f"{name}:R:{table.shape[1]}" for name, table in tables.items()]
-    header: dict[str, Any] = {"Lattice": None if frame.cell is None else frame.cell.T}
-    header["Properties"] = ":".join(["species:S:1", *properties])
-    header |= {name: getattr(frame, name) for name in _HEADER}
-    header["pbc"] = np.array(frame.pbc)
+    lattice = {} if frame.cell is None else {"Lattice": frame.cell.T}
+    columns = {"Properties": ":".join(["species:S:1", *properties])}
     yield str(len(symbols))
-    yield key_val_dict_to_str({key: value for key, value in header.items() if value is not None})
+    yield key_val_dict_to_str(lattice | columns | header | {"pbc": np.array(frame.pbc)})
     for symbol, numbers in zip(symbols, np.hstack(list(tables.values())).tolist(), strict=True):
         yield " ".join([symbol, *map(repr, numbers)])

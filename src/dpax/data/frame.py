@@ -7,28 +7,16 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from dpax.data.quantities import CELL, POSITIONS, QUANTITIES, Quantities, Quantity
 from dpax.errors import InputError
 from dpax.geometry.cell import complete_cell
 
-LABELS = (
-    "energy",
-    "forces",
-    "virial",
-    "atom_energies",
-    "atom_pref",
-    "atom_ener_coeff",
-    "drdq",
-    "hessian",
-)
-"""The labels a frame may carry."""
 HEAVIEST = 118
 """The largest atomic number of an element."""
-INPUTS = ("fparam", "aparam")
-"""What a frame may tell the model beside the structure."""
 
 
 @dataclass(frozen=True, eq=False)
-class Frame:
+class Frame(Quantities):
     """One structure with whatever labels it has; checked when it is made.
 
     Raises:
@@ -46,26 +34,6 @@ class Frame:
     """Periodicity along each lattice vector."""
     source: str
     """Where the frame comes from, for messages: "water/data_0/set.000 frame 12"."""
-    energy: float | None = None
-    """eV."""
-    forces: np.ndarray | None = None
-    """float64 [atoms, 3], eV/Å."""
-    virial: np.ndarray | None = None
-    """float64 [3, 3], eV; W = -dE/d(strain) = -stress·volume in ASE's sign of stress."""
-    atom_energies: np.ndarray | None = None
-    """float64 [atoms], eV."""
-    atom_pref: np.ndarray | None = None
-    """float64 [atoms], the weight of each atom's forces in the loss."""
-    atom_ener_coeff: np.ndarray | None = None
-    """float64 [atoms], c of the energy Σ c_i E_i that `energy` stands for."""
-    drdq: np.ndarray | None = None
-    """float64 [3·atoms, generalized coordinates], dr/dq."""
-    hessian: np.ndarray | None = None
-    """float64 [3·atoms, 3·atoms], d²E/dr², eV/Å²."""
-    fparam: np.ndarray | None = None
-    """float64 [inputs], parameters of the frame (an electronic temperature, say), in any unit."""
-    aparam: np.ndarray | None = None
-    """float64 [atoms, inputs], parameters of each atom, in any unit."""
 
     def __post_init__(self) -> None:
         n_atoms = len(self.types)
@@ -76,17 +44,8 @@ class Frame:
             raise InputError(f"{self.source}: types must be a row of indices >= 0 into the type_map")
         object.__setattr__(self, "types", types.astype(np.int32, copy=False))
         object.__setattr__(self, "pbc", tuple(bool(p) for p in self.pbc))
-        self._check("positions", (n_atoms, 3))
-        self._check("cell", (3, 3))
-        self._check("forces", (n_atoms, 3))
-        self._check("virial", (3, 3))
-        for name in ("atom_energies", "atom_pref", "atom_ener_coeff"):
-            self._check(name, (n_atoms,))
-        self._check("drdq", (3 * n_atoms, None))
-        self._check("hessian", (3 * n_atoms, 3 * n_atoms))
-        self._check("fparam", (None,))
-        self._check("aparam", (n_atoms, None))
-        self._check_energy()
+        for quantity in (POSITIONS, CELL, *QUANTITIES.values()):
+            self._check(quantity)
         if self.cell is None and not any(self.pbc):
             return
         try:
@@ -94,34 +53,28 @@ class Frame:
         except InputError as error:
             raise InputError(f"{self.source}: {error}") from None
 
-    def _check(self, name: str, shape: tuple[int | None, ...]) -> None:
-        """See that a field is finite and of a shape, in which None stands for any length but 0."""
-        value = getattr(self, name)
+    def _check(self, quantity: Quantity) -> None:
+        """See that what the frame has of a quantity is finite and of the right shape."""
+        name, value = quantity.name, getattr(self, quantity.name)
         if value is None:
             return
-        array = np.asarray(value, dtype=np.float64)
-        fits = [got == want if want else got > 0 for got, want in zip(array.shape, shape, strict=False)]
+        array, shape = np.asarray(value, dtype=np.float64), quantity.sized(len(self.types))
+        fits = [n == m or (m == -1 and n > 0) for n, m in zip(array.shape, shape, strict=False)]
         if array.ndim != len(shape) or not all(fits):
-            wanted = ", ".join("any" if want is None else str(want) for want in shape)
+            wanted = ", ".join("any" if n == -1 else str(n) for n in shape)
             raise InputError(
                 f"{self.source}: {name} has the shape {list(array.shape)}, expected [{wanted}] "
                 f"for {len(self.types)} atoms"
             )
-        if not np.isfinite(array).all():
-            row = int(np.argwhere(~np.isfinite(array))[0][0])
+        finite = np.isfinite(array)
+        if not finite.all():
+            if array.ndim == 0:
+                raise InputError(f"{self.source}: the {name} is {array}; correct or remove the frame")
             raise InputError(
-                f"{self.source}: {name} holds NaN or infinite numbers, first in row {row} (counted from 0); "
-                "correct or remove the frame"
+                f"{self.source}: {name} holds NaN or infinite numbers, first in row "
+                f"{int(np.argwhere(~finite)[0][0])} (counted from 0); correct or remove the frame"
             )
-        object.__setattr__(self, name, array)
-
-    def _check_energy(self) -> None:
-        if self.energy is None:
-            return
-        energy = float(self.energy)
-        if not np.isfinite(energy):
-            raise InputError(f"{self.source}: the energy is {energy}; correct or remove the frame")
-        object.__setattr__(self, "energy", energy)
+        object.__setattr__(self, name, array if array.ndim else float(array))
 
 
 class ParameterWidths(NamedTuple):

@@ -4,29 +4,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from dpax.data.quantities import QUANTITIES, STRESS
 from dpax.errors import InputError
 
-SPELLINGS = {
-    "energy": ("free_energy", "energy"),
-    "forces": ("forces", "force"),
-    "virial": ("virial", "virials"),
-    "stress": ("stress",),
-    "atom_energies": ("energies",),
-    "hessian": ("hessian",),
-}
-"""The keys of each label in files that ASE reads. Where both are there, the first counts for the energy, and
-all others have to say the same."""
-KEYED = tuple(SPELLINGS)
+_KEYED = {q.name: q for q in (*QUANTITIES.values(), STRESS)}
 """What `keys` may name the key of."""
-_NAMES = {
-    "energy": ("energy", "totenergy", "totalenergy", "toten", "etot", "etotal", "freeenergy", "e"),
-    "forces": ("force", "forces", "f"),
-    "virial": ("virial", "virials"),
-    "stress": ("stress",),
-    "atom_energies": ("energies", "atomener", "atomicener", "atomenergy", "atomenergies", "atomicenergies"),
-    "hessian": ("hessian",),
-}
-"""What the keys of each quantity come down to without case, separators and the words below."""
+SPELLINGS = {name: quantity.keys for name, quantity in _KEYED.items()}
+"""The keys of each quantity in files that ASE reads."""
 _WORDS = (
     "ref",
     "reference",
@@ -43,8 +27,6 @@ _WORDS = (
     "initio",
 )
 """Words that come before or after, and say where a label comes from."""
-_HINTS = {"energy": "energ|toten", "forces": "forc|gradient", "virial": "virial|stress", "hessian": "hessian"}
-"""Of keys that look only somewhat like a label."""
 
 
 def keys_read(keys: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
@@ -56,7 +38,7 @@ def quantity_of(key: str) -> str | None:
     """The quantity that a key names in other words, `forces` for "REF_forces"; None if it names none."""
     words = [word for word in re.split(r"[-_ .]+", _separated(key)) if word]
     name = "".join(word for word in words if word not in _WORDS)
-    return next((quantity for quantity, names in _NAMES.items() if name in names), None)
+    return next((quantity.name for quantity in _KEYED.values() if name in quantity.look_alikes), None)
 
 
 def _separated(key: str) -> str:
@@ -79,7 +61,8 @@ def look_alikes(keys: Iterable[str]) -> dict[str, list[str]]:
 
 
 def _hinted(key: str) -> str | None:
-    return next((quantity for quantity, hint in _HINTS.items() if re.search(hint, key.lower())), None)
+    hinted = (q.name for q in _KEYED.values() if q.hint and re.search(q.hint, key.lower()))
+    return next(hinted, None)
 
 
 def unread_note(name: str, quantity: str, keys: Sequence[str], keyed: bool = True) -> str:
@@ -103,7 +86,7 @@ def parsed_keys(texts: Iterable[str]) -> dict[str, str]:
     """The option `--keys`, each of whose values is QUANTITY=KEY, as a dictionary.
 
     Raises:
-        InputError: another form, or a quantity that is not one of `KEYED`.
+        InputError: another form, or a quantity that is unknown.
     """
     keys = {}
     for text in texts:
@@ -122,8 +105,8 @@ def check_keys(keys: Mapping[str, Any], where: str) -> None:
         InputError: one is not.
     """
     for quantity, key in keys.items():
-        if quantity not in KEYED:
-            raise InputError(f"{where}: {quantity} is none of {', '.join(KEYED)}")
+        if quantity not in _KEYED:
+            raise InputError(f"{where}: {quantity} is none of {', '.join(_KEYED)}")
         named = quantity_of(str(key))
         if named not in (None, quantity):
             raise InputError(f"{where}: {key} names the {named}; write {named}: {key}, not {quantity}: {key}")

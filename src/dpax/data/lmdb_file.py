@@ -17,34 +17,20 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
-from dpax.data.frame import LABELS, Frame
+from dpax.data.frame import Frame
 from dpax.data.label_keys import look_alikes
 from dpax.data.lmdb_pages import DamagedError, LmdbPages
+from dpax.data.quantities import CELL, LABELS, POSITIONS, QUANTITIES, Quantity
 from dpax.data.rows import whole_numbers
 from dpax.data.type_files import VIRTUAL, translation
 from dpax.errors import InputError, brief
 
-SPELLINGS = {
-    "positions": ("coords", "coord"),
-    "cell": ("cells", "box"),
-    "energy": ("energies", "energy"),
-    "forces": ("forces", "force"),
-    "virial": ("virials", "virial"),
-    "atom_energies": ("atom_ener", "atomic_ener"),
-    "atom_pref": ("atom_pref", "atomic_pref"),
-    "atom_ener_coeff": ("atom_ener_coeff", "atomic_ener_coeff"),
-    "drdq": ("drdq",),
-    "hessian": ("hessian",),
-    "fparam": ("fparam",),
-    "aparam": ("aparam",),
-}
-"""The names of a frame's fields in a record."""
+_FIELDS = {q.name: q for q in (POSITIONS, CELL, *QUANTITIES.values())}
+"""What a record may hold of a frame."""
 _TYPES = ("atom_types", "atype")
-_WORDS = frozenset(word for spellings in SPELLINGS.values() for word in spellings)
+_WORDS = frozenset(word for quantity in _FIELDS.values() for word in (*quantity.records, *quantity.files))
 _PROBED = 256
 """Frames of a system, at most, that are asked which labels they have."""
-_SIZED_BY_DATA = frozenset(("atom_pref", "atom_ener_coeff", "drdq", "hessian"))
-"""Labels that take memory only where a data set is known to have them."""
 
 
 class LmdbSystem:
@@ -73,7 +59,8 @@ class LmdbSystem:
 
     def _labels(self, number: int) -> list[str]:
         record = self._data.record(number)
-        return [name for name in LABELS if _has(record, name, f"{self._source} frame {number}")]
+        source = f"{self._source} frame {number}"
+        return [name for name, label in LABELS.items() if _has(record, label, source)]
 
     def __len__(self) -> int:
         """The number of frames."""
@@ -101,18 +88,15 @@ class LmdbSystem:
                 f"{source}: has {len(types)} atom_types, but frame_nlocs says {self.n_atoms(index)} atoms; "
                 "write it again"
             )
-        fields = {
-            name: _array(record, SPELLINGS[name], source) for name in SPELLINGS if _has(record, name, source)
-        }
-        real = types >= 0
-        shaped = {
-            name: _shaped(name, value.astype(np.float64), real, source)
-            for name, value in fields.items()
-            if value is not None
+        real = np.flatnonzero(types >= 0)
+        shaped: dict[str, Any] = {
+            name: _shaped(quantity, value, types.size, real, source)
+            for name, quantity in _FIELDS.items()
+            if (value := _value(record, quantity, source)) is not None
         }
         if "positions" not in shaped:
             raise InputError(f"{source}: has no coords; every frame needs the positions of its atoms")
-        unforeseen = sorted((set(shaped) & _SIZED_BY_DATA) - self.labels)
+        unforeseen = sorted(name for name in shaped if _FIELDS[name].rare and name not in self.labels)
         if unforeseen:
             raise InputError(
                 f"{source}: has {unforeseen[0]}, which none of the {_PROBED} frames of its system has that "
@@ -120,15 +104,13 @@ class LmdbSystem:
             )
         cell = shaped.pop("cell", None)
         periodic = cell is not None and bool(cell.any())
-        energy = shaped.pop("energy", None)
-        used = np.where(real, types, VIRTUAL)
+        used = np.where(types >= 0, types, VIRTUAL)
         return Frame(
             **shaped,
             types=translation(used, self._data.names, self.type_map, source)[types[real]],
             cell=cell if periodic else None,
             pbc=(periodic, periodic, periodic),
             source=source,
-            energy=None if energy is None else energy.item(),
         )
 
 
@@ -304,13 +286,19 @@ def _library(name: str) -> Any:
         ) from error
 
 
-def _has(record: dict[str, Any], name: str, source: str) -> bool:
-    """Whether a frame has a field: it stands in the record, and no `find_` denies it."""
-    for spelling in SPELLINGS[name]:
-        if record.get(spelling) is not None:
-            denials = (_values(record, f"find_{word}", source) for word in SPELLINGS[name])
-            return all(denial is None or bool(denial.any()) for denial in denials)
-    return False
+def _has(record: dict[str, Any], quantity: Quantity, source: str) -> bool:
+    """Whether a frame has a quantity: it stands in the record, and no `find_` denies it."""
+    words = (*quantity.records, *quantity.files)
+    if all(record.get(word) is None for word in words):
+        return False
+    denials = (_values(record, f"find_{word}", source) for word in words)
+    return all(denial is None or bool(denial.any()) for denial in denials)
+
+
+def _value(record: dict[str, Any], quantity: Quantity, source: str) -> np.ndarray | None:
+    if not _has(record, quantity, source):
+        return None
+    return _array(record, (*quantity.records, *quantity.files), source)
 
 
 def _array(record: dict[str, Any], spellings: Sequence[str], source: str) -> np.ndarray | None:
@@ -344,28 +332,12 @@ def _unpacked(value: Any) -> np.ndarray:
     return array.reshape(packed["shape"]) if "shape" in packed else array
 
 
-def _shaped(name: str, value: np.ndarray, real: np.ndarray, source: str) -> np.ndarray:
-    """A field in the shape that `Frame` has it in, without virtual atoms."""
-    atoms, components = len(real), np.repeat(real, 3)
-    kept = {
-        "positions": ((atoms, 3), real),
-        "forces": ((atoms, 3), real),
-        "atom_energies": ((atoms,), real),
-        "atom_pref": ((atoms,), real),
-        "atom_ener_coeff": ((atoms,), real),
-        "aparam": ((atoms, -1), real),
-        "drdq": ((3 * atoms, -1), components),
-        "hessian": ((3 * atoms, 3 * atoms), np.ix_(components, components)),
-        "energy": ((1,), slice(None)),
-        "fparam": ((-1,), slice(None)),
-        "cell": ((3, 3), slice(None)),
-        "virial": ((3, 3), slice(None)),
-    }
-    shape, where = kept[name]
+def _shaped(quantity: Quantity, value: np.ndarray, n_atoms: int, real: np.ndarray, source: str) -> np.ndarray:
+    """A value in the shape that `Frame` has it in, without virtual atoms."""
     try:
-        return value.reshape(shape)[where]
+        whole = value.astype(np.float64).reshape(quantity.sized(n_atoms))
     except ValueError:
-        wanted = [n if n >= 0 else "any" for n in shape]
         raise InputError(
-            f"{source}: {name} has {value.size} numbers, expected the shape {wanted} for {atoms} atoms"
+            f"{source}: {quantity.name} has {value.size} numbers, expected {quantity.described(n_atoms)}"
         ) from None
+    return quantity.of_atoms(whole, real)

@@ -37,7 +37,7 @@ class BatchLoader:
         planner: chooses the sizes of the arrays.
         dtype: of the edge vectors.
         parameters: how many `fparam` and `aparam` the model takes; none by default.
-        labels: the rarer labels to make room for; by default those that one of the systems has.
+        labels: those to make room for; by default, of the rarer ones, those that one of the systems has.
         depth: batches made ahead.
         cache_bytes: memory for neighbour lists, so that they are not searched again in every epoch.
 

@@ -5,20 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-ENERGY, FORCES, VIRIAL = "energy", "forces", "virial"
-PER_ATOM = {ENERGY: "energy_per_atom", VIRIAL: "virial_per_atom"}
-UNITS = {
-    ENERGY: "eV",
-    PER_ATOM[ENERGY]: "eV/atom",
-    FORCES: "eV/Å",
-    "weighted_forces": "eV/Å",
-    VIRIAL: "eV",
-    PER_ATOM[VIRIAL]: "eV/atom",
-    "stress": "eV/Å³",
-    "atom_energies": "eV",
-    "hessian": "eV/Å²",
-}
-"""The quantities of which errors are kept, and their units; forces, virials and the rest by component."""
+from dpax.data.quantities import ERRORS
 
 
 @dataclass
@@ -37,39 +24,32 @@ class _Sums:
 class Errors:
     """The errors of one system, or of many."""
 
-    _sums: dict[str, _Sums] = field(default_factory=lambda: {name: _Sums() for name in UNITS})
+    _sums: dict[str, _Sums] = field(default_factory=lambda: {name: _Sums() for name in ERRORS})
 
     def update(
         self,
-        quantity: str,
+        error: str,
         label: float | np.ndarray,
         predicted: float | np.ndarray,
-        n_atoms: int | np.ndarray = 1,
         weights: float | np.ndarray = 1.0,
     ) -> None:
-        """Add one frame, or several along the first axis.
+        """Add a label and its prediction, or those of several frames along the first axis.
 
         Args:
-            quantity: one of `UNITS`, but for those per atom, which follow from energy and virial.
+            error: a name of `ERRORS`.
             label: the reference, in any shape.
             predicted: of the same shape.
-            n_atoms: of each frame; for the errors per atom, which energies and virials have as well.
             weights: how much each number counts, in a shape that broadcasts to theirs.
 
         Raises:
             ValueError: the shapes differ.
         """
-        wanted, given = np.asarray(label, np.float64), np.asarray(predicted, np.float64)
-        if wanted.shape != given.shape:
+        reference, prediction = np.asarray(label, np.float64), np.asarray(predicted, np.float64)
+        if reference.shape != prediction.shape:
             raise ValueError(
-                f"{quantity}: the label has the shape {wanted.shape}, the prediction {given.shape}"
+                f"{error}: the label has the shape {reference.shape}, the prediction {prediction.shape}"
             )
-        difference = given - wanted
-        self._sums[quantity].add(difference, np.asarray(weights, np.float64))
-        if quantity in PER_ATOM:
-            atoms = np.asarray(n_atoms, np.float64)
-            atoms = atoms.reshape(atoms.shape + (1,) * (difference.ndim - atoms.ndim))
-            self._sums[PER_ATOM[quantity]].add(difference / atoms, np.asarray(1.0))
+        self._sums[error].add(prediction - reference, np.asarray(weights, np.float64))
 
     def merge(self, other: "Errors") -> None:
         """Add all that another one has seen."""
@@ -79,19 +59,28 @@ class Errors:
             sums.absolute += more.absolute
             sums.squared += more.squared
 
-    def count(self, quantity: str) -> float:
-        """How many numbers of a quantity were compared, each with its weight."""
-        return self._sums[quantity].count
+    def count(self, error: str) -> float:
+        """How many numbers were compared, each with its weight."""
+        return self._sums[error].count
 
     @property
     def mae(self) -> dict[str, float]:
-        """Mean absolute error of each quantity of `UNITS` that was compared."""
+        """Mean absolute errors of what was compared, by the names of `ERRORS`."""
         return {name: s.absolute / s.count for name, s in self._sums.items() if s.count}
 
     @property
     def rmse(self) -> dict[str, float]:
-        """Root mean square error of each quantity of `UNITS` that was compared."""
+        """Root mean square errors of what was compared, by the names of `ERRORS`."""
         return {name: (s.squared / s.count) ** 0.5 for name, s in self._sums.items() if s.count}
+
+    def report(self) -> dict[str, float]:
+        """MAE and RMSE of what was compared, with units in the keys: `force_mae_ev_per_angstrom`."""
+        maes, rmses = self.mae, self.rmse
+        return {
+            key: values[name]
+            for name in maes
+            for key, values in zip(ERRORS[name].report_keys, (maes, rmses), strict=True)
+        }
 
 
 class SystemErrors:

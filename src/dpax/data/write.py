@@ -7,26 +7,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from dpax.data.frame import INPUTS, LABELS, Frame
+from dpax.data.frame import Frame
 from dpax.data.hdf5_file import SEPARATOR
+from dpax.data.quantities import CELL, POSITIONS, QUANTITIES, Quantity
 from dpax.errors import InputError
-
-FILES = {
-    "positions": "coord",
-    "cell": "box",
-    "energy": "energy",
-    "forces": "force",
-    "virial": "virial",
-    "atom_energies": "atom_ener",
-    "atom_pref": "atom_pref",
-    "atom_ener_coeff": "atom_ener_coeff",
-    "drdq": "drdq",
-    "hessian": "hessian",
-    "fparam": "fparam",
-    "aparam": "aparam",
-}
-"""The file, without .npy, for each field of a frame."""
-_OF_ATOMS = ("positions", "forces", "atom_energies", "atom_pref", "atom_ener_coeff", "aparam")
 
 Tree = dict[str, np.ndarray | list[str]]
 """The files of a system: arrays, and the words of text files."""
@@ -147,8 +131,7 @@ def _sets(frames: Sequence[Frame], members: Sequence[int]) -> list[list[int]]:
     """The frames of a system, put apart where they differ in what they have."""
     sets: dict[tuple, list[int]] = defaultdict(list)
     for number in members:
-        fields = {name: getattr(frames[number], name) for name in (*LABELS, *INPUTS)}
-        sets[tuple((k, np.shape(v)[-1:]) for k, v in fields.items() if v is not None)].append(number)
+        sets[tuple((k, np.shape(v)[-1:]) for k, v in frames[number].values().items())].append(number)
     return list(sets.values())
 
 
@@ -156,22 +139,16 @@ def _arrays(frames: Sequence[Frame], mixed: bool, periodic: bool) -> dict[str, n
     """The files of a set; all its frames have the same fields."""
     orders = [np.arange(len(f.types)) if mixed else np.argsort(f.types, kind="stable") for f in frames]
     arrays = {}
-    for field, file in FILES.items():
-        if getattr(frames[0], field) is not None and (periodic or field != "cell"):
-            rows = [_ordered(frame, field, order) for frame, order in zip(frames, orders, strict=True)]
-            values = np.stack([row.reshape(-1) for row in rows])
-            arrays[file] = values[:, 0] if field == "energy" else values
+    for quantity in (POSITIONS, *((CELL,) if periodic else ()), *QUANTITIES.values()):
+        if getattr(frames[0], quantity.name) is not None:
+            rows = [_ordered(frame, quantity, order) for frame, order in zip(frames, orders, strict=True)]
+            # A scalar has one axis in these files, that of the frames.
+            arrays[quantity.files[0]] = np.stack([row.reshape(-1) if row.ndim else row for row in rows])
     if mixed:
         arrays["real_atom_types"] = np.stack([frame.types for frame in frames])
     return arrays
 
 
-def _ordered(frame: Frame, field: str, order: np.ndarray) -> np.ndarray:
-    """A field of a frame with its atoms in another order."""
-    value = np.asarray(getattr(frame, field), dtype=np.float64)
-    components = (3 * order[:, None] + np.arange(3)).reshape(-1)
-    if field in _OF_ATOMS:
-        return value[order]
-    if field == "drdq":
-        return value[components]
-    return value[np.ix_(components, components)] if field == "hessian" else value
+def _ordered(frame: Frame, quantity: Quantity, order: np.ndarray) -> np.ndarray:
+    """A quantity of a frame with its atoms in another order."""
+    return quantity.of_atoms(np.asarray(getattr(frame, quantity.name), dtype=np.float64), order)

@@ -1,5 +1,9 @@
 """Evaluating trained models."""
 
+from dpax.infer.comparison import Comparison as Comparison
+from dpax.infer.comparison import compare_frames as compare_frames
+from dpax.infer.comparison import comparisons as comparisons
+from dpax.infer.comparison import frame_groups as frame_groups
 from dpax.infer.deviation import Deviation as Deviation
 from dpax.infer.deviation import model_deviation as model_deviation
 from dpax.infer.potential import Evaluation as Evaluation

@@ -1,18 +1,18 @@
 """Text files of labels beside predictions, as `dp test -d` writes them."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
 import numpy as np
 
+from dpax.data.quantities import ERRORS
 from dpax.errors import InputError
 from dpax.files import replacing
 
 if TYPE_CHECKING:
-    from dpax.data import Frame
-    from dpax.infer import Evaluation
+    from dpax.infer import Comparison
 
 _TENSOR = [f"{a}{b}" for a in "xyz" for b in "xyz"]
 _COLUMNS = {
@@ -55,23 +55,21 @@ class DetailFiles:
     def __exit__(self, *error: Any) -> None:
         self._open.__exit__(*error)
 
-    def add(
-        self, system: str, frame: "Frame", evaluation: "Evaluation", hessian: np.ndarray | None = None
-    ) -> None:
+    def add(self, system: str, compared: "Sequence[Comparison]") -> None:
         """Add one frame: a line for its energy, one for each atom's force, one for its virial, …
 
         Args:
             system: the name of the frame's system.
-            frame: with the labels.
-            evaluation: of the frame.
-            hessian: the predicted one, if the labels' is to be compared.
+            compared: the frame's labels and predictions.
         """
         if self._prefix is None:
             return
-        for kind, label, prediction in _pairs(frame, evaluation, hessian):
-            width = len(_COLUMNS[kind])
-            rows = [np.reshape(array, (-1, width)) for array in (label, prediction)]
-            np.savetxt(self._file(kind, system), np.hstack(rows))
+        for error, label, prediction, _ in compared:
+            kind = ERRORS[error].detail
+            if kind:
+                width = len(_COLUMNS[kind])
+                rows = [np.reshape(array, (-1, width)) for array in (label, prediction)]
+                np.savetxt(self._file(kind, system), np.hstack(rows))
 
     def _file(self, kind: str, system: str) -> TextIO:
         if kind not in self._files:
@@ -90,23 +88,3 @@ class DetailFiles:
 def _is_detail_file(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(1) == b"#"
-
-
-def _pairs(
-    frame: "Frame", evaluation: "Evaluation", hessian: np.ndarray | None
-) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """The label and the prediction for each kind of file."""
-    atoms = len(frame.types)
-    if frame.energy is not None:
-        label, prediction = np.array(frame.energy), np.array(evaluation.energy)
-        yield "e", label, prediction
-        yield "e_peratom", label / atoms, prediction / atoms
-    if frame.forces is not None:
-        yield "f", frame.forces, evaluation.forces
-    if frame.virial is not None:
-        yield "v", frame.virial, evaluation.virial
-        yield "v_peratom", frame.virial / atoms, evaluation.virial / atoms
-        if evaluation.volume is not None:
-            yield "s", -frame.virial / evaluation.volume, -evaluation.virial / evaluation.volume
-    if frame.hessian is not None and hessian is not None:
-        yield "h", frame.hessian, hessian

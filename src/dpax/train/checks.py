@@ -6,9 +6,10 @@ from typing import NamedTuple
 from dpax.data import System
 from dpax.data.label_keys import quantity_of, unread_note
 from dpax.data.lmdb_file import is_lmdb
+from dpax.data.quantities import TERMS
 from dpax.errors import InputError
 from dpax.train.settings import InputSettings
-from dpax.train.setup import LABELS, Data, weighed_labels
+from dpax.train.setup import Data, weighed_labels
 
 _TOO_CLOSE = 0.5
 """Å; no two atoms of condensed matter or of a molecule come so near."""
@@ -49,7 +50,7 @@ def check_labels(settings: InputSettings, data: Data) -> None:
     if not data.labels.intersection(wanted):
         labels = ", ".join(wanted) or "nothing"
         raise InputError(f"the loss weighs {labels}, which no frame of the training data ({names}) has")
-    width = weighed_labels(loss, data).drdq
+    width = weighed_labels(loss, data).get("drdq", 0)
     if width and width != loss.numb_generalized_coord:
         raise InputError(
             f"loss.numb_generalized_coord is {loss.numb_generalized_coord}, but drdq in the training data "
@@ -80,7 +81,7 @@ def _note(system: System, label: str, keys: Sequence[str]) -> str:
 def _weighed(settings: InputSettings) -> list[str]:
     """The labels that the loss weighs."""
     loss = settings.loss
-    labels = [label for term, label in LABELS.items() if loss.weighs(term)]
+    labels = [label.name for term, label in TERMS.items() if loss.weighs(term)]
     if loss.weighs("pf") and loss.use_default_pf:  # a weight of 1 for every atom
         labels = [label for label in labels if label != "atom_pref"]
         labels += ["forces"] * ("forces" not in labels)

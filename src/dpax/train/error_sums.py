@@ -7,13 +7,11 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dpax.data.quantities import TERMS
 from dpax.train.learning_settings import LossSettings
 
-TERMS = ("e", "f", "v", "ae", "pf", "gf", "h")
-"""Terms of the loss: energy, forces, virial, atomic energies, weighted and generalized forces, Hessian."""
 SHOWN_FORCES = "f_shown"
 """The error of forces as the loss takes it, where that is not by components: `relative_f`, `f_use_norm`."""
-_ALWAYS_RMSE = ("gf", "h")
 
 
 class Sums(NamedTuple):
@@ -95,9 +93,11 @@ class ErrorMeans:
         return found
 
 
-def error_name(term: str, loss: LossSettings) -> str:
+def error_name(name: str, loss: LossSettings) -> str:
     """The name of a term's error in the learning curve: DeePMD-kit's."""
-    return f"mae_{term}" if loss.loss_func == "mae" and term not in _ALWAYS_RMSE else f"rmse_{term}"
+    term = TERMS[name].term
+    squared = loss.loss_func == "mse" or (term is not None and term.always_rmse)
+    return f"rmse_{name}" if squared else f"mae_{name}"
 
 
 def validation_error(means: ErrorMeans, loss: LossSettings) -> float:

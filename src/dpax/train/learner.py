@@ -91,7 +91,7 @@ class Learner:
             np.asarray(nb.frames),
             self._bias,
             self._dtype,
-            coefficients=self._settings.loss.enable_atom_ener_coeff,
+            coefficients=self._settings.loss.takes("atom_ener_coeff"),
         )
 
     def step(self, batch: Batch, done: int) -> Errors:

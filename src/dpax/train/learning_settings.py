@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, create_model, field_validator, model_validator
 
+from dpax.data.quantities import LABELS
 from dpax.settings import Refused, Settings
 
 _OF_SCHEDULE = {
@@ -136,15 +137,24 @@ def _one_or_three(value: Any) -> Any:
     raise ValueError(f"should be a number above 0 or three of them, got {value!r}")
 
 
-def _start(what: str) -> str:
-    return f"Weight of {what} at the start."
+def _settings_of_labels() -> dict[str, Any]:
+    """Where the prefactor of each term starts and where it goes, and what else has labels used."""
+    settings: dict[str, Any] = {}
+    for label in LABELS.values():
+        if label.term is not None:
+            name, of = label.term.name, label.term.of
+            start, limit = f"Weight of {of} at the start.", f"Weight of {of} as the learning rate goes to 0."
+            settings[f"start_pref_{name}"] = float, Field(label.term.start, ge=0, description=start)
+            settings[f"limit_pref_{name}"] = float, Field(label.term.limit, ge=0, description=limit)
+        if label.loss_option is not None:
+            settings[label.loss_option.name] = bool, Field(False, description=label.loss_option.description)
+    return settings
 
 
-def _limit(what: str) -> str:
-    return f"Weight of {what} as the learning rate goes to 0."
+_OfLabels = create_model("_OfLabels", __base__=Settings, **_settings_of_labels())
 
 
-class LossSettings(Settings):
+class LossSettings(_OfLabels):
     """The loss: mean errors, each with a prefactor that moves with the learning rate.
 
     A prefactor is limit + (start - limit) · lr / start_lr. Where both are 0 the term is left out.
@@ -153,24 +163,6 @@ class LossSettings(Settings):
     type: Annotated[Literal["ener"], BeforeValidator(_energy_loss)] = Field(
         default="ener", description="The loss: `ener`, energies and their derivatives."
     )
-    start_pref_e: float = Field(default=0.02, ge=0, description=_start("the energy, 1/eV²,"))
-    limit_pref_e: float = Field(default=1.0, ge=0, description=_limit("the energy, 1/eV²,"))
-    start_pref_f: float = Field(default=1000.0, ge=0, description=_start("the forces, Å²/eV²,"))
-    limit_pref_f: float = Field(default=1.0, ge=0, description=_limit("the forces, Å²/eV²,"))
-    start_pref_v: float = Field(default=0.0, ge=0, description=_start("the virial, 1/eV²,"))
-    limit_pref_v: float = Field(default=0.0, ge=0, description=_limit("the virial, 1/eV²,"))
-    start_pref_ae: float = Field(default=0.0, ge=0, description=_start("atomic energies, 1/eV²,"))
-    limit_pref_ae: float = Field(default=0.0, ge=0, description=_limit("atomic energies, 1/eV²,"))
-    start_pref_pf: float = Field(
-        default=0.0, ge=0, description=_start("the forces weighted by atom_pref, Å²/eV²,")
-    )
-    limit_pref_pf: float = Field(
-        default=0.0, ge=0, description=_limit("the forces weighted by atom_pref, Å²/eV²,")
-    )
-    start_pref_gf: float = Field(default=0.0, ge=0, description=_start("generalized forces"))
-    limit_pref_gf: float = Field(default=0.0, ge=0, description=_limit("generalized forces"))
-    start_pref_h: float = Field(default=0.0, ge=0, description=_start("the Hessian, Å⁴/eV²,"))
-    limit_pref_h: float = Field(default=0.0, ge=0, description=_limit("the Hessian, Å⁴/eV²,"))
     loss_func: Literal["mse", "mae"] = Field(
         default="mse", description="Squares (`mse`) or absolute values (`mae`) of the errors."
     )
@@ -197,10 +189,6 @@ class LossSettings(Settings):
     )
     use_default_pf: bool = Field(
         default=False, description="Frames without atom_pref weigh every atom with 1 in the term pf."
-    )
-    enable_atom_ener_coeff: bool = Field(
-        default=False,
-        description="The energy of a frame is Σ cᵢ Eᵢ with the label atom_ener_coeff (1 without).",
     )
     numb_generalized_coord: int = Field(
         default=0, ge=0, description="Generalized coordinates in the label drdq of the term gf."
@@ -229,6 +217,13 @@ class LossSettings(Settings):
     def weighs(self, term: str) -> bool:
         """Whether a term is in the loss."""
         return any(self.pair(term))
+
+    def takes(self, name: str) -> bool:
+        """Whether the loss looks at a label."""
+        label = LABELS[name]
+        if label.loss_option is not None:
+            return getattr(self, label.loss_option.name)
+        return label.term is not None and self.weighs(label.term.name)
 
     @property
     def huber_deltas(self) -> tuple[float, ...]:

@@ -7,10 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self, TextIO
 
+from dpax.data.quantities import TERMS
 from dpax.files import replacing, writing
-from dpax.train.error_sums import TERMS, error_name
+from dpax.train.error_sums import error_name
 from dpax.train.learning_settings import LossSettings
-from dpax.train.setup import LABELS
 
 
 class LearningCurve:
@@ -78,7 +78,9 @@ def _append(file: TextIO, line: str) -> None:
 
 def shown_errors(loss: LossSettings, labels: Collection[str]) -> tuple[str, ...]:
     """The errors that have columns: of energy and forces, and of what else is weighed and labelled."""
-    shown = [term for term in TERMS if term in "ef" or (loss.weighs(term) and LABELS[term] in labels)]
+    shown = [
+        name for name, label in TERMS.items() if name in "ef" or (loss.weighs(name) and label.name in labels)
+    ]
     return ("rmse", *(error_name(term, loss) for term in shown))
 
 

@@ -14,27 +14,19 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dpax.data import Labels
+from dpax.data.quantities import TERMS
 from dpax.model.derivatives import Prediction
-from dpax.train.error_sums import SHOWN_FORCES, TERMS, Errors, Sums
+from dpax.train.error_sums import SHOWN_FORCES, Errors, Sums
 from dpax.train.learning_settings import LossSettings
 
-
-class Prefactors(NamedTuple):
-    """The weights of the terms at one step."""
-
-    e: float
-    f: float
-    v: float
-    ae: float
-    pf: float = 0.0
-    gf: float = 0.0
-    h: float = 0.0
+Prefactors = dict[str, float]
+"""The weight of each term at one step."""
 
 
 def prefactors(settings: LossSettings, lr_ratio: float) -> Prefactors:
     """The weights when the learning rate is `lr_ratio` times its start."""
-    pairs = (settings.pair(term) for term in TERMS)
-    return Prefactors(*(limit + (start - limit) * lr_ratio for start, limit in pairs))
+    pairs = {term: settings.pair(term) for term in TERMS}
+    return {term: limit + (start - limit) * lr_ratio for term, (start, limit) in pairs.items()}
 
 
 def without_bias(
@@ -60,16 +52,16 @@ def without_bias(
     """
     real = types >= 0
     atomic_bias = np.where(real, bias[np.where(real, types, 0)], 0.0)
-    n_frames = len(labels.energy)
+    n_frames = labels.n_frames
     shares = atomic_bias
     if coefficients:
         shares = shares * _coefficients(np, labels, frames)
     frame_bias = np.bincount(frames[real], weights=shares[real], minlength=n_frames)[:n_frames]
-    shifted = labels._replace(
-        energy=labels.energy - frame_bias * labels.has_energy,
-        atom_energies=labels.atom_energies - atomic_bias,
-    )
-    return Labels(*(np.asarray(array, dtype) for array in shifted))
+    values = labels.values | {
+        "energy": labels.values["energy"] - frame_bias * labels.has["energy"],
+        "atom_energies": labels.values["atom_energies"] - atomic_bias,
+    }
+    return jax.tree.map(lambda array: np.asarray(array, dtype), Labels(values, labels.has, labels.n_atoms))
 
 
 def energy_loss(
@@ -100,7 +92,7 @@ def energy_loss(
     for term, (quantity, delta) in terms.items():
         if settings.weighs(term):
             kind = "mse" if term == "gf" else settings.loss_func
-            loss = loss + getattr(weights, term) * _mean_penalty(quantity, kind, settings.use_huber, delta)
+            loss = loss + weights[term] * _mean_penalty(quantity, kind, settings.use_huber, delta)
     if settings.f_use_norm:
         found[SHOWN_FORCES] = _norms(shown) if settings.loss_func == "mae" else shown
     sums = {name: Sums.of(*quantity) for name, quantity in found.items()}
@@ -121,7 +113,7 @@ def _quantities(
     prediction: Prediction, labels: Labels, frames: Array, settings: LossSettings
 ) -> dict[str, _Quantity]:
     """What is compared with labels, by term: energy, forces and virial, and what else the loss weighs."""
-    n_frames = labels.energy.shape[0]
+    n_frames, values, has = labels.n_frames, labels.values, labels.has
     per_atom = 1.0 / labels.n_atoms
 
     def of_atoms(flags: Any) -> Array:
@@ -131,30 +123,30 @@ def _quantities(
         return jax.ops.segment_sum(values, frames, num_segments=n_frames + 1)[:n_frames]
 
     energies = prediction.energies
-    if settings.enable_atom_ener_coeff:
+    if settings.takes("atom_ener_coeff"):
         energies = energies * _coefficients(jnp, labels, frames)
-    energy = (per_frame(energies) - labels.energy) * per_atom
-    virial = (prediction.virials - labels.virial).reshape(n_frames, 9) * per_atom[:, None]
-    forces = prediction.forces - labels.forces
-    has_forces = of_atoms(labels.has_forces)
+    energy = (per_frame(energies) - values["energy"]) * per_atom
+    virial = (prediction.virials - values["virial"]).reshape(n_frames, 9) * per_atom[:, None]
+    forces = prediction.forces - values["forces"]
+    has_forces = of_atoms(has["forces"])
     found = {
-        "e": _Quantity(energy[:, None], labels.has_energy),
+        "e": _Quantity(energy[:, None], has["energy"]),
         "f": _Quantity(forces, has_forces),
-        "v": _Quantity(virial, labels.has_virial),
+        "v": _Quantity(virial, has["virial"]),
     }
     if settings.weighs("ae"):
-        atomic = prediction.energies - labels.atom_energies
-        found["ae"] = _Quantity(atomic[:, None], of_atoms(labels.has_atom_energies))
+        atomic = prediction.energies - values["atom_energies"]
+        found["ae"] = _Quantity(atomic[:, None], of_atoms(has["atom_energies"]))
     shown = forces
     if settings.relative_f is not None:
-        shown = forces / (jnp.linalg.norm(labels.forces, axis=1, keepdims=True) + settings.relative_f)
+        shown = forces / (jnp.linalg.norm(values["forces"], axis=1, keepdims=True) + settings.relative_f)
         found[SHOWN_FORCES] = _Quantity(shown, has_forces)
     if settings.weighs("pf"):
         has_pref, pref = _force_weights(labels, frames, settings)
         found["pf"] = _Quantity(shown, has_forces * has_pref, pref)
-    if settings.weighs("gf") and labels.drdq.shape[2]:
-        generalized = per_frame(jnp.einsum("axq,ax->aq", labels.drdq, forces))
-        found["gf"] = _Quantity(generalized, labels.has_forces * labels.has_drdq)
+    if settings.weighs("gf") and "drdq" in values:
+        generalized = per_frame(jnp.einsum("axq,ax->aq", values["drdq"], forces))
+        found["gf"] = _Quantity(generalized, has["forces"] * has["drdq"])
     if settings.weighs("h") and prediction.hessian is not None:
         found["h"] = _hessian(prediction.hessian, labels, frames)
     return found
@@ -163,26 +155,26 @@ def _quantities(
 def _hessian(hessian: Array, labels: Labels, frames: Array) -> _Quantity:
     """Pairs of atoms of a frame, each weighed by 1/(9 N²): the mean over the frame's matrix counts as one."""
     n_atoms = frames.shape[0]
-    flags = jnp.append(labels.has_hessian / (9.0 * labels.n_atoms**2), 0.0)[frames]
+    flags = jnp.append(labels.has["hessian"] / (9.0 * labels.n_atoms**2), 0.0)[frames]
     pairs = jnp.where(frames[:, None] == frames[None, :], flags[:, None], 0.0)
-    residual = (hessian - labels.hessian).transpose(0, 2, 1, 3).reshape(n_atoms**2, 9)
+    residual = (hessian - labels.values["hessian"]).transpose(0, 2, 1, 3).reshape(n_atoms**2, 9)
     return _Quantity(residual, pairs.reshape(-1))
 
 
 def _coefficients(xp: Any, labels: Labels, frames: Any) -> Any:
     """The c_i of E = Σ c_i E_i; 1 where a frame has none."""
-    if not labels.atom_ener_coeff.shape[0]:
-        return xp.ones(frames.shape[0], labels.energy.dtype)
-    has = xp.append(labels.has_atom_ener_coeff, 0.0)[frames]
-    return xp.where(has > 0, labels.atom_ener_coeff, 1.0)
+    if "atom_ener_coeff" not in labels.values:
+        return xp.ones(frames.shape[0], labels.values["energy"].dtype)
+    has = xp.append(labels.has["atom_ener_coeff"], 0.0)[frames]
+    return xp.where(has > 0, labels.values["atom_ener_coeff"], 1.0)
 
 
 def _force_weights(labels: Labels, frames: Array, settings: LossSettings) -> tuple[Any, Any]:
     """Whether each atom has a weight of its force, and the weight."""
-    none = jnp.zeros(frames.shape[0], labels.energy.dtype)
-    known = labels.atom_pref.shape[0] > 0
-    has = jnp.append(labels.has_atom_pref, 0.0)[frames] if known else none
-    weights = labels.atom_pref if known else none
+    none = jnp.zeros(frames.shape[0], labels.values["energy"].dtype)
+    known = "atom_pref" in labels.values
+    has = jnp.append(labels.has["atom_pref"], 0.0)[frames] if known else none
+    weights = labels.values["atom_pref"] if known else none
     if settings.use_default_pf:
         return none + 1.0, jnp.where(has > 0, weights, 1.0)
     return has, weights

@@ -23,6 +23,7 @@ from dpax.data import (
     open_systems,
     without_close_pairs,
 )
+from dpax.data.quantities import LABELS
 from dpax.descriptor import initial as descriptor_arrays
 from dpax.descriptor.describe import kept_pairs
 from dpax.descriptor.settings import automatic_sel
@@ -92,27 +93,10 @@ def open_data(settings: DataSettings, type_map: Sequence[str], base: Path | None
     return Data(systems, sizes, drawn, is_mixed(settings.batch_size))
 
 
-LABELS = {
-    "e": "energy",
-    "f": "forces",
-    "v": "virial",
-    "ae": "atom_energies",
-    "pf": "atom_pref",
-    "gf": "drdq",
-    "h": "hessian",
-}
-"""The label that each term of the loss needs."""
-
-
 def weighed_labels(loss: LossSettings, data: Data) -> LabelWidths:
-    """The rarer labels that the data have and the loss uses."""
-    found = label_widths(data.systems)
-    return LabelWidths(
-        atom_pref=found.atom_pref and loss.weighs("pf"),
-        atom_ener_coeff=found.atom_ener_coeff and loss.enable_atom_ener_coeff,
-        drdq=found.drdq if loss.weighs("gf") else 0,
-        hessian=found.hessian and loss.weighs("h"),
-    )
+    """The labels that batches need room for: the rarer ones if the data have them and the loss uses them."""
+    widths = label_widths(data.systems)
+    return {name: width for name, width in widths.items() if not LABELS[name].rare or loss.takes(name)}
 
 
 def total_steps(settings: TrainingSettings, data: Data) -> int:

@@ -74,7 +74,7 @@ def make_functions(
         return block_size or default_block_size(neighborhoods.edges.shape[1], platform)
 
     def with_hessian(labels: Labels) -> bool:
-        return loss.weighs("h") and labels.hessian.shape[2] > 0
+        return loss.weighs("h") and "hessian" in labels.values
 
     def init() -> TrainState:
         averaged = None if ema_decay is None else params
@@ -88,7 +88,7 @@ def make_functions(
             prepare,
             state.params,
             neighborhoods,
-            labels.energy.shape[0],
+            labels.n_frames,
             lambda prediction: energy_loss(prediction, labels, neighborhoods.frames, weights, loss),
             mesh,
             size(neighborhoods),
@@ -104,7 +104,7 @@ def make_functions(
     def errors(
         params: dict[str, Array], neighborhoods: Neighborhoods, labels: Labels, weights: Prefactors
     ) -> Errors:
-        n_frames = labels.energy.shape[0]
+        n_frames = labels.n_frames
         prediction = predict(
             spec,
             prepare(params),
