@@ -1,12 +1,28 @@
 """What a file holds, taken apart with care: it may be anything."""
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from dpax.errors import InputError, shortened
 
 _DEEPEST = 100
 """Dictionaries and lists may be nested so deeply; those of a model and its input are a fifth as deep."""
+
+
+def sha256(text: str, arrays: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 of a text and of named arrays with their types and shapes, in hexadecimal.
+
+    docs/model-file.md says of which bytes.
+    """
+    found = hashlib.sha256(text.encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        found.update(f"{name} {array.dtype.name} {list(array.shape)}\n".encode())
+        found.update(array.tobytes())
+    return found.hexdigest()
 
 
 def check_tree(tree: Any, most: int | None = None) -> None:

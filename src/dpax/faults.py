@@ -7,8 +7,10 @@ libraries (HDF5, safetensors, tensorstore) by a number somewhere in the text, JA
 import errno
 import os
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-from dpax.errors import MachineError
+from dpax.errors import InputError, MachineError
 
 _REASONS = {
     errno.ENOSPC: "the disk is full; make room and try again",
@@ -47,6 +49,32 @@ _DEVICE_MEMORY = (
     "the device that computes has too little memory{detail}; use smaller batches, smaller structures, more "
     "devices, or a model in float32"
 )
+
+
+@contextmanager
+def naming_checkpoint(
+    step: Callable[[], int | None], errors: type[InputError] = InputError
+) -> Iterator[None]:
+    """Let what stops a run say from where it can go on.
+
+    Args:
+        step: of the last checkpoint by then; None if there is none.
+        errors: those that say so.
+    """
+    try:
+        yield
+    except Exception as error:
+        known = error if isinstance(error, errors) else machine_error(error)
+        if known is None:
+            raise
+        raise type(known)(f"{known}. {last_checkpoint(step())}") from error
+
+
+def last_checkpoint(step: int | None) -> str:
+    """From where a run can go on, given the step of its last checkpoint; without a full stop."""
+    if step is None:
+        return "There is no checkpoint yet"
+    return f"The last checkpoint is that of step {step}, from which --restart goes on"
 
 
 def machine_error(error: BaseException, path: str | os.PathLike | None = None) -> MachineError | None:

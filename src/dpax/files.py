@@ -1,6 +1,7 @@
 """Files that are whole or not there, and what is said where they cannot be written."""
 
 import hashlib
+import json
 import os
 import re
 import secrets
@@ -8,6 +9,7 @@ import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from dpax.errors import InputError
 from dpax.faults import machine_error
@@ -17,6 +19,23 @@ _MARK = ".dpax-"
 _SHOWN = 40
 """Characters of a name that its temporary name shows; a name of full length has no room for more."""
 _TEMPORARY = re.compile(rf"{re.escape(_MARK)}.*\.(?P<digest>[0-9a-f]{{8}})[0-9a-f]{{8}}(\..*)?", re.DOTALL)
+
+
+def check_output(path: Path, *, overwrite: bool | None) -> None:
+    """See that a file or folder may be written.
+
+    Args:
+        path: of the file or folder.
+        overwrite: whether one that is there may be replaced; None where there is no such option.
+
+    Raises:
+        InputError: the folder around it is missing, or it is there and not to be replaced.
+    """
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"{path}: the folder {path.parent} does not exist; make it first")
+    if path.exists() and not overwrite:
+        remedy = "remove it" if overwrite is None else "--overwrite to replace it"
+        raise InputError(f"{path} exists already; give another name, or {remedy}")
 
 
 @contextmanager
@@ -72,6 +91,25 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
         finally:
             with suppress(OSError):
                 _remove(temporary)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, in UTF-8, at once or not at all.
+
+    Raises:
+        MachineError: as `replacing`.
+    """
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Any, indent: int | None = 2) -> None:
+    """Write a JSON file at once or not at all.
+
+    Raises:
+        MachineError: as `replacing`.
+    """
+    write_text(path, json.dumps(content, indent=indent) + "\n")
 
 
 def remove_temporaries(folder: Path, names: Collection[str] | None = None) -> None:

@@ -55,7 +55,7 @@ def test_there_and_back(tmp_path, frames, monkeypatch):
 def test_mistakes_write_nothing(tmp_path, frames, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there.h5").write_text("precious")
-    assert "there.h5 is already there" in mistake("convert-data", "data.xyz", "-o", "there.h5")
+    assert "there.h5 exists already" in mistake("convert-data", "data.xyz", "-o", "there.h5")
     assert (tmp_path / "there.h5").read_text() == "precious"
     assert "not clear from its suffix; give --format" in mistake("convert-data", "data.xyz", "-o", "a.db")
     assert "no data found at 'no.xyz'" in mistake("convert-data", "no.xyz", "-o", "out")

@@ -70,7 +70,7 @@ def test_unknown_rules_are_refused_with_the_known_ones(rule):
 def test_a_list_must_fit_the_systems():
     with pytest.raises(InputError, match="3 numbers for 4 systems"):
         batch_sizes(SYSTEMS, [1, 2, 3])
-    with pytest.raises(InputError, match="at least 1"):
+    with pytest.raises(InputError, match="batch_size should be"):
         batch_sizes(SYSTEMS, [1, 2, 0, 1])
 
 

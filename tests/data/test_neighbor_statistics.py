@@ -25,17 +25,15 @@ def brute_force(frame, cutoff):
 @pytest.mark.parametrize("periodic", [True, False])
 def test_against_brute_force(periodic):
     frames = [random_frame(n, seed=n, periodic=periodic) for n in (1, 4, 9)]
-    kinds, together = (
-        NeighborStatistics(("O", "H"), CUTOFF),
-        NeighborStatistics(("O", "H"), CUTOFF, one_type=True),
-    )
+    statistics = NeighborStatistics(2, CUTOFF)
     for frame in frames:
-        assert kinds.add(frame) == together.add(frame) == bool(brute_force(frame, CUTOFF)[1].any())
+        assert statistics.add(frame) == bool(brute_force(frame, CUTOFF)[1].any())
     found = [brute_force(frame, CUTOFF) for frame in frames]
     counts = np.concatenate([c for _, c in found])
-    assert kinds.min_distance == together.min_distance == pytest.approx(min(d for d, _ in found), abs=1e-12)
-    assert kinds.max_neighbors.tolist() == counts.max(axis=0).tolist()
-    assert together.max_neighbors.tolist() == [counts.sum(axis=1).max()]
+    assert statistics.min_distance == pytest.approx(min(d for d, _ in found), abs=1e-12)
+    assert statistics.max_by_type.tolist() == counts.max(axis=0).tolist()
+    assert statistics.max_neighbors == counts.sum(axis=1).max()
+    assert statistics.mean_neighbors == pytest.approx(counts.sum(axis=1).mean())
 
 
 @pytest.mark.parametrize("nopbc", [False, True])
@@ -46,18 +44,17 @@ def test_against_deepmd_kit(tmp_path, nopbc, mixed_type):
     write_system(tmp_path / "s", types=(0, 1, 1, 0, 1, 1), nopbc=nopbc, sets=2)
     data = system.DeepmdDataSystem([str(tmp_path / "s")], 1, 1, type_map=["H", "O"])
     least, most = statistics.NeighborStat(2, CUTOFF, mixed_type=mixed_type).get_stat(data)
-    ours = NeighborStatistics(("H", "O"), CUTOFF, one_type=mixed_type)
+    ours = NeighborStatistics(2, CUTOFF)
     (opened,) = open_systems(str(tmp_path / "s"), ("H", "O"))
-    for index in range(len(opened)):
-        ours.add(opened.frame(index))
+    ours.add_system(opened)
     assert ours.min_distance == pytest.approx(least, rel=1e-12)
-    assert ours.max_neighbors.tolist() == most.tolist()
+    assert most.tolist() == ([ours.max_neighbors] if mixed_type else ours.max_by_type.tolist())
 
 
 def test_an_atom_at_the_cutoff_is_no_neighbour():
     frame = random_frame(2, periodic=False)
     distance = float(np.linalg.norm(frame.positions[1] - frame.positions[0]))
-    at, beyond = NeighborStatistics(("O", "H"), distance), NeighborStatistics(("O", "H"), 1.001 * distance)
+    at, beyond = NeighborStatistics(2, distance), NeighborStatistics(2, 1.001 * distance)
     assert not at.add(frame)
     assert at.min_distance == np.inf
     assert beyond.add(frame)
@@ -67,4 +64,4 @@ def test_coincident_atoms_are_refused_by_frame():
     frame = random_frame(2, periodic=False, source="frame 5")
     frame.positions[1] = frame.positions[0]
     with pytest.raises(InputError, match=r"frame 5: atoms 0 and 1"):
-        NeighborStatistics(("O", "H"), CUTOFF).add(frame)
+        NeighborStatistics(2, CUTOFF).add(frame)

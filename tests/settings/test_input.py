@@ -211,7 +211,7 @@ def test_a_description_needs_a_number_for_auto():
         (
             "training.training_data.batch_size",
             "auto:x",
-            "training.training_data.batch_size: should be a number",
+            "training.training_data.batch_size: batch_size should be a number",
         ),
         ("training.training_data.systems", [], "training.training_data.systems: should be a path or a list"),
         ("training.training_data.auto_prob", "all", "training.training_data.auto_prob: should be"),

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from dpax.cli.survey import survey
 from dpax.data import ParameterWidths, open_systems
 from dpax.errors import InputError
 from dpax.train import train
 from dpax.train.checks import Seen, data_warnings, label_warnings, sel_warnings
 from dpax.train.probe import prepared
+from dpax.train.survey import survey_system
 from train.support import settings, write_data
 
 XYZ = (
@@ -113,10 +113,10 @@ def test_keys_of_the_data_section_are_read(base):
 
 def test_a_survey_tells_what_the_checks_ask_for(base):
     (system,) = open_systems("small", ["O", "H"], base)
-    one = survey(system, 3.5, ParameterWidths())
+    one = survey_system(system, 3.5, ParameterWidths())
     assert one.seen.types == {0, 1}
-    assert one.seen.most_neighbors == one.most_neighbors > 0
-    assert sel_warnings(1, [one.seen])[0].startswith(one.crowded)
+    assert one.seen.most_neighbors == one.neighbors.max_neighbors > 0
+    assert sel_warnings(1, [one.seen])[0].startswith(one.neighbors.crowded)
     assert sel_warnings(None, [one.seen]) == sel_warnings(500, [one.seen]) == []
     chosen = settings()
     assert label_warnings(chosen, "small", 6, {"energy": 6, "forces": 4}) == [

@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 
 from dpax import load
 from dpax.cli.app import app
-from dpax.cli.freeze import checkpointed_model
 from dpax.data import open_systems
 from dpax.errors import InputError
 from dpax.model.blocks import make_mesh
@@ -22,6 +21,7 @@ from dpax.train.bias import adjusted_bias
 from dpax.train.checkpoints import Checkpoints
 from dpax.train.error_sums import ErrorMeans, Errors, Sums
 from dpax.train.full_validation import FullValidation
+from dpax.train.model_of_run import model_of_run
 from dpax.train.run import RunFolder
 from dpax.train.schedule import make_schedule
 from dpax.train.setup import data_statistics, open_data, shared_statistics, total_steps
@@ -178,7 +178,7 @@ def test_a_checkpoint_gives_the_averaged_model_too(run):
     """What `dpax freeze` writes, with --ema and without."""
     arrays = state_of(run, 15)[0]
     for averaged, name in ((False, "params"), (True, "averaged")):
-        model, facts = checkpointed_model(RunFolder(run), 15, averaged=averaged)
+        model, facts = model_of_run(RunFolder(run), 15, averaged=averaged, warn=pytest.fail)
         assert facts["step"] == 15
         expected = below(arrays, name)
         assert expected.keys() == model.trained

@@ -129,7 +129,7 @@ def test_more_neighbours_than_slots_are_reported():
 
 def test_the_smallest_distance_is_that_of_the_frames():
     frames = WATER.frames()
-    counted = NeighborStatistics(["O", "H"], 6.0)
+    counted = NeighborStatistics(2, 6.0)
     for frame in frames:
         counted.add(frame)
     assert ours(frames, 2).min_distance == pytest.approx(counted.min_distance, rel=1e-12)

@@ -17,6 +17,7 @@ from dpax.cli.sources import (
 )
 from dpax.cli.start import Devices, start_jax
 from dpax.errors import InputError
+from dpax.files import check_output
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,8 +62,7 @@ def change_bias(
     if output is None:
         whole = model if model.name else model.absolute()
         output = whole.with_name(f"{whole.stem}_updated.dpax")
-    if output.exists() and not overwrite:
-        raise InputError(f"{output} exists already; give another name, or --overwrite to replace it")
+    check_output(output, overwrite=overwrite)
     refuse_inputs(output, model, *([datafile] if datafile is not None else []))
     start_jax(devices)
     from dpax.cli.trained_model import read_trained_model

@@ -9,6 +9,7 @@ from dpax.cli.outputs import refuse_inputs
 from dpax.cli.sources import data_of_input
 from dpax.cli.start import Branch, start_jax
 from dpax.errors import InputError
+from dpax.files import check_output
 
 if TYPE_CHECKING:
     from dpax.interfaces.compression import Compressed
@@ -48,10 +49,7 @@ def compress(
     The table is compared with the net, and the model with what it was; nothing is written if they differ.
     With attention layers the type pairs alone are tabulated, which dpax always does for itself.
     """
-    if output.exists() and not overwrite:
-        raise InputError(f"{output} exists already; give another name, or --overwrite to replace it")
-    if not output.absolute().parent.is_dir():
-        raise InputError(f"{output}: the folder {output.parent} does not exist")
+    check_output(output, overwrite=overwrite)
     refuse_inputs(output, model, *([training_script] if training_script is not None else []))
     if training_script is not None and min_distance is not None:
         raise InputError("--training-script and --min-distance both say the smallest distance; keep one")
@@ -74,14 +72,13 @@ def _distance_in(path: Path, model: Path, branch: str | None) -> float:
 
     potential, _ = open_model(model, branch)
     data = data_of_input(path, "training_data")
-    found = NeighborStatistics(potential.type_map, potential.rcut, one_type=True)
+    statistics = NeighborStatistics(len(potential.type_map), potential.rcut)
     folder, patterns = path.absolute().parent, data.rglob_patterns or ()
     for system in open_systems(list(data.systems), potential.type_map, folder, patterns, data.reading):
-        for index in range(len(system)):
-            found.add(system.frame(index))
-    if found.min_distance == float("inf"):
+        statistics.add_system(system)
+    if statistics.min_distance == float("inf"):
         raise InputError(f"{path}: no atom of its data has a neighbour within {potential.rcut:g} Å")
-    return found.min_distance
+    return statistics.min_distance
 
 
 def _described(result: "Compressed") -> str:

@@ -7,7 +7,7 @@ import typer
 
 from dpax.cli.outputs import refuse_inputs
 from dpax.cli.start import Branch, start_jax
-from dpax.errors import InputError
+from dpax.files import check_output
 
 
 def convert(
@@ -22,10 +22,7 @@ def convert(
 
     Both models are evaluated on random structures; nothing is written if they differ.
     """
-    if target.exists() and not overwrite:
-        raise InputError(f"{target} exists already; give another name, or --overwrite to replace it")
-    if not target.absolute().parent.is_dir():
-        raise InputError(f"{target}: the folder {target.parent} does not exist")
+    check_output(target, overwrite=overwrite)
     refuse_inputs(target, source)
     start_jax(devices=1)
     from dpax.interfaces.conversion import convert as convert_file

@@ -9,7 +9,7 @@ import typer
 
 from dpax.cli.sources import KeepUnconvergedOption, KeysOption, TypeMapOption, reading, report_unread
 from dpax.errors import InputError
-from dpax.files import replacing
+from dpax.files import check_output, replacing
 
 if TYPE_CHECKING:
     from dpax.data import Frame, Reading
@@ -48,10 +48,7 @@ def convert_data(
     from dpax.data.quantities import LABELS, labels_of
 
     kind = form or Format(_from_suffix(output))
-    if output.exists():
-        raise InputError(f"{output} is already there; remove it or choose another name")
-    if not output.absolute().parent.is_dir():
-        raise InputError(f"the folder {output.absolute().parent} of the output does not exist; make it first")
+    check_output(output, overwrite=None)
     if keys and dpdata_format is not None:
         raise InputError("--keys is for files that ASE reads; dpdata knows the labels of each of its formats")
     how = reading(keys, keep_unconverged, type_map)

@@ -10,7 +10,7 @@ from dpax.cli.outputs import refuse_inputs
 from dpax.cli.sources import LammpsTypesOption
 from dpax.cli.start import Branch, Devices, load_potential
 from dpax.errors import InputError
-from dpax.files import replacing
+from dpax.files import check_output, replacing
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -86,7 +86,4 @@ def with_results(atoms: "Atoms", evaluation: "Evaluation") -> "Atoms":
 def _check_output(output: Path, overwrite: bool) -> None:
     if output.suffix not in (".xyz", ".extxyz"):
         raise InputError(f"{output}: the output is extended XYZ; give it a name ending in .xyz or .extxyz")
-    if not output.absolute().parent.is_dir():
-        raise InputError(f"{output}: the folder {output.parent} does not exist")
-    if output.exists() and not overwrite:
-        raise InputError(f"{output} exists already; give another name, or --overwrite to replace it")
+    check_output(output, overwrite=overwrite)

@@ -1,7 +1,8 @@
 """`dpax freeze`: a model file from a checkpoint of a run."""
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -9,11 +10,7 @@ from dpax.cli.failures import say
 from dpax.cli.outputs import refuse_inputs
 from dpax.cli.start import start_jax
 from dpax.computing import computing
-from dpax.errors import InputError
-
-if TYPE_CHECKING:
-    from dpax.model.energy_model import EnergyModel
-    from dpax.train.run import RunFolder
+from dpax.files import check_output
 
 
 def freeze(
@@ -26,53 +23,15 @@ def freeze(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")] = False,
 ) -> None:
     """Write the model of any checkpoint of a run as a model file."""
-    if output.exists() and not overwrite:
-        raise InputError(f"{output} exists already; give another name, or --overwrite to replace it")
-    if not output.absolute().parent.is_dir():
-        raise InputError(f"{output}: the folder {output.parent} does not exist")
+    check_output(output, overwrite=overwrite)
     refuse_inputs(output, run / "input.json")
     start_jax(devices=1)
     from dpax.model.file import save_model
+    from dpax.train.model_of_run import model_of_run
     from dpax.train.run import RunFolder
 
     folder = RunFolder(run)
     with computing(folder.read_settings().model.needs_x64):
-        model, facts = checkpointed_model(folder, step, averaged=ema)
+        model, facts = model_of_run(folder, step, averaged=ema, warn=partial(say, "warning"))
         save_model(output, model, facts)
     typer.echo(f"{output}: the model of step {facts['step']}")
-
-
-def checkpointed_model(
-    folder: "RunFolder", step: int | None, *, averaged: bool = False
-) -> "tuple[EnergyModel, dict[str, Any]]":
-    """The model of a checkpoint, and where it comes from.
-
-    Args:
-        folder: of the run.
-        step: of the checkpoint; None takes the last one that is not damaged.
-        averaged: the moving average of its weights.
-
-    Raises:
-        InputError: no run, or no such checkpoint.
-    """
-    from dpax.model.energy_model import initial_model, spec_of
-    from dpax.train.checkpoints import Checkpoints, restored_model
-    from dpax.train.setup import Data, provenance
-
-    settings = folder.read_settings()
-    if not folder.checkpoints.is_dir():
-        raise InputError(
-            f"{folder.path}: the run has no checkpoint yet; wait for one, or train with --restart"
-        )
-    with Checkpoints(folder.checkpoints, read_only=True) as checkpoints:
-        checkpoint = checkpoints.latest(_warn) if step is None else checkpoints.restore(step)
-    fresh = initial_model(spec_of(settings.model, checkpoint.meta["sel"]), seed=0)
-    model = restored_model(fresh, checkpoint, averaged=averaged)
-    facts = provenance(settings, Data([], []), checkpoint.meta["progress"]["step"], None)
-    # The data may have moved since; its paths are in the input.
-    del facts["trained_on"]
-    return model, facts
-
-
-def _warn(text: str) -> None:
-    say("warning", text)

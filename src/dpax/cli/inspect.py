@@ -1,6 +1,5 @@
 """`dpax inspect`: what is in a model file."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,16 +12,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from dpax.model.energy_model import EnergyModel
-
-_PARTS = {
-    "descriptor/type_embedding/": "type embedding",
-    "descriptor/embedding/": "embedding net",
-    "descriptor/pair_embedding/": "net of type pairs",
-    "descriptor/degree_gains": "degree gains",
-    "descriptor/attention/": "attention",
-    "fitting/": "fitting net",
-}
-"""Where arrays of the model are, and what they are called here."""
 
 
 def inspect(
@@ -37,7 +26,7 @@ def inspect(
         for key, value in plain_values(part):
             typer.echo(f"{key}: {value}")
     _heading("parameters")
-    counts = parameter_counts(potential.model)
+    counts = potential.model.parameter_counts()
     for part, count in counts.items():
         typer.echo(f"{part}: {count}")
     typer.echo(f"all: {sum(counts.values())}")
@@ -82,16 +71,6 @@ def plain_values(part: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             and not isinstance(value, dict)
         ):
             yield key, value
-
-
-def parameter_counts(model: "EnergyModel") -> Counter[str]:
-    """Number of weights of each part of a model; statistics and energy biases are none."""
-    counts: Counter[str] = Counter()
-    for name, array in model.arrays.items():
-        part = next((text for place, text in _PARTS.items() if name.startswith(place)), None)
-        if part is not None:
-            counts[part] += array.size
-    return counts
 
 
 def _print_statistics(model: "EnergyModel") -> None:

@@ -16,7 +16,7 @@ from dpax.cli.sources import (
 )
 from dpax.cli.start import Branch, Devices, start_jax
 from dpax.errors import InputError
-from dpax.files import replacing
+from dpax.files import check_output, replacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -73,10 +73,7 @@ def model_devi(
     no_set_prefix(set_prefix)
     if len(models) < 2 and not real_error:
         raise InputError("one model alone has no deviation: give several after -m, or --real_error")
-    if output.exists() and not overwrite:
-        raise InputError(f"{output} exists already; give another name, or --overwrite to replace it")
-    if not output.absolute().parent.is_dir():
-        raise InputError(f"{output}: the folder {output.parent} does not exist")
+    check_output(output, overwrite=overwrite)
     potentials = _load_alike(models, devices, branch)
     how = reading(keys, keep_unconverged or not real_error)
     systems = open_systems(system or ["."], potentials[0].type_map, reading=how)

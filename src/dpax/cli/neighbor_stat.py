@@ -17,16 +17,18 @@ def neighbor_stat(
     ] = False,
 ) -> None:
     """Print the smallest distance (Å) in data, and the most neighbours of each type within the cut-off."""
+    import numpy as np
+
     from dpax.data import NeighborStatistics, open_systems, type_names
 
     paths = system or ["."]
     names = type_map or type_names(paths)
     if not type_map:
         typer.echo(f"type_map: {' '.join(names)}")
-    found = NeighborStatistics(names, rcut, one_type=mixed_type)
+    statistics = NeighborStatistics(len(names), rcut)
     for data in open_systems(paths, names, reading=reading(keep_unconverged=True, lammps_types=type_map)):
-        met = [found.add(data.frame(index)) for index in range(len(data))]
-        if not any(met):
+        if not statistics.add_system(data):
             say("warning", f"{data.name}: no atom has a neighbour within {rcut:g} Å")
-    typer.echo(f"min_nbor_dist: {found.min_distance:f}")
-    typer.echo(f"max_nbor_size: {found.max_neighbors}")
+    most = np.array([statistics.max_neighbors]) if mixed_type else statistics.max_by_type
+    typer.echo(f"min_nbor_dist: {statistics.min_distance:f}")
+    typer.echo(f"max_nbor_size: {most}")

@@ -72,10 +72,8 @@ def _print_setting(key: str, title: str, _: Path, scripts: Scripts) -> None:
 
 
 def _print_size(path: Path, scripts: Scripts) -> None:
-    from dpax.cli.inspect import parameter_counts
-
     for branch in scripts:
-        counts = parameter_counts(_model(path, branch))
+        counts = _model(path, branch).parameter_counts()
         fitting = counts["fitting net"]
         descriptor = sum(counts.values()) - fitting
         sizes = {"descriptor": descriptor, "fitting-net": fitting, "total": descriptor + fitting}

@@ -22,7 +22,7 @@ from dpax.cli.sources import (
 )
 from dpax.cli.start import Branch, Devices, load_potential
 from dpax.errors import WRONG_CONTENTS, InputError
-from dpax.files import replacing
+from dpax.files import check_output, write_json
 
 if TYPE_CHECKING:
     from dpax.data import Reading, SystemErrors
@@ -79,8 +79,8 @@ def compare(
 
     no_set_prefix(set_prefix)
     only_one(system=system, datafile=datafile, train_data=train_data, valid_data=valid_data)
-    if json_file is not None and not json_file.absolute().parent.is_dir():
-        raise InputError(f"--json {json_file}: the folder {json_file.parent} does not exist")
+    if json_file is not None:
+        check_output(json_file, overwrite=True)
     paths, base, patterns, how = _named_data(system, datafile, train_data, valid_data)
     if keys or keep_unconverged:
         options = reading(keys, keep_unconverged)
@@ -108,8 +108,7 @@ def compare(
     if json_file is not None:
         report = {name: {"frames": counts[name]} | errors[name].report() for name in errors}
         report["all"] = {"frames": sum(counts.values())} | errors.total().report()
-        with replacing(json_file) as temporary:
-            temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write_json(json_file, report)
 
 
 def _is_report(path: Path) -> bool:

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dpax.cli.failures import say
 from dpax.computing import computing
 from dpax.errors import InputError
 
@@ -39,13 +41,13 @@ def read_trained_model(path: Path, branch: str | None = None) -> "tuple[EnergyMo
 
 
 def _last_of_run(run: "RunFolder", branch: str | None) -> "tuple[EnergyModel, dict[str, Any]]":
-    from dpax.cli.freeze import checkpointed_model
     from dpax.model.settings import RANDOM
+    from dpax.train.model_of_run import model_of_run
 
     if branch not in (None, RANDOM):
         raise InputError(f"{run.path}: a run has one model; leave out the branch {branch!r}")
     with computing(True):  # whatever the precision of what follows, a float64 model is read as one
-        return checkpointed_model(run, None)
+        return model_of_run(run, warn=partial(say, "warning"))
 
 
 @dataclass

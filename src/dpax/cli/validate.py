@@ -10,9 +10,8 @@ from dpax.cli.start import Devices, start_jax
 from dpax.errors import InputError
 
 if TYPE_CHECKING:
-    from dpax.cli.survey import Survey
     from dpax.train.probe import StepProbe
-    from dpax.train.settings import InputSettings
+    from dpax.train.survey import Survey
 
 
 def validate(
@@ -28,13 +27,14 @@ def validate(
     settings = load_settings(input_file)
     start_jax(devices)
     typer.echo(f"{input_file}: every key is known and every value makes sense")
-    training, validation = _survey_all(settings, input_file.absolute().parent)
-    print_surveys(training + validation)
-    for warning in _warnings(settings, training, validation):
+    from dpax.train.survey import survey
+
+    data = survey(settings, input_file.absolute().parent)
+    _print_survey(data)
+    for warning in data.warnings():
         say("warning", warning)
-    problems = [problem for one in training + validation for problem in described_problems(one)]
-    if problems:
-        raise InputError("; ".join(problems))
+    if data.problems:
+        raise InputError("; ".join(data.problems))
     from dpax.train.probe import prepared, time_steps
 
     with prepared(settings, input_file.absolute().parent) as (run, batch):
@@ -43,45 +43,7 @@ def validate(
     typer.echo("ready to train")
 
 
-def _survey_all(settings: "InputSettings", base: Path) -> "tuple[list[Survey], list[Survey]]":
-    from dpax.cli.survey import survey
-    from dpax.data import ParameterWidths, open_systems
-
-    rcut, type_map = settings.model.descriptor.rcut, settings.model.type_map
-    parts = (settings.training.training_data, settings.training.validation_data)
-    systems = [
-        open_systems(part.systems, type_map, base, part.rglob_patterns or (), part.reading) if part else []
-        for part in parts
-    ]
-    net = settings.model.fitting_net
-    told = ParameterWidths(net.numb_fparam, net.numb_aparam, net.default_fparam)
-    training, validation = ([survey(system, rcut, told) for system in part] for part in systems)
-    return training, validation
-
-
-def described_problems(one: "Survey") -> list[str]:
-    """Why a system cannot be used."""
-    more = one.bad_frames - len(one.problems)
-    return one.problems + ([f"{one.name}: the same or worse in {more} more frames"] if more else [])
-
-
-def _warnings(settings: "InputSettings", training: "list[Survey]", validation: "list[Survey]") -> list[str]:
-    """What in the data is suspicious or will not be used as hoped."""
-    from dpax.train.checks import data_warnings, label_warnings, sel_warnings
-
-    surveys = [*training, *validation]
-    texts = data_warnings(
-        settings,
-        [one.system for one in surveys],
-        [one.seen for one in training],
-        [one.seen for one in validation],
-    )
-    for one in surveys:
-        texts += label_warnings(settings, one.name, one.frames - one.bad_frames, one.labels)
-    return texts + sel_warnings(settings.model.descriptor.fixed_sel, [one.seen for one in surveys])
-
-
-def print_surveys(surveys: "list[Survey]") -> None:
+def _print_survey(data: "Survey") -> None:
     """A table of what the data hold."""
     from rich.table import Table
 
@@ -92,12 +54,12 @@ def print_surveys(surveys: "list[Survey]") -> None:
     table.columns[0].overflow = "fold"
     for column in (1, 2, 4, 5, 6):
         table.columns[column].justify = "right"
-    for one in surveys:
-        same = one.fewest_atoms == one.most_atoms
-        atoms = f"{one.most_atoms}" if same else f"{one.fewest_atoms}-{one.most_atoms}"
-        labels = ", ".join(one.labels) or "none"
-        numbers = (f"{one.most_neighbors}", f"{one.mean_neighbors:.1f}", f"{one.closest:.3f}")
-        table.add_row(one.name, f"{one.frames}", atoms, labels, *numbers)
+    for seen in data.systems:
+        same, near = seen.fewest_atoms == seen.most_atoms, seen.neighbors
+        atoms = f"{seen.most_atoms}" if same else f"{seen.fewest_atoms}-{seen.most_atoms}"
+        labels = ", ".join(seen.labels) or "none"
+        numbers = (f"{near.max_neighbors}", f"{near.mean_neighbors:.1f}", f"{near.min_distance:.3f}")
+        table.add_row(seen.system.name, f"{seen.frames}", atoms, labels, *numbers)
     PlainConsole().print(table)
 
 

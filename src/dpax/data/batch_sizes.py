@@ -1,6 +1,7 @@
 """How many frames of each system make a batch: DeePMD-kit's rules."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from dpax.data.frame import System
 from dpax.data.selection import selected
@@ -8,7 +9,28 @@ from dpax.errors import InputError
 
 DEFAULT_ATOMS = 32
 """The N of a bare "auto"."""
-RULES = '"auto", "auto:N", "max:N", "filter:N", "mixed:N", a number of frames, or one number for each system'
+_KINDS = ("auto", "max", "filter", "mixed")
+RULES = (
+    'a number of frames, a list with one number for each system, "auto", "auto:N", "max:N", "filter:N" or '
+    '"mixed:N"'
+)
+
+
+def checked_rule(rule: Any) -> int | tuple[int, ...] | str:
+    """A rule as it stands in an input file; a list becomes a tuple.
+
+    Raises:
+        InputError: it is not one of `RULES`.
+    """
+    if isinstance(rule, str):
+        kind, _, number = rule.partition(":")
+        if rule == "auto" or (kind in _KINDS and number.isdecimal() and int(number) > 0):
+            return rule
+    elif type(rule) is int and rule > 0:
+        return rule
+    elif isinstance(rule, Sequence) and rule and all(type(size) is int and size > 0 for size in rule):
+        return tuple(rule)
+    raise InputError(f"batch_size should be {RULES}; got {rule!r}")
 
 
 def batch_sizes(systems: Sequence[System], rule: int | Sequence[int] | str) -> list[int]:
@@ -25,8 +47,9 @@ def batch_sizes(systems: Sequence[System], rule: int | Sequence[int] | str) -> l
             are drawn from all systems together (DeePMD-kit pads them to one size, which is not needed here).
 
     Raises:
-        InputError: another rule, a number below 1, or a list of another length.
+        InputError: another rule, or a list of another length.
     """
+    rule = checked_rule(rule)
     if isinstance(rule, str):
         kind, number = _parse(rule)
         return [_size(kind, number, largest_frame(system)) for system in systems]
@@ -36,8 +59,6 @@ def batch_sizes(systems: Sequence[System], rule: int | Sequence[int] | str) -> l
             f"batch_size lists {len(sizes)} numbers for {len(systems)} systems; give one for each system, or "
             f"one for all: {RULES}"
         )
-    if any(size < 1 for size in sizes):
-        raise InputError(f"batch_size is {rule}, expected numbers of at least 1")
     return sizes
 
 
@@ -48,8 +69,9 @@ def filter_systems(systems: Sequence[System], rule: int | Sequence[int] | str) -
     together, since all count with the length of type.raw.
 
     Raises:
-        InputError: another rule than `batch_sizes` knows, or no system is left.
+        InputError: another rule, or no system is left.
     """
+    rule = checked_rule(rule)
     if not isinstance(rule, str):
         return list(systems)
     kind, number = _parse(rule)
@@ -77,12 +99,8 @@ def largest_frame(system: System) -> int:
 
 
 def _parse(rule: str) -> tuple[str, int]:
-    kind, colon, number = rule.partition(":")
-    if rule == "auto":
-        return kind, DEFAULT_ATOMS
-    if colon and kind in ("auto", "max", "filter", "mixed") and number.isdecimal() and int(number) > 0:
-        return kind, int(number)
-    raise InputError(f'batch_size is "{rule}", expected {RULES}')
+    kind, _, number = rule.partition(":")
+    return kind, int(number) if number else DEFAULT_ATOMS
 
 
 def _size(kind: str, number: int, atoms: int) -> int:

@@ -15,8 +15,7 @@ from dpax.settings import Refused
 def _sel(value: Any) -> Any:
     """Accept a number, a list of numbers or "auto[:factor]"; anything else gets one clear message."""
     if isinstance(value, str):
-        word, _, factor = value.partition(":")
-        if word == "auto" and (not factor or _at_least_one(factor)):
+        if _factor(value) is not None:
             return value
     elif isinstance(value, int) and not isinstance(value, bool):
         if value > 0:
@@ -32,11 +31,14 @@ def _sel(value: Any) -> Any:
     )
 
 
-def _at_least_one(text: str) -> bool:
+def _factor(rule: str) -> float | None:
+    """The factor of "auto" or "auto:FACTOR"; None if the rule has another form."""
+    word, _, factor = rule.partition(":")
     try:
-        return 1.0 <= float(text) < float("inf")
+        number = float(factor or 1.1)
     except ValueError:
-        return False
+        return None
+    return number if word.strip() == "auto" and 1.0 <= number < float("inf") else None
 
 
 class DescriptorSettings(DescriptorHyperparameters):
@@ -120,11 +122,8 @@ def automatic_sel(largest: int, rule: str) -> int:
     Raises:
         InputError: the rule is not of this form.
     """
-    name, _, factor = rule.partition(":")
-    try:
-        if name.strip() != "auto":
-            raise ValueError(rule)
-        count = int(largest * (float(factor) if factor else 1.1))
-    except ValueError:
-        raise InputError(f"sel {rule!r} is neither a number nor 'auto' nor 'auto:FACTOR'") from None
+    factor = _factor(rule)
+    if factor is None:
+        raise InputError(f"sel {rule!r} is neither a number nor 'auto' nor 'auto:FACTOR' with a factor >= 1")
+    count = int(largest * factor)
     return max(4, -(-count // 4) * 4)

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Int
 from dpax.computing import computing
 from dpax.data import Frame
 from dpax.errors import InputError
-from dpax.files import replacing
+from dpax.files import check_output, replacing
 from dpax.infer import Potential
 from dpax.interfaces import run_exported
 from dpax.model.blocks import default_block_size
@@ -57,10 +57,7 @@ def export_potential(
         RuntimeError: the program does not say what the potential says.
     """
     folder = Path(folder)
-    if folder.exists():
-        raise InputError(f"{folder} exists already; give another name, or remove it")
-    if not folder.absolute().parent.is_dir():
-        raise InputError(f"{folder}: the folder {folder.absolute().parent} does not exist; make it first")
+    check_output(folder, overwrite=None)
     _check_platforms(platforms)
     with replacing(folder) as made:
         made.mkdir()

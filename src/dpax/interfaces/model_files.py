@@ -10,7 +10,7 @@ from dpax.deepmd.first_format import VERSION as FIRST
 from dpax.deepmd.first_format import first_model_in
 from dpax.deepmd.script import input_of
 from dpax.errors import InputError
-from dpax.files import replacing
+from dpax.files import check_output, replacing
 from dpax.infer import Potential
 from dpax.machine import start_devices
 from dpax.model.energy_model import EnergyModel
@@ -70,8 +70,7 @@ def write_model(path: str | os.PathLike, model: EnergyModel, provenance: dict[st
     with computing(True):
         if not deepmd.is_foreign(path):
             return save_model(path, model, provenance)
-        if not path.absolute().parent.is_dir():
-            raise InputError(f"{path}: the folder {path.parent} does not exist; make it first")
+        check_output(path, overwrite=True)
         with replacing(path) as temporary:
             try:
                 deepmd.write_model(temporary, model, provenance)

@@ -1,5 +1,6 @@
 """The energy model: a description, named arrays, and an energy bias for each type."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
@@ -21,6 +22,16 @@ from dpax.model.short_range import ShortRange
 from dpax.model.spec import ModelSpec, some_given
 from dpax.nn.arrays import Arrays, below, placed
 from dpax.nn.initial import Seed, child_seed
+
+_PARTS = {
+    "descriptor/type_embedding/": "type embedding",
+    "descriptor/embedding/": "embedding net",
+    "descriptor/pair_embedding/": "net of type pairs",
+    "descriptor/degree_gains": "degree gains",
+    "descriptor/attention/": "attention",
+    "fitting/": "fitting net",
+}
+"""Which part of a model its weights belong to, by the beginnings of their names."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +88,15 @@ class EnergyModel:
             "fitting": fitting_arrays.trained(self.spec.fitting, self.fitting),
         }
         return frozenset(f"{part}/{name}" for part, names in parts.items() for name in names)
+
+    def parameter_counts(self) -> Counter[str]:
+        """The number of weights in each part of the model; statistics and energy bias do not count."""
+        counts: Counter[str] = Counter()
+        for name, array in self.arrays.items():
+            part = next((part for start, part in _PARTS.items() if name.startswith(start)), None)
+            if part is not None:
+                counts[part] += array.size
+        return counts
 
     def with_arrays(self, arrays: Arrays) -> Self:
         """The model with other arrays in the places of those that have their names."""

@@ -4,7 +4,6 @@ Anyone can open it: the arrays are in the safetensors format, and the file's met
 description, the format's version, where the model comes from, and a digest of all that.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,13 +16,13 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save
 
-from dpax.contents import check_tree, real
+from dpax.contents import check_tree, real, sha256
 from dpax.descriptor import initial as descriptor_arrays
 from dpax.descriptor.spec import DescriptorSpec
 from dpax.descriptor.statistics import is_isotropic
 from dpax.descriptor.table import TABLES, fitted_tables
 from dpax.errors import WRONG_CONTENTS, InputError, brief, shortened
-from dpax.files import replacing
+from dpax.files import check_output, replacing
 from dpax.model import fitting as fitting_arrays
 from dpax.model.energy_model import EnergyModel, bias_of, check_numbers
 from dpax.model.pair_table import PairTable
@@ -64,8 +63,7 @@ def save_model(path: str | os.PathLike, model: EnergyModel, provenance: dict) ->
         InputError: the folder does not exist, or the file cannot be written (`MachineError`).
     """
     path = Path(path)
-    if not path.absolute().parent.is_dir():
-        raise InputError(f"{path}: the folder {path.parent} does not exist; make it first")
+    check_output(path, overwrite=True)
     header, arrays = encoded(model, provenance)
     with replacing(path) as temporary:
         # Not save_file: its temporary file stays where it is killed, and others may not read what it writes.
@@ -218,14 +216,8 @@ def digest(header: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> str:
         header: the metadata of the file; its own digest does not count.
         arrays: by name.
     """
-    found = hashlib.sha256()
-    for name in sorted(header.keys() - {_DIGEST}):
-        found.update(f"{name}={header[name]}\n".encode())
-    for name in sorted(arrays):
-        array = arrays[name]
-        found.update(f"{name} {array.dtype.name} {list(array.shape)}\n".encode())
-        found.update(array.tobytes())
-    return found.hexdigest()
+    text = "".join(f"{name}={header[name]}\n" for name in sorted(header.keys() - {_DIGEST}))
+    return sha256(text, arrays)
 
 
 def _damaged(error: Exception) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from dpax.data.quantities import ERRORS
 from dpax.errors import InputError
-from dpax.files import replacing
+from dpax.files import check_output, replacing
 
 if TYPE_CHECKING:
     from dpax.infer import Comparison
@@ -46,10 +46,8 @@ class DetailFiles:
         self._files: dict[str, TextIO] = {}
 
     def __enter__(self) -> Self:
-        if self._prefix is not None and not Path(self._prefix).absolute().parent.is_dir():
-            raise InputError(
-                f"--detail {self._prefix}: the folder {Path(self._prefix).parent} does not exist"
-            )
+        if self._prefix is not None:
+            check_output(Path(self._prefix), overwrite=True)
         return self
 
     def __exit__(self, *error: Any) -> None:

@@ -1,6 +1,5 @@
 """Where a simulation stands, in one file that is always whole."""
 
-import hashlib
 import io
 import json
 import math
@@ -12,6 +11,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from dpax.contents import sha256
 from dpax.errors import InputError, MachineError, brief
 from dpax.faults import machine_error
 from dpax.files import replacing
@@ -66,7 +66,7 @@ class Checkpoint:
             MachineError: it cannot be written.
         """
         text = json.dumps(self.facts)
-        texts = {_FACTS: np.array(text), _DIGEST: np.array(_digest(self.arrays, text))}
+        texts = {_FACTS: np.array(text), _DIGEST: np.array(sha256(text, self.arrays))}
         arrays: dict[str, Any] = self.arrays | texts
         with replacing(path, durable=True) as temporary, temporary.open("wb") as file:
             np.savez(file, **arrays)
@@ -83,7 +83,7 @@ class Checkpoint:
         try:
             arrays = _read_arrays(path)
             text, expected = str(arrays.pop(_FACTS)), arrays.pop(_DIGEST, None)
-            if expected is not None and str(expected) != _digest(arrays, text):
+            if expected is not None and str(expected) != sha256(text, arrays):
                 raise ValueError("its contents have changed")
             return cls(arrays, _checked(arrays, text))
         except Exception as error:  # an archive may be damaged in many ways
@@ -112,15 +112,6 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
             name = member.filename.removesuffix(".npy")
             arrays[name] = numbers.reshape(shape, order="F" if fortran else "C").copy()
     return arrays
-
-
-def _digest(arrays: dict[str, np.ndarray], facts: str) -> str:
-    digest = hashlib.sha256(facts.encode())
-    for name in sorted(arrays):
-        array = arrays[name]
-        digest.update(f"{name} {array.dtype.name} {list(array.shape)}\n".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
 
 
 def _checked(arrays: dict[str, np.ndarray], text: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dpax.errors import InputError
+from dpax.files import check_output
 from dpax.simulate.beginning import is_beginning
 from dpax.simulate.output import FORMATS
 
@@ -42,8 +43,7 @@ class MDFiles:
         """
         if self.trajectory.suffix not in FORMATS:
             raise InputError(f"{self.trajectory}: a trajectory's name ends in {', '.join(FORMATS)}")
-        if not self.trajectory.absolute().parent.is_dir():
-            raise InputError(f"{self.trajectory}: the folder {self.trajectory.parent} does not exist")
+        check_output(self.trajectory, overwrite=True)
 
     def check_new(self) -> None:
         """See that nothing would be replaced.

@@ -2,8 +2,7 @@
 
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -13,7 +12,7 @@ import numpy as np
 from ase import units
 
 from dpax.errors import InputError, MachineError
-from dpax.faults import machine_error
+from dpax.faults import last_checkpoint, naming_checkpoint
 from dpax.files import remove_temporaries
 from dpax.infer import Potential
 from dpax.interfaces.ase import Calculator
@@ -221,7 +220,7 @@ class _Simulation:
             stack.callback(self.reporter.finish)
             text = f"{len(self.atoms)} atoms ({self.atoms.symbols}), {settings.ensemble.upper()}"
             self.reporter.start(settings, self.done, text)
-            with self._naming_the_last_checkpoint():
+            with naming_checkpoint(self._last_checkpoint, MachineError):
                 if new:
                     self._write(self.start)
                     self._save_with_marks()
@@ -232,21 +231,8 @@ class _Simulation:
             self.reporter.finish(self._last_words(stopped))
             return MDResult(self.done, stopped)
 
-    @contextmanager
-    def _naming_the_last_checkpoint(self) -> Iterator[None]:
-        """Let failures of the machine say from where the simulation may go on."""
-        try:
-            yield
-        except Exception as error:
-            known = machine_error(error)
-            if known is None:
-                raise
-            raise MachineError(f"{known}. {self._last_checkpoint()}") from error
-
-    def _last_checkpoint(self) -> str:
-        if not self.files.checkpoint.exists():
-            return "There is no checkpoint yet"
-        return f"The last checkpoint is that of step {self.saved}, from which --restart goes on"
+    def _last_checkpoint(self) -> int | None:
+        return self.saved if self.files.checkpoint.exists() else None
 
     def _steps(self, interrupt: Interrupt) -> None:
         clock = _Clock(self.settings.time_step)
@@ -281,7 +267,8 @@ class _Simulation:
         if self.done == 0:
             return InputError(f"the structure is not one to start a simulation from: {complaint}")
         return InputError(
-            f"the simulation blew up at step {self.done}: {complaint}. {self._last_checkpoint()}. Try a "
+            f"the simulation blew up at step {self.done}: {complaint}. "
+            f"{last_checkpoint(self._last_checkpoint())}. Try a "
             "smaller --time-step, a start that `dpax relax` has relaxed, or a model trained on structures "
             "like these"
         )

@@ -9,6 +9,7 @@ from ase.io.formats import UnknownFileTypeError, filetype, ioformats
 
 from dpax.data.structure_files import iterate_structures
 from dpax.errors import InputError
+from dpax.files import check_output
 
 MOST_ATOMS = 10**8
 """More have no room in the memory of any machine."""
@@ -75,10 +76,7 @@ def output_format(path: Path, overwrite: bool) -> str:
         InputError: it cannot be told or ASE does not write it, the folder is missing, or the file is
             there and not to be replaced.
     """
-    if not path.absolute().parent.is_dir():
-        raise InputError(f"{path}: the folder {path.parent} does not exist")
-    if path.exists() and not overwrite:
-        raise InputError(f"{path} exists already; give another name, or --overwrite to replace it")
+    check_output(path, overwrite=overwrite)
     try:
         name = filetype(str(path.absolute()), read=False)
     except UnknownFileTypeError:

@@ -17,7 +17,7 @@ from dpax.data import System
 from dpax.data.deepmd_system import ARRAYS, TEXTS
 from dpax.data.hdf5_file import SEPARATOR
 from dpax.errors import WRONG_CONTENTS, InputError, MachineError, brief
-from dpax.files import replacing
+from dpax.files import write_json
 
 _CHUNK = 1 << 20
 _LMDB = "data.mdb"
@@ -224,8 +224,7 @@ def write(sections: Sections, path: Path) -> None:
         ]
         for section, systems in sections.items()
     }
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
+    write_json(path, content, indent=None)
 
 
 def read(path: Path) -> Sections | None:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dpax.files import replacing, writing
+from dpax.files import write_text, writing
 from dpax.train.error_sums import ErrorMeans, validation_error
 from dpax.train.log import lines_up_to
 from dpax.train.run import RunFolder
@@ -100,8 +100,7 @@ class FullValidation:
         """Keep what the file of errors holds up to a step and drop what lies beyond; 0 starts anew."""
         header = "# step " + " ".join(f"{name:>15s}" for name, _, _ in _COLUMNS) + "\n"
         kept = lines_up_to(self.log, step, lambda line: int(line.split()[0]) if line[0] != "#" else 0)
-        with replacing(self.log) as temporary:
-            temporary.write_text("".join(kept or [header]), encoding="utf-8")
+        write_text(self.log, "".join(kept or [header]))
 
     def write_log(self, step: int, means: ErrorMeans) -> None:
         """Add a line to the file of errors; nan where nothing was labelled."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self, TextIO
 
 from dpax.data.quantities import TERMS
-from dpax.files import replacing, writing
+from dpax.files import write_text, writing
 from dpax.train.error_sums import error_name
 from dpax.train.learning_settings import LossSettings
 
@@ -33,11 +33,9 @@ class LearningCurve:
             kept = [
                 f"#  {'step':>5s}" + "".join(f" {name:>14s}" for name in self._columns) + f" {'lr':>10s}\n"
             ]
-        with replacing(lcurve) as temporary:
-            temporary.write_text("".join(kept), encoding="utf-8")
+        write_text(lcurve, "".join(kept))
         lines = lines_up_to(jsonl, after, lambda line: json.loads(line)["step"])
-        with replacing(jsonl) as temporary:
-            temporary.write_text("".join(lines), encoding="utf-8")
+        write_text(jsonl, "".join(lines))
         self._lcurve = lcurve.open("a", encoding="utf-8")
         self._jsonl = jsonl.open("a", encoding="utf-8")
 

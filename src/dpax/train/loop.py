@@ -5,7 +5,7 @@ import secrets
 import signal
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 from dpax.computing import computing
 from dpax.data import Batch
 from dpax.errors import InputError
-from dpax.faults import machine_error
+from dpax.faults import naming_checkpoint
 from dpax.files import remove_temporaries
 from dpax.interrupt import Interrupt, listening
 from dpax.machine import start_devices
@@ -181,7 +181,7 @@ class Training:
             self.curve = self._open_folder(stack, restart)
             traced = self.settings.training.profiling or self.settings.training.enable_profiler
             profile = stack.enter_context(Profile(self.folder.profile if traced else None))
-            with self._naming_the_last_checkpoint():
+            with naming_checkpoint(lambda: self.saved):
                 self._train(chain([first], loader), interrupt, profile)
                 return self._finish(interrupt)
 
@@ -454,22 +454,6 @@ class Training:
                 f"step {self.done}: the weights are no longer finite; lower learning_rate.start_lr"
             )
 
-    @contextmanager
-    def _naming_the_last_checkpoint(self) -> Iterator[None]:
-        """Let what stops the run say from where it may go on."""
-        try:
-            yield
-        except Exception as error:
-            known = error if isinstance(error, InputError) else machine_error(error)
-            if known is None:
-                raise
-            raise type(known)(f"{known}. {self._last_checkpoint()}") from error
-
-    def _last_checkpoint(self) -> str:
-        if self.saved is None:
-            return "There is no checkpoint yet"
-        return f"The last checkpoint is that of step {self.saved}, from which --restart goes on"
-
     def _write_model(
         self,
         path: Path,
@@ -482,7 +466,9 @@ class Training:
         if shifted:
             model = self._with_adjusted_bias(model)
         seen = self.statistics.observed, self.statistics.min_distance
-        save_model(path, model, provenance(self.settings, self.data, self.done, errors, *seen))
+        trained_on = {system.name: len(system) for system in self.data.systems}
+        facts = provenance(self.settings, self.done, errors, *seen)
+        save_model(path, model, facts | {"trained_on": trained_on})
 
     def _finish(self, interrupt: Interrupt) -> TrainResult:
         step, best = self.done, self.validations[0].best if self.validations else []

@@ -1,17 +1,15 @@
 """The folder of a run: which files lie in it, and what may be done to one that is there."""
 
-import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dpax.data import System
 from dpax.errors import InputError
-from dpax.files import is_temporary, replacing, writing
+from dpax.files import is_temporary, write_json, writing
 from dpax.lock import locked
 from dpax.model.settings import ModelSettings
 from dpax.train import file_names
@@ -162,7 +160,7 @@ class RunFolder:
 
     def write_settings(self, settings: InputSettings) -> None:
         """Write the settings as resolved."""
-        _write_json(self.input, settings.resolved())
+        write_json(self.input, settings.resolved())
 
     def read_settings(self) -> InputSettings:
         """The settings that the run was started with.
@@ -187,8 +185,3 @@ class RunFolder:
                 f"{', '.join(map(str, changes))}. "
                 "A restart must keep the model: undo the change, or start anew in another folder"
             )
-
-
-def _write_json(path: Path, content: Any) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from dpax.data.ase_io import Reading
+from dpax.data.batch_sizes import checked_rule
 from dpax.data.label_keys import check_keys
 from dpax.errors import InputError
 from dpax.input_file import read_input
@@ -28,22 +29,6 @@ def _one_or_many_paths(value: Any) -> Any:
     if isinstance(paths, Sequence) and paths and all(isinstance(path, str) and path for path in paths):
         return tuple(paths)
     raise ValueError(f"should be a path or a list of paths, got {value!r}")
-
-
-def _batch_size(value: Any) -> Any:
-    if isinstance(value, str):
-        word, colon, number = value.partition(":")
-        counted = number.isdecimal() and int(number) > 0
-        if value == "auto" or (colon and counted and word in ("auto", "max", "filter", "mixed")):
-            return value
-    elif type(value) is int and value > 0:
-        return value
-    elif isinstance(value, Sequence) and value and all(type(size) is int and size > 0 for size in value):
-        return tuple(value)
-    raise ValueError(
-        'should be a number of frames, a list with one for each system, "auto", "auto:N", "max:N", '
-        f'"filter:N" or "mixed:N", got {value!r}'
-    )
 
 
 class DataSettings(Settings):
@@ -64,7 +49,7 @@ class DataSettings(Settings):
         description="Patterns of the system folders that are taken where a folder is searched; each may "
         "match at any depth. Unset: all that hold type.raw.",
     )
-    batch_size: Annotated[int | tuple[int, ...] | str, BeforeValidator(_batch_size)] = Field(
+    batch_size: Annotated[int | tuple[int, ...] | str, BeforeValidator(checked_rule)] = Field(
         default="auto",
         description='Frames in a batch (a list: one number for each system). "auto:N": as many as have at '
         'least N atoms; "auto" is "auto:32"; "max:N": as many as have at most N atoms; "filter:N": the same, '

@@ -14,6 +14,7 @@ from dpax.data import (
     BatchOrder,
     Frame,
     LabelWidths,
+    NeighborStatistics,
     ParameterWidths,
     System,
     batch_sizes,
@@ -40,7 +41,6 @@ from dpax.train.statistics import (
     compute_statistics,
     fingerprint,
     is_statistics,
-    largest_neighbor_count,
     read_statistics,
     sampled_frames,
 )
@@ -171,7 +171,10 @@ def data_statistics(
         )
     sel = descriptor.fixed_sel or auto_sel
     if sel is None:
-        sel = automatic_sel(largest_neighbor_count(data.systems, descriptor.rcut), str(descriptor.sel))
+        neighbors = NeighborStatistics(len(model.type_map), descriptor.rcut)
+        for system in data.systems:
+            neighbors.add_system(system)
+        sel = automatic_sel(neighbors.max_neighbors, str(descriptor.sel))
     frames = statistics_sample(settings, data)
     found = compute_statistics(
         frames,
@@ -240,7 +243,6 @@ def _files(path: Path) -> list[tuple[str, int, int]]:
 
 def provenance(
     settings: InputSettings,
-    data: Data,
     step: int,
     errors: Mapping[str, float] | None,
     observed: Sequence[int] = (),
@@ -250,7 +252,6 @@ def provenance(
 
     Args:
         settings: of the training.
-        data: that it was trained on.
         step: steps done.
         errors: on the validation data, if they were evaluated: eV/atom and eV/Å.
         observed: the types that its statistics have seen, where that is known.
@@ -262,7 +263,6 @@ def provenance(
         "jax": jax.__version__,
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "step": step,
-        "trained_on": {system.name: len(system) for system in data.systems},
         **({"observed_type": seen} if seen else {}),
         **({"min_nbor_dist": min_distance} if math.isfinite(min_distance) else {}),
         "validation_errors": dict(errors or {}),

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from dpax.data import Frame, ParameterWidths, System, frame_edges
+from dpax.data import Frame, NeighborStatistics, ParameterWidths, System, frame_edges
 from dpax.descriptor.statistics import EnvironmentStatistics
 from dpax.errors import WRONG_CONTENTS
-from dpax.files import replacing
-from dpax.geometry.neighbors import neighbor_counts
+from dpax.files import write_json
 
 _DIGEST = "digest"
 _ARRAYS = ("mean", "stddev", "bias", "parameter_mean", "parameter_deviation")
@@ -45,17 +44,6 @@ class Statistics:
     """Å, between two atoms of the frames that were looked at; infinite if none has a neighbour."""
     fingerprint: str = ""
     """Of the data and settings that they were taken from."""
-
-
-def largest_neighbor_count(systems: Sequence[System], rcut: float) -> int:
-    """The largest number of neighbours of any atom of any frame."""
-    largest = 0
-    for system in systems:
-        for index in range(len(system)):
-            frame = system.frame(index)
-            edges = frame_edges(frame, rcut)
-            largest = max(largest, int(neighbor_counts(edges.i, len(frame.types)).max(initial=0)))
-    return largest
 
 
 def sampled_frames(systems: Sequence[System], batch_sizes: Sequence[int], n_batches: int) -> Iterator[Frame]:
@@ -142,15 +130,12 @@ def compute_statistics(
     told = ParameterStatistics(parameters or ParameterWidths())
     ntypes = environment.ntypes
     counts, energies, atomic = [], [], np.zeros((ntypes, 2))
-    largest, crowded, closest2 = 0, "", np.inf
+    neighbors = NeighborStatistics(ntypes, environment.rcut)
     for frame in frames:
         edges = frame_edges(frame, environment.rcut)
         environment.add(frame.types, edges.i, edges.j, edges.vectors)
         told.add(frame)
-        closest2 = min(closest2, np.einsum("ex,ex->e", edges.vectors, edges.vectors).min(initial=np.inf))
-        most = int(neighbor_counts(edges.i, len(frame.types)).max(initial=0))
-        if most > largest:
-            largest, crowded = most, frame.source
+        neighbors.add(frame, edges)
         if frame.energy is not None:
             counts.append(composition(frame.types, ntypes, silent))
             energies.append(frame.energy)
@@ -170,11 +155,11 @@ def compute_statistics(
         stddev,
         bias,
         sel,
-        largest,
-        crowded,
+        neighbors.max_neighbors,
+        neighbors.crowded,
         *told.mean_and_deviation(protection),
         observed=observed,
-        min_distance=float(np.sqrt(closest2)),
+        min_distance=neighbors.min_distance,
     )
 
 
@@ -269,5 +254,4 @@ def write_statistics(path: Path, statistics: Statistics) -> None:
     content = asdict(statistics)
     content |= {name: content[name].tolist() for name in _ARRAYS}
     content[_DIGEST] = fingerprint(content)
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(path, content, indent=1)
