@@ -14,7 +14,8 @@ from dpax.data import BatchLoader, BatchOrder, CapacityPlanner, Frame
 from dpax.descriptor.compression import compressed
 from dpax.descriptor.initial import with_statistics
 from dpax.descriptor.statistics import EnvironmentStatistics
-from dpax.geometry.neighbors import find_edges, neighbor_counts, slots_needed
+from dpax.geometry.neighborhoods import neighbor_counts, slots_needed
+from dpax.geometry.neighbors import find_edges
 from dpax.infer import Potential
 from dpax.interfaces.model_files import load, open_model
 from dpax.interfaces.model_files import write_model as write_model_file
@@ -67,7 +68,7 @@ def prepare(case: Case) -> tuple[Repetition, dict[str, Any]]:
     groups = batches(case)
     first = frame_of(groups[0][0], case)
     edges = find_edges(first.positions, first.cell, first.pbc, case["descriptor"]["rcut"])
-    facts = {"slots": slots_needed(neighbor_counts(edges.i, len(first.types)))}
+    facts = {"slots": slots_needed(neighbor_counts(edges.i, len(first.types)).max())}
     if case["task"] == "forces":
         return evaluation(load(case["file"]), groups[0][0], case), facts
     with jax.enable_x64(case["precision"] == "float64"):

@@ -27,14 +27,10 @@ from dpax.simulate.structure import read_structure
 
 def bare(potential: Potential, atoms: ase.Atoms) -> Callable[[], object]:
     """The compiled program of energy, forces and virial."""
-    frame = frame_from_atoms(atoms, potential.type_map)
-    arrays = potential._pack([frame], potential._planner)
+    (prepared,) = potential.preparation.prepare([frame_from_atoms(atoms, potential.type_map)])
 
     def evaluate() -> object:
-        with jax.enable_x64(potential.model.needs_x64):
-            energies, gradient = potential._edge_gradients(potential._weights, arrays)
-            found = potential._derived(energies, gradient, arrays, n_frames=1, atomic_virials=False)
-            return jax.block_until_ready(found)
+        return jax.block_until_ready(potential.computation.predict(prepared.neighborhoods, n_frames=1))
 
     return evaluate
 

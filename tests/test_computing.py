@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 import dpax
-from dpax.geometry.neighbors import Capacity, find_edges, pack
+from dpax.geometry.neighborhoods import Capacity, pack, surroundings
+from dpax.geometry.neighbors import find_edges
 from dpax.infer import Potential
 from dpax.model.file import save_model
 from dpax.train.settings import InputSettings
@@ -70,7 +71,7 @@ def message_of(action) -> str:
 
 def neighborhoods(atoms):
     edges = find_edges(atoms.positions, atoms.cell.array, atoms.pbc, 4.0)
-    return pack([edges], [np.arange(len(atoms)) % 2], Capacity(24, 48), np.float64)
+    return pack([surroundings(edges, np.arange(len(atoms)) % 2)], Capacity(24, 48), np.float64)
 
 
 def test_everything_that_computes_refuses(potential, tmp_path):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dpax.data import CapacityPlanner
 from dpax.data.capacity import cost
-from dpax.geometry.neighbors import Capacity
+from dpax.geometry.neighborhoods import Capacity
 
 needs = st.lists(st.tuples(st.integers(1, 500), st.integers(1, 150)), min_size=1, max_size=40)
 

@@ -8,7 +8,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from dpax.errors import InputError
-from dpax.geometry.neighbors import Capacity, find_edges, neighbor_counts, pack, slots_needed
+from dpax.geometry.neighborhoods import Capacity, capacity_needed, neighbor_counts, pack, surroundings
+from dpax.geometry.neighbors import find_edges
 
 from .brute_force import all_pairs
 
@@ -163,14 +164,15 @@ def test_packing_keeps_every_edge_in_its_frame(frames, extra_frames, extra_atoms
     except InputError:
         return
     types = [np.arange(len(p), dtype=np.int32) % 3 for p, *_ in frames]
-    counts = [neighbor_counts(e.i, len(t)) for e, t in zip(edges, types, strict=True)]
-    capacity = Capacity(sum(map(len, types)) + extra_atoms, max(map(slots_needed, counts)))
-    packed = pack(edges, types, capacity, np.float64, len(frames) + extra_frames)
+    parts = [surroundings(e, t) for e, t in zip(edges, types, strict=True)]
+    atoms, slots = capacity_needed(parts)
+    capacity = Capacity(atoms + extra_atoms, slots)
+    packed = pack(parts, capacity, np.float64, len(frames) + extra_frames)
     start = 0
-    for number, (edge_list, t, count) in enumerate(zip(edges, types, counts, strict=True)):
+    for number, (edge_list, t, part) in enumerate(zip(edges, types, parts, strict=True)):
         rows = slice(start, start + len(t))
         used = packed.neighbors[rows] >= 0
-        assert np.array_equal(used.sum(1), count)
+        assert np.array_equal(used.sum(1), part.counts)
         assert (packed.frames[rows] == number).all()
         assert np.array_equal(packed.types[rows], t)
         assert np.array_equal(packed.edges[rows][used], edge_list.vectors)
@@ -187,10 +189,11 @@ def test_packing_keeps_every_edge_in_its_frame(frames, extra_frames, extra_atoms
 def test_pack_refuses_what_does_not_fit():
     edges = find_edges(BOX, None, FREE, 6.0)
     types = np.zeros(len(BOX), np.int32)
-    slots = slots_needed(neighbor_counts(edges.i, len(BOX)))
+    part = surroundings(edges, types)
+    slots = capacity_needed([part]).slots
     for atoms, columns, n_frames in [(24, slots, 1), (25, slots - 8, 1), (25, slots, 0)]:
         with pytest.raises(ValueError, match="do not fit"):
-            pack([edges], [types], Capacity(atoms, columns), np.float32, n_frames)
+            pack([part], Capacity(atoms, columns), np.float32, n_frames)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from data.builders import random_frame
-from dpax.infer import Evaluation, model_deviation
+from dpax.infer import Evaluation, Potential, evaluate_with_all, model_deviation
+from model.support import tiny_model
 
 pytest.importorskip("deepmd")
 
@@ -53,3 +54,18 @@ def test_error_against_a_label_that_is_missing_is_no_number():
     found = model_deviation(evaluations(), frame)
     assert np.isnan([*found.virial, found.energy]).all()
     assert np.isfinite(found.forces).all()
+
+
+def test_models_share_the_neighbours_of_a_structure():
+    """One with the same demands takes what was prepared; one with another cutoff has lists of its own."""
+    frames = [random_frame(n, seed=n) for n in (5, 6)]
+    alike = [Potential(tiny_model(seed=seed)) for seed in (0, 1)]
+    longer = Potential(tiny_model(seed=2, rcut=4.5))
+    assert alike[0].demands == alike[1].demands != longer.demands
+    for frame, together in evaluate_with_all([*alike, longer], frames):
+        for potential, evaluation in zip([*alike, longer], together, strict=True):
+            alone = potential.evaluate(frame)
+            np.testing.assert_allclose(evaluation.energy, alone.energy, rtol=1e-13)
+            np.testing.assert_allclose(evaluation.forces, alone.forces, rtol=1e-11, atol=1e-13)
+            np.testing.assert_allclose(evaluation.virial, alone.virial, rtol=1e-11, atol=1e-13)
+    assert not alike[1].preparation.capacities["capacities"][1:]

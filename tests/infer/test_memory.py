@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from dpax import Potential
-from dpax.geometry.neighbors import Capacity
-from dpax.infer.potential import _HESSIANS, _PROGRAMS
+from dpax.geometry.neighborhoods import Capacity
+from dpax.infer.computation import _HESSIANS
+from dpax.infer.preparation import _PROGRAMS
 from infer.support import OPTIONS, compilations
 from model.support import tiny_model
 
@@ -52,9 +53,11 @@ def test_a_thousand_structures_of_any_size():
 
 def test_programs_of_hessians_do_not_pile_up():
     potential = Potential(tiny_model(**OPTIONS))
-    programs = [weakref.ref(potential._hessian_for(Capacity(n, 16))) for n in range(_HESSIANS + 3)]
+    programs = [
+        weakref.ref(potential.computation._hessian_for(Capacity(n, 16))) for n in range(_HESSIANS + 3)
+    ]
     gc.collect()
     alive = [n for n, program in enumerate(programs) if program() is not None]
     assert alive == list(range(3, _HESSIANS + 3))
     latest = Capacity(_HESSIANS + 2, 16)
-    assert potential._hessian_for(latest) is programs[-1]()
+    assert potential.computation._hessian_for(latest) is programs[-1]()

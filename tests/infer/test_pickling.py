@@ -66,7 +66,7 @@ def test_every_bit_of_a_model_arrives(kind):
     """The same constants and arrays: so the same programs, and the same results."""
     sent = Potential(MODELS[kind]())
     got = arrived(sent)
-    assert got._spec == sent._spec
+    assert got.model.spec == sent.model.spec
     assert got.model.needs_x64 == sent.model.needs_x64
     assert_same(got.model, sent.model)
 
@@ -98,7 +98,7 @@ def test_what_arrives_goes_on_unopened(potential):
     """A process that only passes a potential on does not build the model."""
     got = arrived(potential)
     again = parcel_of(got)
-    assert not {"model", "_mesh", "_planner"} & set(vars(got))
+    assert not {"model", "computation", "preparation"} & set(vars(got))
     assert_same(again.model, parcel_of(potential).model)
 
 
@@ -114,8 +114,8 @@ def test_it_is_known_where_it_comes_back(potential):
 
 def test_chosen_devices_are_found_by_number():
     model, (first, second) = tiny_model(**OPTIONS), jax.devices()
-    assert list(arrived(Potential(model))._mesh.devices) == [first, second]
-    assert list(arrived(Potential(model, devices=[second]))._mesh.devices) == [second]
+    assert list(arrived(Potential(model)).computation.mesh.devices) == [first, second]
+    assert list(arrived(Potential(model, devices=[second])).computation.mesh.devices) == [second]
     parcel = parcel_of(Potential(model))
     for chosen, expected in (
         (("cpu", (5,)), [first]),

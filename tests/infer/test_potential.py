@@ -16,7 +16,7 @@ from dpax.data import Frame
 from dpax.deepmd.model_dictionary import model_dictionary, read_model
 from dpax.descriptor.attention import AttentionWeights
 from dpax.errors import InputError
-from dpax.infer.potential import Evaluation
+from dpax.infer.evaluation import Evaluation
 from dpax.model.file import save_model
 from infer.support import told_potential
 from model.support import tiny_model
@@ -75,7 +75,7 @@ def reference(request):
 def frugal(reference) -> tuple[Potential, list]:
     """A potential that has one program for everything, and what it says of the structures one by one."""
     potential = Potential(read_model(reference.serialize()))
-    potential._planner.programs = 2
+    potential.preparation._planner.programs = 2
     potential.evaluate(ATOMS)
     return potential, [potential.evaluate(atoms, atomic_virials=True) for atoms in ATOMS]
 
@@ -97,7 +97,7 @@ def test_company_and_order_change_nothing(frugal, order, most):
     """A list gives the results in its own order, however it is cut into groups."""
     potential, alone = frugal
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dpax.infer.potential._ATOMS_AT_ONCE", most)
+        patch.setattr("dpax.infer.preparation._ATOMS_AT_ONCE", most)
         found = potential.evaluate([ATOMS[n] for n in order], atomic_virials=True)
     for got, n in zip(found, order, strict=True):
         np.testing.assert_allclose(got.energy, alone[n].energy, rtol=1e-13)
@@ -202,7 +202,9 @@ def test_attention_multiplied_out_says_the_same(version, monkeypatch):
     found = Potential(model).evaluate(atoms)
     monkeypatch.setattr("dpax.descriptor.attention.folded", lambda weights, spec: weights)
     plain = Potential(model)
-    assert all(isinstance(layer, AttentionWeights) for layer in plain._weights.descriptor.attention)
+    assert all(
+        isinstance(layer, AttentionWeights) for layer in plain.computation.weights.descriptor.attention
+    )
     expected = plain.evaluate(atoms)
     np.testing.assert_allclose(found.energies, expected.energies, rtol=0, atol=1e-12)
     np.testing.assert_allclose(found.forces, expected.forces, rtol=0, atol=1e-12)
@@ -227,10 +229,10 @@ def test_nothing_is_compiled_again_while_shapes_stay_in_their_bucket(potential):
 def test_small_structure_is_not_computed_in_the_arrays_of_large_ones(potential):
     """A potential that has seen many sizes must not evaluate a molecule at the price of a crystal."""
     small, large = Potential(potential.model), Potential(potential.model)
-    small._planner.fit(10, 16)
+    small.preparation._planner.fit(10, 16)
     for atoms in (1000, 2000, 3000, 4000, 5000, 6000):
-        large._planner.fit(atoms, 104)
-    assert large._planner.fit(10, 16).atoms <= 16
+        large.preparation._planner.fit(atoms, 104)
+    assert large.preparation._planner.fit(10, 16).atoms <= 16
 
 
 def test_partly_periodic_structures(potential):
@@ -330,7 +332,7 @@ def test_hessian_is_the_derivative_of_the_forces(potential, name):
 
 def test_hessian_after_large_structures_is_of_its_own_size(potential):
     """Arrays of other structures would make it hundreds of times slower: one pass for each row."""
-    potential._planner.fit(5000, 104)
+    potential.preparation._planner.fit(5000, 104)
     assert potential.hessian(atoms_of(STRUCTURES["out of sight"])).shape == (9, 9)
 
 

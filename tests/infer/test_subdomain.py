@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from dpax.errors import InputError
-from dpax.geometry.neighbors import find_edges, neighbor_counts
-from dpax.infer import Potential, SubdomainPotential, Surroundings
+from dpax.geometry.neighborhoods import Surroundings, neighbor_counts
+from dpax.geometry.neighbors import find_edges
+from dpax.infer import Potential, SubdomainPotential
 from infer.support import told_potential
 from model.support import tiny_model
 
@@ -57,7 +58,7 @@ def test_atoms_that_come_and_go_need_few_programs():
     potential = Potential(tiny_model(rcut=3.0, attn_layer=0, neuron=[4, 8], precision="float32"))
     subdomain = SubdomainPotential(potential)
     rng = np.random.default_rng(0)
-    compiled = potential._edge_gradients._cache_size
+    compiled = potential.computation.program._cache_size
     for number in range(60):
         n, most = int(rng.normal(400, 12)), 12 if number == 0 else int(rng.integers(14, 23))
         counts = np.minimum(rng.poisson(9, n), most)

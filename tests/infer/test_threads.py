@@ -8,7 +8,7 @@ import pytest
 
 from dpax import Calculator, Potential
 from dpax.data import CapacityPlanner
-from dpax.geometry.neighbors import Capacity
+from dpax.geometry.neighborhoods import Capacity
 from dpax.geometry.skin import SkinLists
 from dpax.infer import SubdomainPotential
 from dpax.model.energy_model import EnergyModel
@@ -81,7 +81,7 @@ def test_the_first_use_prepares_and_compiles_once(potential, monkeypatch):
     fresh = Potential(potential.model)
     assert in_threads(fresh.evaluate, [water(seed) for seed in range(6)]) == []
     assert len(prepared) == 1
-    assert fresh._edge_gradients._cache_size() == len(fresh.capacities["capacities"])
+    assert fresh.computation.program._cache_size() == len(fresh.capacities["capacities"])
 
 
 def test_arithmetic_and_searches_are_not_in_turn(potential, monkeypatch):
@@ -93,7 +93,7 @@ def test_arithmetic_and_searches_are_not_in_turn(potential, monkeypatch):
     def meeting(function):
         return lambda *args: (meet.wait(), function(*args))[1]
 
-    vars(fresh)["_edge_gradients"] = meeting(fresh._edge_gradients)
+    vars(fresh.computation)["program"] = meeting(fresh.computation.program)
     monkeypatch.setattr("dpax.geometry.skin.find_pairs", meeting(SkinLists._search.__globals__["find_pairs"]))
     assert in_threads(fresh.evaluate, [water(1), water(2)]) == []
 

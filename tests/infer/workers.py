@@ -15,4 +15,4 @@ def describe(atoms: ase.Atoms) -> tuple[float, bool, int]:
     first = "model" not in vars(atoms.calc.potential)
     started = first and dpax.computing._jax_has_started()
     found = atoms.get_potential_energy()
-    return found, started, atoms.calc.potential._edge_gradients._cache_size()
+    return found, started, atoms.calc.potential.computation.program._cache_size()

@@ -29,7 +29,7 @@ from oracle.deepmd_model import make_model
 def potential() -> Potential:
     """Of short range, for speed, with few programs."""
     found = Potential(tiny_model(rcut=3.0, rcut_smth=0.5, attn_layer=1, neuron=[4, 8], seed=15))
-    found._planner.programs = 2
+    found.preparation._planner.programs = 2
     found.evaluate([crystal(), crystal()[:5]])
     return found
 

@@ -24,7 +24,7 @@ def potential(tmp_path_factory) -> Potential:
 
 
 def programs(potential: Potential) -> int:
-    return potential._edge_gradients._cache_size()
+    return potential.computation.program._cache_size()
 
 
 def test_images_of_a_band_share_a_program(potential):
@@ -37,19 +37,19 @@ def test_images_of_a_band_share_a_program(potential):
     images = [first, *(first.copy() for _ in range(3)), last]
     for image in images:
         image.calc = Calculator(potential)
-    before, searches = programs(potential), potential._skin_lists.searches
+    before, searches = programs(potential), potential.preparation.skin_lists.searches
     band = NEB(images, k=0.5, method="improvedtangent")
     band.interpolate(mic=True)
     BFGS(band, logfile=None).run(fmax=0.2, steps=4)
     energies = [image.get_potential_energy() for image in images]
     assert max(energies) > energies[0] + 0.05
     assert energies[0] == pytest.approx(energies[-1], abs=1e-6)
-    assert potential._skin_lists.searches - searches <= 2 * len(images)
+    assert potential.preparation.skin_lists.searches - searches <= 2 * len(images)
     assert programs(potential) <= before + 1
 
 
 def test_vibrations_are_those_of_the_hessian(potential, tmp_path):
-    before, searches = programs(potential), potential._skin_lists.searches
+    before, searches = programs(potential), potential.preparation.skin_lists.searches
     atoms = crystal(1)
     atoms.calc = Calculator(potential)
     vibrations = Vibrations(atoms, name=str(tmp_path / "vibrations"), delta=1e-3)
@@ -60,7 +60,7 @@ def test_vibrations_are_those_of_the_hessian(potential, tmp_path):
     np.testing.assert_array_equal(exact, atoms.calc.get_hessian(atoms))
     np.testing.assert_array_equal(exact, potential.hessian(atoms))
     assert programs(potential) <= before + 1
-    assert potential._skin_lists.searches <= searches + 2
+    assert potential.preparation.skin_lists.searches <= searches + 2
 
 
 def test_the_hessian_is_computed_once_for_each_structure(potential, monkeypatch):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dpax.geometry.neighbors import Capacity
+from dpax.geometry.neighborhoods import Capacity
 from dpax.interfaces.model_files import open_model, write_model
 from model.support import energies_of
 from oracle.deepmd_model import evaluate, make_model, make_zbl_model, structures, write_pair_table

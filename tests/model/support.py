@@ -7,7 +7,8 @@ import numpy as np
 
 from dpax.descriptor import initial as descriptor_arrays
 from dpax.descriptor.spec import DescriptorSpec
-from dpax.geometry.neighbors import Capacity, Neighborhoods, find_edges, pack
+from dpax.geometry.neighborhoods import Capacity, Neighborhoods, pack, surroundings
+from dpax.geometry.neighbors import find_edges
 from dpax.model.blocks import make_mesh
 from dpax.model.derivatives import Prediction, predict
 from dpax.model.energies import Block, atomic_energies
@@ -75,9 +76,12 @@ def tiny_model(version=1, seed=1, statistics=True, precision="float64", **option
 
 def batch_of(model, frames, capacity=ROOM, n_frames=None) -> Neighborhoods:
     """Neighborhoods of (positions, types, cell, pbc) frames; parameters [atoms, inputs] may follow."""
-    edges = [find_edges(x, cell, pbc, model.rcut) for x, _, cell, pbc, *_ in frames]
-    told = [frame[4] for frame in frames] if len(frames[0]) > 4 else None
-    return pack(edges, [np.asarray(frame[1]) for frame in frames], capacity, model.dtype, n_frames, told)
+    parts = [
+        surroundings(find_edges(x, cell, pbc, model.rcut), np.asarray(types))
+        for x, types, cell, pbc, *_ in frames
+    ]
+    parameters = [frame[4] for frame in frames] if len(frames[0]) > 4 else None
+    return pack(parts, capacity, model.dtype, n_frames, parameters)
 
 
 def evaluate(model, frames, capacity=ROOM, block_size=8, devices=None) -> Prediction:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpax.geometry.neighbors import Capacity
+from dpax.geometry.neighborhoods import Capacity
 from dpax.model import blocks
 from dpax.model.blocks import _widths, layout, make_mesh
 from dpax.model.derivatives import edge_gradients, loss_gradient

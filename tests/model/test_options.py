@@ -8,7 +8,7 @@ import pytest
 
 from dpax.deepmd.model_dictionary import for_deepmd, model_dictionary, pair_table, read_model
 from dpax.errors import InputError
-from dpax.geometry.neighbors import Capacity
+from dpax.geometry.neighborhoods import Capacity
 from dpax.model.energy_model import EnergyModel
 from dpax.model.file import load_model, save_model
 from dpax.model.pair_table import read_pair_table

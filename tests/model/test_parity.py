@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dpax.deepmd.model_dictionary import model_dictionary, read_model
-from dpax.geometry.neighbors import Capacity
+from dpax.geometry.neighborhoods import Capacity
 from oracle.deepmd_model import evaluate as deepmd_evaluate
 from oracle.deepmd_model import make_model, structures
 

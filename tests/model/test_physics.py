@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from dpax.deepmd.model_dictionary import model_dictionary, read_model
-from dpax.geometry.neighbors import Capacity
+from dpax.geometry.neighborhoods import Capacity
 from dpax.model.energy_model import EnergyModel
 
 from .support import evaluate, tiny_model

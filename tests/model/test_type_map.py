@@ -8,7 +8,7 @@ import pytest
 from dpax.deepmd.model_dictionary import model_dictionary, read_model
 from dpax.descriptor.initial import with_statistics
 from dpax.errors import InputError
-from dpax.geometry.neighbors import Capacity
+from dpax.geometry.neighborhoods import Capacity
 from dpax.model.energy_model import EnergyModel
 from dpax.nn.arrays import placed
 

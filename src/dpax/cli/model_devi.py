@@ -21,9 +21,8 @@ from dpax.files import check_output, replacing
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from dpax.data import System
-    from dpax.infer import Potential
-    from dpax.infer.deviation import Deviation
+    from dpax.data import Frame, System
+    from dpax.infer import Deviation, Evaluation, Potential
 
 _COLUMNS = [f"{extent}_devi_{quantity}" for quantity in "vf" for extent in ("max", "min", "avg")] + ["devi_e"]
 
@@ -104,13 +103,14 @@ def _load_alike(paths: "Sequence[Path]", devices: int | None, branch: str | None
     return potentials
 
 
-def _evaluated(potentials: "Sequence[Potential]", system: "System") -> "Iterator[tuple]":
+def _evaluated(
+    potentials: "Sequence[Potential]", system: "System"
+) -> "Iterator[tuple[Frame, list[Evaluation]]]":
     """The frames of a system, each with the evaluations of all models."""
-    from dpax.infer import frame_groups
+    from dpax.infer import evaluate_with_all, frame_groups
 
     for group in frame_groups(system, range(len(system))):
-        by_model = [potential.evaluate(group) for potential in potentials]
-        yield from zip(group, zip(*by_model, strict=True), strict=True)
+        yield from evaluate_with_all(potentials, group)
 
 
 def write_header(file: TextIO, system: str, atomic: bool) -> None:

@@ -10,15 +10,15 @@ from dpax.data.capacity import CapacityPlanner
 from dpax.data.frame import Frame, ParameterWidths, System
 from dpax.data.quantities import ATOMS, COMPONENTS, LABELS, OPEN, Axis, Quantity, labels_of
 from dpax.errors import InputError
-from dpax.geometry.neighbors import (
+from dpax.geometry.neighborhoods import (
     Capacity,
-    EdgeList,
     Neighborhoods,
-    find_edges,
-    neighbor_counts,
+    Surroundings,
+    capacity_needed,
     pack,
-    slots_needed,
+    surroundings,
 )
+from dpax.geometry.neighbors import EdgeList, find_edges
 
 LabelWidths = Mapping[str, int]
 """The labels that batches have room for, with the length of their open axis; 0 for those that have none.
@@ -84,10 +84,10 @@ def make_batch(
             the message names the frame.
     """
     found = [frame_edges(frame, cutoff) for frame in frames] if edge_lists is None else edge_lists
-    capacity = planner.fit(*capacity_need(frames, found))
-    types = [frame.types for frame in frames]
+    parts = _surroundings(frames, found)
+    capacity = planner.fit(*capacity_needed(parts))
     inputs = [(parameters or ParameterWidths()).of(frame) for frame in frames]
-    neighborhoods = pack(found, types, capacity, dtype, n_frames=capacity.atoms, parameters=inputs)
+    neighborhoods = pack(parts, capacity, dtype, n_frames=capacity.atoms, parameters=inputs)
     packed = _labels(frames, capacity.atoms, _widths(labels_of(frames), frames) if labels is None else labels)
     return Batch(neighborhoods, packed, tuple(frame.source for frame in frames))
 
@@ -138,9 +138,11 @@ def frame_edges(frame: Frame, cutoff: float) -> EdgeList:
 
 def capacity_need(frames: Sequence[Frame], edge_lists: Sequence[EdgeList]) -> Capacity:
     """The atoms and slots that a batch of these frames needs."""
-    atoms = [len(frame.types) for frame in frames]
-    counts = [neighbor_counts(edges.i, n) for edges, n in zip(edge_lists, atoms, strict=True)]
-    return Capacity(sum(atoms), max(map(slots_needed, counts)))
+    return capacity_needed(_surroundings(frames, edge_lists))
+
+
+def _surroundings(frames: Sequence[Frame], edge_lists: Sequence[EdgeList]) -> list[Surroundings]:
+    return [surroundings(edges, frame.types) for edges, frame in zip(edge_lists, frames, strict=True)]
 
 
 def _labels(frames: Sequence[Frame], size: int, widths: LabelWidths) -> Labels:

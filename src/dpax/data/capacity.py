@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from dpax.geometry.neighbors import SLOT_MULTIPLE, Capacity
+from dpax.geometry.neighborhoods import SLOT_MULTIPLE, Capacity
 
 WASTE = 1.3
 """A known size is reused when it costs at most this times the exact one: a compilation takes as long as

@@ -13,7 +13,8 @@ from dpax.data.capacity import CapacityPlanner
 from dpax.data.edge_cache import EdgeCache
 from dpax.data.frame import Frame, ParameterWidths, System
 from dpax.data.order import BatchOrder
-from dpax.geometry.neighbors import Capacity, EdgeList
+from dpax.geometry.neighborhoods import Capacity
+from dpax.geometry.neighbors import EdgeList
 
 GIBIBYTE = 2**30
 SAMPLE_BATCHES = 64

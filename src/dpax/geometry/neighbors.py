@@ -1,21 +1,17 @@
-"""Neighbour search on the host, and edge lists packed into padded slots.
+"""Neighbour search on the host.
 
-The search itself is a library's (vesin: O(N) cell lists, any cell). `sel` plays no part here: the
-number of slots follows from the real neighbour counts, and no neighbour is ever dropped.
+The search itself is a library's (vesin: O(N) cell lists, any cell).
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import vesin
 
 from dpax.errors import InputError
-from dpax.geometry.arrays import Edges, FrameIndex, NeighborIndex, NeighborTypes, Parameters, Types
 from dpax.geometry.cell import complete_cell, heights, wrap
 
-SLOT_MULTIPLE = 8
-"""Slot counts are rounded up to this: the width of a SIMD register in float32."""
 GRID_LIMIT = 5e4
 """Grid cells above which the search looks at the shape of the grid: half of vesin's own limit."""
 
@@ -37,28 +33,6 @@ class EdgeList(NamedTuple):
     """float64 [edges, 3], r_j + shift·cell - r_i, Å."""
     shifts: np.ndarray
     """int32 [edges, 3], the lattice vectors added to r_j."""
-
-
-class Neighborhoods(NamedTuple):
-    """The atoms of one or several frames on one axis, each with its padded neighbour slots.
-
-    Every slot count is at least one larger than the largest neighbour count, so that each atom has
-    an empty slot to stand for the padding of DeePMD-kit's dense semantics.
-    """
-
-    edges: Edges
-    neighbors: NeighborIndex
-    neighbor_types: NeighborTypes
-    types: Types
-    frames: FrameIndex
-    parameters: Parameters
-
-
-class Capacity(NamedTuple):
-    """The sizes of the arrays, as opposed to the number of real atoms and neighbours in them."""
-
-    atoms: int
-    slots: int
 
 
 class Pairs(NamedTuple):
@@ -238,77 +212,3 @@ def _refuse_coincident(edges: EdgeList) -> None:
         f"atoms {edges.i[first]} and {edges.j[first]} (counted from 0) are at the same position; "
         "remove one of them"
     )
-
-
-def neighbor_counts(i: np.ndarray, n_atoms: int) -> np.ndarray:
-    """The number of neighbours of each atom, int64 [atoms]."""
-    return np.bincount(i, minlength=n_atoms)
-
-
-def slots_needed(counts: np.ndarray) -> int:
-    """The slots that hold these neighbour counts: one more than the largest, rounded up."""
-    largest = int(counts.max(initial=0))
-    return -(-(largest + 1) // SLOT_MULTIPLE) * SLOT_MULTIPLE
-
-
-def _places(counts: np.ndarray, first_row: int, slots: int) -> np.ndarray:
-    """Where each edge belongs in an array of rows · slots, for edges sorted by centre."""
-    rows = np.arange(first_row, first_row + len(counts))
-    return np.arange(counts.sum()) + np.repeat(rows * slots - (np.cumsum(counts) - counts), counts)
-
-
-def pack(
-    edge_lists: Sequence[EdgeList],
-    types: Sequence[np.ndarray],
-    capacity: Capacity,
-    dtype: np.typing.DTypeLike,
-    n_frames: int | None = None,
-    parameters: Sequence[np.ndarray] | None = None,
-) -> Neighborhoods:
-    """Put the frames of a batch on one axis of atoms, with padded neighbour slots.
-
-    Args:
-        edge_lists: one per frame.
-        types: one int array [atoms of the frame] per frame.
-        capacity: array sizes; must hold the frames.
-        dtype: of the edge vectors.
-        n_frames: the length of the frame axis, at least the number of frames given, which is the
-            default. Atoms that only pad the array belong to frame `n_frames`, past the last one.
-        parameters: one array [atoms of the frame, inputs] per frame, of the same width in all; none by
-            default. They stay float64: the fitting net has a precision of its own.
-
-    Raises:
-        ValueError: the capacity or the frame axis is too small.
-    """
-    n_frames = len(types) if n_frames is None else n_frames
-    if len(types) > n_frames:
-        raise ValueError(f"{len(types)} frames do not fit a frame axis of {n_frames}")
-    n_atoms = sum(len(t) for t in types)
-    edges = np.zeros((capacity.atoms, capacity.slots, 3), dtype)
-    neighbors = np.full((capacity.atoms, capacity.slots), -1, np.int32)
-    neighbor_types = np.zeros((capacity.atoms, capacity.slots), np.int32)
-    flat_types = np.full(capacity.atoms, -1, np.int32)
-    frames = np.full(capacity.atoms, n_frames, np.int32)
-    inputs = np.zeros((capacity.atoms, parameters[0].shape[1] if parameters else 0))
-    if n_atoms > capacity.atoms:
-        raise ValueError(f"{n_atoms} atoms do not fit a capacity of {capacity.atoms}")
-    start = 0
-    for number, (edge_list, frame_types) in enumerate(zip(edge_lists, types, strict=True)):
-        stop = start + len(frame_types)
-        counts = neighbor_counts(edge_list.i, len(frame_types))
-        if slots_needed(counts) > capacity.slots:
-            raise ValueError(f"{counts.max()} neighbours do not fit a capacity of {capacity.slots} slots")
-        place = _places(counts, start, capacity.slots)
-        edges.reshape(-1, 3)[place] = edge_list.vectors
-        neighbors.reshape(-1)[place] = edge_list.j + start
-        if len(frame_types):
-            neighbor_types[start:stop] = frame_types[0]
-        neighbor_types.reshape(-1)[place] = np.asarray(frame_types)[edge_list.j]
-        flat_types[start:stop] = frame_types
-        frames[start:stop] = number
-        if parameters:
-            inputs[start:stop] = parameters[number]
-        start = stop
-    # The field types name JAX arrays, which these become on their way into a compiled function.
-    arrays: tuple[Any, ...] = (edges, neighbors, neighbor_types, flat_types, frames, inputs)
-    return Neighborhoods(*arrays)

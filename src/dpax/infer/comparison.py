@@ -7,7 +7,8 @@ import numpy as np
 
 from dpax.data import Frame, System
 from dpax.errors import InputError
-from dpax.infer.potential import Evaluation, Potential
+from dpax.infer.evaluation import Evaluation
+from dpax.infer.potential import Potential
 
 _ATOMS_AT_ONCE = 4096
 

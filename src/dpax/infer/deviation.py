@@ -4,14 +4,15 @@ The definitions are those of DeePMD-kit's `dp model-devi` and of its pair style 
 the models is the (population) standard deviation, energies and virials count per atom.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from dpax.data import Frame
-from dpax.infer.potential import Evaluation
+from dpax.infer.evaluation import Evaluation
+from dpax.infer.potential import Potential
 
 
 class Extent(NamedTuple):
@@ -41,6 +42,27 @@ class Deviation:
     def row(self, *, atomic: bool = False) -> list[float]:
         """The numbers in the order of the columns of `model_devi.out`, without the step."""
         return [*self.virial, *self.force, self.energy, *(self.forces if atomic else ())]
+
+
+def evaluate_with_all(
+    potentials: Sequence[Potential], frames: Sequence[Frame]
+) -> Iterator[tuple[Frame, list[Evaluation]]]:
+    """Each frame with its evaluations by several potentials, which must have the same types.
+
+    Potentials that ask the same of structures (cutoff, precision, parameters) share neighbour lists.
+
+    Raises:
+        InputError: as `Potential.evaluate`.
+    """
+    first = potentials[0]
+    for prepared in first.preparation.prepare(frames):
+        by_potential = [
+            potential.computation.evaluate(prepared)
+            if potential.demands == first.demands
+            else potential.evaluate(prepared.frames)
+            for potential in potentials
+        ]
+        yield from zip(prepared.frames, map(list, zip(*by_potential, strict=True)), strict=True)
 
 
 def model_deviation(

@@ -3,97 +3,26 @@
 import threading
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from collections.abc import Sequence
 from typing import Any, overload
 from weakref import WeakValueDictionary
 
 import ase
-import jax
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
 from numpy.typing import ArrayLike
 
-from dpax.computing import computing
-from dpax.data import CapacityPlanner, Frame, ParameterWidths, frame_from_atoms
-from dpax.errors import InputError
-from dpax.geometry.cell import volume
-from dpax.geometry.neighbors import (
-    Capacity,
-    EdgeList,
-    Neighborhoods,
-    find_edges,
-    neighbor_counts,
-    pack,
-    slots_needed,
-)
-from dpax.geometry.skin import SkinLists
+from dpax.data import Frame
+from dpax.geometry.neighborhoods import Neighborhoods
+from dpax.infer.computation import Computation
+from dpax.infer.evaluation import Evaluation
 from dpax.infer.once import once
 from dpax.infer.parcel import Parcel
 from dpax.infer.parcel import pack as pack_parcel
-from dpax.model.blocks import compiled, default_block_size, make_mesh
-from dpax.model.derivatives import (
-    Prediction,
-    atomic_descriptors,
-    atomic_virials_from,
-    edge_gradients,
-    forces_from,
-    hessian,
-    virials_from,
-)
-from dpax.model.energies import ModelWeights
+from dpax.infer.preparation import Demands, Preparation, demands
 from dpax.model.energy_model import EnergyModel
-from dpax.model.spec import ModelSpec
 
-_ATOMS_AT_ONCE = 8192
-"""Frames are put together up to this many atoms."""
-_PROGRAMS = 32
-"""Array sizes to compile for before one size must serve structures much smaller than it."""
-_HESSIANS = 8
-"""Programs of Hessians that are kept; each serves one size, and has a few MB."""
 _UNPICKLED = 4
 """Potentials from pickles that are kept: a worker's next task mostly brings one of them again."""
-_VOIGT = ((0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1))
-"""Rows and columns of xx, yy, zz, yz, xz, xy."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What a potential says of one structure."""
-
-    energy: float
-    """eV."""
-    energies: np.ndarray
-    """[atoms], eV."""
-    forces: np.ndarray
-    """[atoms, 3], eV/Å."""
-    virial: np.ndarray
-    """[3, 3], eV; -dE/d(strain)."""
-    volume: float | None
-    """Å³; None unless periodic in all directions."""
-    virials: np.ndarray | None = None
-    """[atoms, 3, 3], eV, where asked for; they add up to `virial`."""
-
-    @property
-    def stress(self) -> np.ndarray:
-        """Stress in ASE's sign and order xx, yy, zz, yz, xz, xy, eV/Å³.
-
-        Raises:
-            InputError: the structure is not periodic in all directions, so it has no volume.
-        """
-        return _voigt_stress(self.virial, self.volume)
-
-    @property
-    def stresses(self) -> np.ndarray:
-        """Each atom's share of the stress, [atoms, 6], eV/Å³.
-
-        Raises:
-            InputError: no volume, or `virials` were not asked for.
-        """
-        if self.virials is None:
-            raise InputError("atomic stresses need evaluate(..., atomic_virials=True)")
-        return _voigt_stress(self.virials, self.volume)
 
 
 class Potential:
@@ -136,7 +65,7 @@ class Potential:
 
     def __reduce__(self) -> tuple[Any, ...]:
         parcel = self._parcel
-        if "_planner" in vars(self):
+        if "preparation" in vars(self):
             parcel = parcel._replace(capacities=self.capacities)
         with _POTENTIALS_LOCK:
             _POTENTIALS[self._name] = self
@@ -157,34 +86,20 @@ class Potential:
         return pack_parcel(self.model, self.provenance, self._devices, self._block_size)
 
     @once
-    def _bias(self) -> np.ndarray:
-        return np.array(self.model.bias)
+    def computation(self) -> Computation:
+        """The half of an evaluation that needs weights."""
+        return Computation(self.model, self._devices, self._block_size)
 
     @once
-    def _parameters(self) -> ParameterWidths:
-        return ParameterWidths(*self.model.spec.parameter_widths)
+    def demands(self) -> Demands:
+        """What it asks of structures; potentials that ask the same can share prepared ones."""
+        return demands(self.model, self.n_devices)
 
     @once
-    def _spec(self) -> ModelSpec:
-        return self.model.spec
-
-    @once
-    def _edge_gradients(self) -> Any:
-        return compiled(self._compute, self._mesh)
-
-    @once
-    def _derived(self) -> Any:
-        return jax.jit(_derive, static_argnames=("n_frames", "atomic_virials"))
-
-    @once
-    def _hessian_for(self) -> Callable[[Capacity], Any]:
-        """The program for each size; only the latest are kept, since every size has its own."""
-        function = partial(self._compute, function=hessian)
-        return lru_cache(_HESSIANS)(lambda _: compiled(partial(function), self._mesh))
-
-    @once
-    def _descriptors(self) -> Any:
-        return compiled(partial(self._compute, function=atomic_descriptors), self._mesh)
+    def preparation(self) -> Preparation:
+        """The half of an evaluation that needs no weights."""
+        arrived = vars(self).get("_parcel")
+        return Preparation(self.demands, None if arrived is None else arrived.capacities)
 
     @property
     def type_map(self) -> tuple[str, ...]:
@@ -199,29 +114,12 @@ class Potential:
     @property
     def n_devices(self) -> int:
         """The number of devices that share the work."""
-        return self._mesh.size
+        return self.computation.mesh.size
 
     @property
     def settings(self) -> dict[str, Any]:
         """The model's description, as plain JSON types."""
         return self.model.spec.model_dump(mode="json")
-
-    @once
-    def _mesh(self) -> jax.sharding.Mesh:
-        return make_mesh(self._devices)
-
-    @once
-    def _planner(self) -> CapacityPlanner:
-        """Under the lock only."""
-        planner = CapacityPlanner(atom_multiple=self._mesh.size, programs=_PROGRAMS)
-        arrived = vars(self).get("_parcel")
-        if arrived is not None and arrived.capacities is not None:
-            planner.restore(arrived.capacities)
-        return planner
-
-    @once
-    def _skin_lists(self) -> SkinLists:
-        return SkinLists(self.rcut)
 
     @property
     def capacities(self) -> dict[str, Any]:
@@ -230,25 +128,11 @@ class Potential:
         Sums over arrays of another size may differ in the last bit: a simulation that is to go on exactly as
         it would have gone on sets them again.
         """
-        with self._lock:
-            return self._planner.state()
+        return self.preparation.capacities
 
     @capacities.setter
     def capacities(self, state: dict[str, Any]) -> None:
-        with self._lock:
-            self._planner.restore(state)
-
-    @once
-    def _weights(self) -> ModelWeights:
-        """On all devices, where every call needs them."""
-        return jax.device_put(self.model.evaluation_weights(), NamedSharding(self._mesh, PartitionSpec()))
-
-    def _compute(
-        self, weights: ModelWeights, neighborhoods: Neighborhoods, function: Any = edge_gradients
-    ) -> Any:
-        platform = self._mesh.devices.flat[0].platform
-        size = self._block_size or default_block_size(neighborhoods.edges.shape[1], platform)
-        return function(self._spec, weights, neighborhoods, self._mesh, size)
+        self.preparation.capacities = state
 
     @overload
     def evaluate(
@@ -293,11 +177,22 @@ class Potential:
                 structure without atoms or without parameters that the model takes; in a list the message
                 says which structure.
         """
-        told = {"fparam": fparam, "aparam": aparam}
+        inputs = {"fparam": fparam, "aparam": aparam}
         if isinstance(structures, (ase.Atoms, Frame)):
-            return self._evaluate([self._frame(structures, "structure", **told)], atomic_virials)[0]
-        frames = [self._frame(one, f"structure {n}", **told) for n, one in enumerate(structures)]
+            frame = self.preparation.frame(structures, "structure", **inputs)
+            return self._evaluate([frame], atomic_virials)[0]
+        frames = [
+            self.preparation.frame(structure, f"structure {number}", **inputs)
+            for number, structure in enumerate(structures)
+        ]
         return self._evaluate(frames, atomic_virials)
+
+    def _evaluate(self, frames: Sequence[Frame], atomic_virials: bool) -> list[Evaluation]:
+        return [
+            evaluation
+            for prepared in self.preparation.prepare(frames)
+            for evaluation in self.computation.evaluate(prepared, atomic_virials=atomic_virials)
+        ]
 
     def hessian(
         self,
@@ -319,13 +214,8 @@ class Potential:
         Raises:
             InputError: as `evaluate`.
         """
-        frame = self._frame(structure, "structure", fparam, aparam)
-        n = len(frame.types)
-        with computing(self.model.needs_x64):
-            neighborhoods = self._pack([frame], CapacityPlanner(atom_multiple=self._mesh.size))
-            program = self._hessian_for(Capacity(*neighborhoods.neighbors.shape))
-            rows = program(self._weights, neighborhoods)
-        return np.asarray(rows, np.float64)[:n, :, :n].reshape(3 * n, 3 * n)
+        frame = self.preparation.frame(structure, "structure", fparam, aparam)
+        return self.computation.hessian(self.preparation.prepare_exactly(frame))
 
     def descriptors(self, structures: Sequence[ase.Atoms | Frame]) -> list[np.ndarray]:
         """What the fitting net is told of every atom's surroundings.
@@ -339,14 +229,12 @@ class Potential:
         Raises:
             InputError: as `evaluate`.
         """
-        frames = [self._frame(structure, f"structure {n}") for n, structure in enumerate(structures)]
-        results: list[np.ndarray] = []
-        with computing(self.model.needs_x64):
-            for group in _groups(frames):
-                rows = np.asarray(self._descriptors(self._weights, self._pack(group, self._planner)))
-                ends = np.cumsum([len(frame.types) for frame in group])
-                results += np.split(rows[: ends[-1]], ends[:-1])
-        return results
+        frames = [
+            self.preparation.frame(structure, f"structure {number}")
+            for number, structure in enumerate(structures)
+        ]
+        groups = map(self.computation.descriptors, self.preparation.prepare(frames))
+        return [rows for group in groups for rows in group]
 
     def edge_gradients(self, neighborhoods: Neighborhoods) -> tuple[np.ndarray, np.ndarray]:
         """What forces and virials are sums of, for atoms whose neighbours somebody else has found.
@@ -359,90 +247,7 @@ class Potential:
         Returns:
             Atomic energies, float64 [atoms], eV, and dE/d(r_j - r_i), [atoms, slots, 3], eV/Å.
         """
-        with computing(self.model.needs_x64):
-            energies, gradient = self._edge_gradients(self._weights, neighborhoods)
-        types = np.asarray(neighborhoods.types)
-        bias = np.where(types >= 0, self._bias[types], 0.0)
-        return np.asarray(energies, np.float64) + bias, np.asarray(gradient)
-
-    def _frame(
-        self,
-        structure: ase.Atoms | Frame,
-        name: str = "structure",
-        fparam: ArrayLike | None = None,
-        aparam: ArrayLike | None = None,
-    ) -> Frame:
-        """A structure as a frame, with the parameters given for it."""
-        frame = self._known(structure, name)
-        given: dict[str, Any] = {}
-        if fparam is not None:
-            given["fparam"] = np.atleast_1d(np.asarray(fparam, np.float64))
-        if aparam is not None:
-            array = np.atleast_1d(np.asarray(aparam, np.float64))
-            alike = (len(frame.types), *array.shape[-1:])
-            given["aparam"] = np.broadcast_to(array, alike) if array.ndim == 1 else array
-        return replace(frame, **given) if given else frame
-
-    def _known(self, structure: ase.Atoms | Frame, name: str) -> Frame:
-        if not isinstance(structure, Frame):
-            return frame_from_atoms(structure, self.type_map, source=name)
-        if structure.types.max() >= len(self.type_map):
-            raise InputError(
-                f"{structure.source}: has type {structure.types.max()}; the potential's types are "
-                f"0 to {len(self.type_map) - 1}: {' '.join(self.type_map)}"
-            )
-        return structure
-
-    def _pack(self, frames: Sequence[Frame], planner: CapacityPlanner) -> Neighborhoods:
-        edges = self._edges(frames)
-        slots = max(
-            slots_needed(neighbor_counts(e.i, len(f.types))) for e, f in zip(edges, frames, strict=True)
-        )
-        with self._lock:
-            capacity = planner.fit(sum(len(f.types) for f in frames), slots)
-        told = [self._parameters.of(frame) for frame in frames]
-        return pack(edges, [f.types for f in frames], capacity, self.model.dtype, parameters=told)
-
-    def _edges(self, frames: Sequence[Frame]) -> list[EdgeList]:
-        """A structure that comes alone is probably one of a trajectory."""
-        find = self._skin_lists.find if len(frames) == 1 else partial(find_edges, cutoff=self.rcut)
-        return [_found(find, frame) for frame in frames]
-
-    def _evaluate(self, frames: Sequence[Frame], atomic_virials: bool) -> list[Evaluation]:
-        results: list[Evaluation] = []
-        with computing(self.model.needs_x64):
-            for group in _groups(frames):
-                results += self._evaluate_group(group, atomic_virials)
-        return results
-
-    def _evaluate_group(self, frames: Sequence[Frame], atomic_virials: bool) -> list[Evaluation]:
-        neighborhoods = self._pack(frames, self._planner)
-        energies, gradient = self._edge_gradients(self._weights, neighborhoods)
-        # Frames come in groups of any number: rounding it up keeps the programs few.
-        n_frames = 1 << (len(frames) - 1).bit_length()
-        prediction, virials = self._derived(
-            energies, gradient, neighborhoods, n_frames=n_frames, atomic_virials=atomic_virials
-        )
-        found = (prediction.energies, prediction.forces, prediction.virials, virials)
-        arrays = [None if a is None else np.asarray(a, np.float64) for a in found]
-        results, start = [], 0
-        for number, frame in enumerate(frames):
-            atoms = slice(start, start := start + len(frame.types))
-            results.append(self._evaluation(frame, number, atoms, *arrays))
-        return results
-
-    def _evaluation(
-        self, frame: Frame, number: int, atoms: slice, energies: Any, forces: Any, virials: Any, shares: Any
-    ) -> Evaluation:
-        atomic = energies[atoms] + self._bias[frame.types]
-        return Evaluation(
-            energy=float(np.sum(atomic)),
-            energies=atomic,
-            forces=forces[atoms],
-            virial=virials[number],
-            volume=volume(frame.cell) if frame.cell is not None and all(frame.pbc) else None,
-            virials=None if shares is None else shares[atoms],
-        )
+        return self.computation.edge_gradients(neighborhoods)
 
 
 _POTENTIALS: WeakValueDictionary[str, Potential] = WeakValueDictionary()
@@ -466,39 +271,3 @@ def _unpickled(name: str, parcel: Parcel) -> Potential:
             _POTENTIALS[name] = potential
             _RECENT.append(potential)
         return potential
-
-
-def _found(find: Callable[..., EdgeList], frame: Frame) -> EdgeList:
-    try:
-        return find(frame.positions, frame.cell, frame.pbc)
-    except InputError as error:
-        raise InputError(f"{frame.source}: {error}") from None
-
-
-def _derive(
-    energies: Any, gradient: Any, neighborhoods: Neighborhoods, n_frames: int, atomic_virials: bool
-) -> tuple[Prediction, Any]:
-    forces = forces_from(gradient, neighborhoods)
-    prediction = Prediction(energies, forces, virials_from(gradient, neighborhoods, n_frames))
-    return prediction, atomic_virials_from(gradient, neighborhoods) if atomic_virials else None
-
-
-def _groups(frames: Sequence[Frame]) -> Iterator[list[Frame]]:
-    """Consecutive frames with at most `_ATOMS_AT_ONCE` atoms together; a larger frame stands alone."""
-    group: list[Frame] = []
-    atoms = 0
-    for frame in frames:
-        if group and atoms + len(frame.types) > _ATOMS_AT_ONCE:
-            yield group
-            group, atoms = [], 0
-        group.append(frame)
-        atoms += len(frame.types)
-    if group:
-        yield group
-
-
-def _voigt_stress(virial: np.ndarray, volume: float | None) -> np.ndarray:
-    if volume is None:
-        raise InputError("the stress needs a structure that is periodic in all three directions")
-    symmetric = 0.5 * (virial + np.swapaxes(virial, -1, -2))
-    return -symmetric[..., _VOIGT[0], _VOIGT[1]] / volume

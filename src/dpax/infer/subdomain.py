@@ -6,14 +6,13 @@ program compiled for array sizes serves as long as the number of atoms and of ne
 
 import threading
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from dpax.data import CapacityPlanner
 from dpax.data.capacity import cost
 from dpax.errors import InputError
-from dpax.geometry.neighbors import Capacity, Neighborhoods, slots_needed
+from dpax.geometry.neighborhoods import Capacity, Surroundings, capacity_needed, pack
 from dpax.infer.potential import Potential
 
 _PROGRAMS = 12
@@ -24,21 +23,6 @@ _WASTE = 1.6
 """Arrays are exchanged for smaller ones where these would cost less by this factor."""
 _BLOCK = 8
 """Atoms of each device are a multiple of it, so that blocks of many sizes divide them."""
-
-
-class Surroundings(NamedTuple):
-    """Some atoms and their neighbours within the cut-off, atom by atom."""
-
-    types: np.ndarray
-    """int [atoms], indices of the potential's `type_map`."""
-    counts: np.ndarray
-    """int [atoms], the number of neighbours of each atom."""
-    neighbor_types: np.ndarray
-    """int [pairs]."""
-    vectors: np.ndarray
-    """[pairs, 3], r_j - r_i, Å."""
-    first_type: int
-    """The type of the first atom of the structure, which stands in empty slots."""
 
 
 class SubdomainPotential:
@@ -71,21 +55,11 @@ class SubdomainPotential:
         n = len(around.types)
         if n == 0:
             return np.zeros(0), np.zeros((0, 3))
-        capacity = self._fitting(n, slots_needed(around.counts))
-        counts = np.zeros(capacity.atoms, np.int64)
-        counts[:n] = around.counts
-        occupied = np.arange(capacity.slots) < counts[:, None]
-        edges = np.zeros((*capacity, 3), self.potential.model.dtype)
-        edges[occupied] = around.vectors
-        neighbor_types = np.full(capacity, around.first_type, np.int32)
-        neighbor_types[occupied] = around.neighbor_types
-        types = np.full(capacity.atoms, -1, np.int32)
-        types[:n] = around.types
-        parameters = np.broadcast_to(self._parameters, (capacity.atoms, len(self._parameters)))
-        # Which atoms the neighbours are is the caller's business: forces are not summed up here.
-        neighbors = np.where(occupied, np.int32(0), np.int32(-1))
-        arrays = (edges, neighbors, neighbor_types, types, np.zeros_like(types), parameters)
-        energies, gradient = self.potential.edge_gradients(Neighborhoods(*arrays))  # pyright: ignore
+        capacity = self._fitting(*capacity_needed([around]))
+        parameters = np.broadcast_to(self._parameters, (n, len(self._parameters)))
+        neighborhoods = pack([around], capacity, self.potential.model.dtype, parameters=[parameters])
+        energies, gradient = self.potential.edge_gradients(neighborhoods)
+        occupied = np.asarray(neighborhoods.neighbors) >= 0
         return energies[:n], np.asarray(gradient[occupied], np.float64)
 
     def _fitting(self, atoms: int, slots: int) -> Capacity:

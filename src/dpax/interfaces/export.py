@@ -21,10 +21,11 @@ from dpax.computing import computing
 from dpax.data import Frame
 from dpax.errors import InputError
 from dpax.files import check_output, replacing
+from dpax.geometry.neighborhoods import Capacity, from_slots
 from dpax.infer import Potential
 from dpax.interfaces import run_exported
 from dpax.model.blocks import default_block_size
-from dpax.model.derivatives import block_gradients
+from dpax.model.derivatives import block_gradients, forces_from, virials_from
 from dpax.model.energies import Block, ModelSpec, ModelWeights
 from dpax.model.energy_model import EnergyModel
 from dpax.version import __version__
@@ -111,29 +112,31 @@ def _evaluate(
     parameters: Float[Array, "blocks block inputs"] | None = None,
 ) -> dict[str, Array]:
     """What the exported program computes, in float64 but for the model itself."""
-    # One slot more: the last one of every atom has to be empty.
-    edges = jnp.pad(edges, ((0, 0), (0, 0), (0, 1), (0, 0)))
-    neighbors = jnp.pad(neighbors, ((0, 0), (0, 0), (0, 1)), constant_values=-1)
+    blocks, block, slots = neighbors.shape
+    atoms = blocks * block
+    if parameters is None:
+        parameters = jnp.zeros((blocks, block, 0))
     inside = jnp.sum(edges * edges, axis=-1) <= spec.descriptor.rcut**2
-    centres, occupied = types.reshape(-1), (neighbors >= 0) & inside
-    work = Block(
-        jnp.where(occupied[..., None], edges, 0.0).astype(dtype),
-        occupied,
-        types,
-        jnp.where(occupied, centres[jnp.maximum(neighbors, 0)], centres[0]),
-        jnp.zeros((*types.shape, 0)) if parameters is None else parameters,
+    neighborhoods = from_slots(
+        edges.reshape(atoms, slots, 3),
+        jnp.where(inside, neighbors, -1).reshape(atoms, slots),
+        types.reshape(atoms),
+        parameters.reshape(atoms, parameters.shape[-1]),
+        Capacity(atoms, slots + 1),
+        dtype,
     )
+    work = jax.tree.map(lambda x: x.reshape(blocks, block, *x.shape[1:]), Block.of(neighborhoods))
     energies, gradient = jax.lax.map(partial(block_gradients, spec, weights), work)
-    energies = energies.reshape(-1).astype(jnp.float64)
+    energies = energies.reshape(atoms).astype(jnp.float64)
+    centres = neighborhoods.types
     energies += jnp.where(centres >= 0, jnp.asarray(bias)[jnp.maximum(centres, 0)], 0.0)
-    gradient = gradient.astype(jnp.float64)
-    target = jnp.where(occupied, neighbors, centres.shape[0]).reshape(-1)
-    own = jnp.sum(gradient, axis=2).reshape(-1, 3)
+    gradient = gradient.reshape(atoms, slots + 1, 3).astype(jnp.float64)
+    exact = neighborhoods._replace(edges=neighborhoods.edges.astype(jnp.float64))
     return {
         "energy": jnp.sum(energies),
         "energies": energies,
-        "forces": own.at[target].add(-gradient.reshape(-1, 3), mode="drop"),
-        "virial": -jnp.einsum("nbkx,nbky->xy", work.edges.astype(jnp.float64), gradient),
+        "forces": forces_from(gradient, exact),
+        "virial": virials_from(gradient, exact, 1)[0],
     }
 
 

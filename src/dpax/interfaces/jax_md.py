@@ -4,7 +4,6 @@ Everything else is JAX-MD's: its spaces, its neighbour lists, its integrators. U
 time of 1 is 10.18 fs (`ase.units.fs` is the length of a femtosecond in it), and kT is in eV.
 """
 
-import functools
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,7 +18,7 @@ from numpy.typing import ArrayLike
 from dpax.data import Frame, ParameterWidths
 from dpax.data.frame import type_indices
 from dpax.errors import InputError
-from dpax.geometry.neighbors import SLOT_MULTIPLE, Neighborhoods
+from dpax.geometry.neighborhoods import Capacity, Neighborhoods, from_slots, slots_needed
 from dpax.infer import Potential
 from dpax.interfaces.model_files import load
 from dpax.model.blocks import default_block_size, make_mesh
@@ -129,18 +128,11 @@ def _energy_of_edges(
 
     def prepared(vectors: Array, neighbors: Array) -> tuple[ModelWeights, Neighborhoods, int]:
         atoms, slots = neighbors.shape
-        slots = -(-(slots + 1) // SLOT_MULTIPLE) * SLOT_MULTIPLE
-        atoms = -(-atoms // mesh.size) * mesh.size
-        wide = functools.partial(_padded, atoms=atoms, slots=slots)
-        neighborhoods = Neighborhoods(
-            edges=wide(jnp.where((neighbors >= 0)[..., None], vectors, 0.0).astype(model.dtype), 0.0),
-            neighbors=wide(neighbors, -1),
-            neighbor_types=wide(jnp.where(neighbors >= 0, jnp.asarray(types)[neighbors], types[0]), types[0]),
-            types=jnp.asarray(np.pad(types, (0, atoms - len(types)), constant_values=-1)),
-            frames=jnp.zeros(atoms, jnp.int32),
-            parameters=jnp.pad(jnp.asarray(parameters), ((0, atoms - len(types)), (0, 0))),
+        capacity = Capacity(-(-atoms // mesh.size) * mesh.size, slots_needed(slots))
+        neighborhoods = from_slots(
+            vectors, neighbors, jnp.asarray(types), jnp.asarray(parameters), capacity, model.dtype
         )
-        size = default_block_size(slots, mesh.devices.flat[0].platform)
+        size = default_block_size(capacity.slots, mesh.devices.flat[0].platform)
         return jax.tree.map(jnp.asarray, constants), neighborhoods, size
 
     @jax.custom_jvp
@@ -178,11 +170,6 @@ def _square(vectors: Array) -> Array:
     """
     x, y, z = jnp.moveaxis(vectors, -1, 0)
     return x * x + y * y + z * z
-
-
-def _padded(array: Array, fill: float, atoms: int, slots: int) -> Array:
-    widths = [(0, atoms - array.shape[0]), (0, slots - array.shape[1]), (0, 0)][: array.ndim]
-    return jnp.pad(array, widths, constant_values=fill)
 
 
 def _check_precision(model: EnergyModel) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Int, PyTree
 
-from dpax.geometry.neighbors import Neighborhoods
+from dpax.geometry.neighborhoods import Neighborhoods
 from dpax.model.energies import Block
 
 MESH_AXIS = "atoms"
@@ -140,12 +140,10 @@ class Blocks:
         if len(self._widths) > 1:
             order = jnp.argsort(_filled(occupied, axis=-1))
             self._order = order.reshape(-1, mesh.size).T.reshape(-1)
+        block = Block.of(neighborhoods)
+        fill = {"occupied": False, "types": -1}
         self._blocks = Block(
-            self._split(neighborhoods.edges),
-            self._split(occupied, fill=False),
-            self._split(neighborhoods.types, fill=-1),
-            self._split(neighborhoods.neighbor_types),
-            self._split(neighborhoods.parameters),
+            *(self._split(array, fill.get(name, 0)) for name, array in block._asdict().items())
         )
 
     def _split(self, x: Array, fill: Any = 0) -> Array:

@@ -23,7 +23,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, PyTree
 
 from dpax.geometry.arrays import AtomicEnergies, Edges, Forces, Virials
-from dpax.geometry.neighbors import Neighborhoods
+from dpax.geometry.neighborhoods import Neighborhoods
 from dpax.model.blocks import NARROWER, NARROWER_IN_TRAINING, Axes, Blocks
 from dpax.model.energies import Block, ModelWeights, atomic_energies, block_descriptors
 from dpax.model.spec import ModelSpec

@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 from dpax.descriptor.describe import DescriptorWeights, describe, kept_pairs
 from dpax.descriptor.describe import prepare as prepare_descriptor
 from dpax.descriptor.spec import DescriptorSpec
+from dpax.geometry.neighborhoods import Neighborhoods
 from dpax.model.fitting import FittingWeights, fit, prepare_fitting
 from dpax.model.short_range import bridge
 from dpax.model.spec import ModelSpec
@@ -28,6 +29,13 @@ class Block(NamedTuple):
     """In empty slots the type of the first atom of the frame."""
     parameters: Float[Array, "block inputs"]
     """What the fitting net is told beside the surroundings; of zero width where it is told nothing."""
+
+    @classmethod
+    def of(cls, neighborhoods: Neighborhoods) -> "Block":
+        """All atoms as one block."""
+        occupied = neighborhoods.neighbors >= 0
+        kinds, of_neighbors = neighborhoods.types, neighborhoods.neighbor_types
+        return cls(neighborhoods.edges, occupied, kinds, of_neighbors, neighborhoods.parameters)
 
     def cut(self, slots: int) -> "Block":
         """The block with its first slots only; the others must be empty, and the last of these."""

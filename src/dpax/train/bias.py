@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from dpax.computing import computing
 from dpax.data import CapacityPlanner, Frame, ParameterWidths, make_batch
 from dpax.errors import InputError
-from dpax.geometry.neighbors import Neighborhoods
+from dpax.geometry.neighborhoods import Neighborhoods
 from dpax.model.blocks import compiled, default_block_size
 from dpax.model.derivatives import energies_only
 from dpax.model.energies import ModelWeights

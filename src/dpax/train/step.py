@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
 from dpax.data import Labels
-from dpax.geometry.neighbors import Neighborhoods
+from dpax.geometry.neighborhoods import Neighborhoods
 from dpax.model.blocks import compiled, default_block_size
 from dpax.model.derivatives import loss_gradient, predict
 from dpax.model.energies import ModelWeights

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dpax.errors import InputError
-from dpax.infer import Surroundings
+from dpax.geometry.neighborhoods import Surroundings
 from dpax.interfaces.lammps.pair import PairStyle
 
 _INTS, _DOUBLES, _WORDS = POINTER(c_int), POINTER(c_double), POINTER(c_char_p)

@@ -14,8 +14,9 @@ from typing import Any, NoReturn
 import numpy as np
 
 from dpax.errors import InputError
-from dpax.geometry.neighbors import find_edges, neighbor_counts
-from dpax.infer import Potential, SubdomainPotential, Surroundings
+from dpax.geometry.neighborhoods import Surroundings, neighbor_counts
+from dpax.geometry.neighbors import find_edges
+from dpax.infer import Potential, SubdomainPotential
 
 
 def attach(

@@ -10,7 +10,8 @@ import jax
 import numpy as np
 
 from dpax.errors import InputError
-from dpax.infer import Evaluation, SubdomainPotential, Surroundings, model_deviation
+from dpax.geometry.neighborhoods import Surroundings
+from dpax.infer import Evaluation, SubdomainPotential, model_deviation
 from dpax.interfaces.model_files import load
 from dpax.machine import DEVICES, configure
 
