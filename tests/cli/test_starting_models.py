@@ -43,6 +43,7 @@ def test_fine_tuning_takes_the_architecture_over_and_goes_on(folder, bare):
     assert recorded["dpax"]["started_from"] == {
         "how": "finetune",
         "model": str(folder / "trained"),
+        "branch": None,
         "use_pretrain_script": True,
     }
     assert recorded["model"]["type_map"] == ["Ag", "Au", "Cu"]
@@ -53,6 +54,16 @@ def test_fine_tuning_takes_the_architecture_over_and_goes_on(folder, bare):
     np.testing.assert_allclose(tables[0][[2, 1]], tables[1][:2], rtol=1e-14)
     assert "4/4" not in dpax("train", bare, "-o", run, "--restart").stdout
     assert load(run / "model.dpax").model.bias == after.bias
+
+
+def test_the_input_of_a_fine_tuned_run_repeats_it(folder, bare):
+    run = folder / "tuned to be repeated"
+    dpax("train", bare, "-o", run, "--finetune", folder / "trained", "--use-pretrain-script")
+    dpax("train", run / "input.json", "-o", folder / "repeated")
+    first, second = (load(path / "model.dpax").model for path in (run, folder / "repeated"))
+    assert first.bias == second.bias
+    for name, array in first.arrays.items():
+        np.testing.assert_array_equal(array, second.arrays[name], err_msg=name)
 
 
 def test_a_fresh_fitting_net_on_a_model_of_deepmd(folder, bare):

@@ -59,7 +59,7 @@ DATA, VALIDATION = "training.training_data", "training.validation_data"
         ({DATA: {"systems": "small", "min_pair_dist": 50.0}}, "closer than min_pair_dist"),
         (HESSIAN | ENERGY | FORCES | VIRIAL, "the loss weighs hessian, which no frame"),
         ({"training.stat_file": "s.json", "training.stat_file_mode": "read"}, "no statistics of these data"),
-        ({"training.stat_file": "ref.xyz"}, "is no file of statistics"),
+        ({"training.stat_file": "ref.xyz"}, "is not a statistics file"),
         ({"model.descriptor.trainable": False, "model.fitting_net.trainable": False}, "nothing is trainable"),
         ({"model.use_srtab": "none.txt", "model.sw_rmin": 0.5, "model.sw_rmax": 1.0}, "none.txt"),
         ({"model.fitting_net.numb_fparam": 1}, "has no fparam"),

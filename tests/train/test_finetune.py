@@ -100,7 +100,7 @@ def test_the_energy_bias_is_adjusted_to_the_data(base, tuned):
 
 
 def test_a_run_says_where_it_started(tuned):
-    record = {"how": "finetune", "model": "", "use_pretrain_script": False}
+    record = {"how": "finetune", "model": "", "branch": None, "use_pretrain_script": False}
     assert json.loads((tuned[0] / "input.json").read_text())["dpax"]["started_from"] == record
     assert load(tuned[0] / "model.dpax").provenance["input"]["dpax"]["started_from"] == record
 

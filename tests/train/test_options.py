@@ -22,9 +22,10 @@ from dpax.train.checkpoints import Checkpoints
 from dpax.train.error_sums import ErrorMeans, Errors, Sums
 from dpax.train.full_validation import FullValidation
 from dpax.train.model_of_run import model_of_run
+from dpax.train.resolve import resolve
 from dpax.train.run import RunFolder
 from dpax.train.schedule import make_schedule
-from dpax.train.setup import data_statistics, open_data, shared_statistics, total_steps
+from dpax.train.setup import data_statistics, open_data, statistics_files, total_steps
 from dpax.train.statistics import sampled_frames
 
 from .support import content, settings, write_data
@@ -229,33 +230,30 @@ def test_means_of_the_displayed_interval(base, run, tmp_path):
 
 def test_statistics_are_shared(base, run):
     """The next training on the same data takes them from the file, whatever they say."""
-    chosen = settings(OPTIONS | {"training.stat_file_mode": "read"})
-    data = open_data(chosen.training.training_data, ["O", "H"], base)
     content = json.loads((base / "shared.json").read_text())
     content["bias"] = [7.0, 8.0]
     del content["digest"]  # as in files of earlier versions
     (base / "told.json").write_text(json.dumps(content))
-    told = settings(OPTIONS | {"training.stat_file": "told.json"})
-    _, caches = shared_statistics(told, base)
-    assert data_statistics(told, data, caches).bias.tolist() == [7.0, 8.0]
-    written, caches = shared_statistics(chosen, base)
-    assert written is None
-    assert data_statistics(chosen, data, [run / "statistics.json", *caches]).max_neighbors > 0
+    told = resolve(settings(OPTIONS | {"training.stat_file": "told.json"}), base)
+    caches = statistics_files(told.settings, base)
+    assert data_statistics(told.settings, told.data, caches).bias.tolist() == [7.0, 8.0]
+    chosen = resolve(settings(OPTIONS | {"training.stat_file_mode": "read"}), base)
+    caches = [run / "statistics.json", *statistics_files(chosen.settings, base)]
+    assert data_statistics(chosen.settings, chosen.data, caches).max_neighbors > 0
 
 
 def test_statistics_of_other_data_are_not_read(base, run):
     del run
     chosen = settings(OPTIONS | {"training.stat_file_mode": "read", "model.descriptor.rcut": 3.0})
-    data = open_data(chosen.training.training_data, ["O", "H"], base)
-    _, caches = shared_statistics(chosen, base)
+    other = resolve(chosen, base)
     with pytest.raises(InputError, match=r"shared\.json: no statistics of these data and settings"):
-        data_statistics(chosen, data, caches)
+        data_statistics(other.settings, other.data, statistics_files(other.settings, base))
 
 
 def test_files_of_others_are_not_overwritten(base, tmp_path):
     (base / "stat.hdf5").write_bytes(b"\x89HDF")
     chosen = settings({"training.stat_file": "stat.hdf5"})
-    with pytest.raises(InputError, match=r"stat\.hdf5: is no file of statistics of dpax"):
+    with pytest.raises(InputError, match=r"stat\.hdf5: is not a statistics file of dpax"):
         train(chosen, tmp_path / "run", base=base)
     assert (base / "stat.hdf5").read_bytes() == b"\x89HDF"
     assert not (tmp_path / "run").exists()

@@ -275,6 +275,18 @@ def test_another_experiment_is_refused_and_nothing_is_changed(base, uninterrupte
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
 
+@pytest.mark.parametrize("allow_changes", [False, True])
+@pytest.mark.parametrize(
+    ("key", "value"), [("rcut", 3.25), ("sel", 24), ("attn_layer", 0), ("type_one_side", True)]
+)
+def test_a_restart_keeps_the_model(base, uninterrupted, key, value, allow_changes):
+    """Even where all its arrays have the same shapes: `sel` divides the descriptor."""
+    changed = settings(BASIC | {f"model.descriptor.{key}": value})
+    message = rf"another model section: .*descriptor\.{key} was .* and is now {value}"
+    with pytest.raises(InputError, match=message):
+        train(changed, uninterrupted("float64"), base=base, restart=True, allow_changes=allow_changes)
+
+
 def test_other_labels_of_the_validation_data_rank_models_anew():
     changes = Changes()
     data = {"systems": "a.xyz", "batch_size": 1}

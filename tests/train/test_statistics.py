@@ -209,7 +209,7 @@ def counted(monkeypatch):
 def test_statistics_are_read_again_and_not_when_anything_changed(tmp_path, counted):
     write_toy(tmp_path / "small", (0, 1, 1), 4)
     cache = tmp_path / "statistics.json"
-    changes = {"training.training_data": {"systems": "small"}, "model.descriptor.sel": "auto"}
+    changes = {"training.training_data": {"systems": "small"}, "model.descriptor.sel": 4}
     chosen = settings(changes)
 
     def statistics(chosen=chosen):

@@ -8,7 +8,7 @@ import typer
 
 from dpax.cli.failures import guarded
 from dpax.cli.start import Devices, start_jax
-from dpax.cli.trained_model import Start, continued
+from dpax.cli.trained_model import Start, continued, recorded_start
 from dpax.errors import InputError
 
 
@@ -71,10 +71,15 @@ def train(
     """
     from dpax.cli.inputs import load_settings
     from dpax.cli.progress import TrainReporter
+    from dpax.input_file import read_input
 
     start = _start(restart, init_model, finetune, model_branch, use_pretrain_script)
     if overwrite and not restart:
-        _check_inputs(output, input_file, init_model, finetune)
+        _check_inputs(output, input_file)
+    if start is None and not restart:
+        start = recorded_start(read_input(input_file))
+    if overwrite and start is not None:
+        _check_inputs(output, start.path)
     if start is not None:
         start_jax(devices)
         settings = load_settings(input_file, start.change)
@@ -89,7 +94,6 @@ def train(
             f'{input_file}: model.descriptor.sel: "{settings.model.descriptor.sel}" is found by counting '
             "neighbours, which --skip-neighbor-stat forbids; give a number"
         )
-    model = None if start is None else start.model
     with guarded(output):
         result = run_training(
             settings,
@@ -98,15 +102,15 @@ def train(
             restart=restart,
             allow_changes=allow_changes,
             overwrite=overwrite,
-            init_model=model if init_model is not None else None,
-            finetune=model if finetune is not None else None,
+            init_model=start.model if start is not None and start.how == "init-model" else None,
+            finetune=start.model if start is not None and start.how == "finetune" else None,
             reporter=TrainReporter(),
         )
     if result.signal is not None:
         raise typer.Exit(128 + result.signal)
 
 
-def _check_inputs(output: Path, *inputs: Path | None) -> None:
+def _check_inputs(output: Path, path: Path) -> None:
     """Refuse a new run that would remove what it is made from.
 
     Raises:
@@ -114,9 +118,8 @@ def _check_inputs(output: Path, *inputs: Path | None) -> None:
     """
     from dpax.train.run import RunFolder
 
-    for path in inputs:
-        if path is not None and RunFolder(output).owns(path):
-            raise InputError(f"{path} belongs to the run {output}, which would be replaced; give another -o")
+    if RunFolder(output).owns(path):
+        raise InputError(f"{path} belongs to the run {output}, which would be replaced; give another -o")
 
 
 def _start(

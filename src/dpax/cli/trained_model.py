@@ -73,7 +73,7 @@ class Start:
         if branch == RANDOM and not tuning:
             raise InputError("--model-branch RANDOM makes a new fitting net, which only --finetune does")
         self.model, _ = read_trained_model(self.path, branch)
-        record = {"how": self.how, "model": str(self.path.absolute())}
+        record = {"how": self.how, "model": str(self.path.absolute()), "branch": self.branch}
         changed = {
             **content,
             "model": {**section, "finetune_head": branch} if tuning and branch else section,
@@ -88,6 +88,18 @@ class Start:
         if branch == RANDOM:
             del sections["fitting_net"]
         return with_architecture(changed, sections)
+
+
+def recorded_start(content: Mapping[str, Any]) -> Start | None:
+    """What the run of an input file started from, if it says so, as the `input.json` of a run does."""
+    from dpax.train.settings import StartedFromSettings
+
+    section = content.get("dpax")
+    record = section.get("started_from") if isinstance(section, dict) else None
+    if not (isinstance(record, dict) and record.get("model")):
+        return None
+    known = StartedFromSettings.model_validate(record)
+    return Start(known.how, Path(known.model), known.branch, known.use_pretrain_script)
 
 
 def continued(run: Path, content: dict[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from dpax.data.metrics import Errors as Errors
 from dpax.data.metrics import SystemErrors as SystemErrors
 from dpax.data.neighbor_statistics import NeighborStatistics as NeighborStatistics
 from dpax.data.order import BatchOrder as BatchOrder
+from dpax.data.systems import absolute_path as absolute_path
 from dpax.data.systems import elements_in as elements_in
 from dpax.data.systems import open_systems as open_systems
 from dpax.data.systems import type_names as type_names

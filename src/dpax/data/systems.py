@@ -74,6 +74,21 @@ def open_systems(
     return systems
 
 
+def absolute_path(path: str, base: Path | None = None, patterns: Sequence[str] = ()) -> str:
+    """The same systems as a path or pattern names, wherever it is read from.
+
+    Args:
+        path: as for `open_systems`; something is there.
+        base: as for `open_systems`.
+        patterns: as for `open_systems`.
+    """
+    for folder in (base or Path(), Path()):
+        for text in dict.fromkeys((path, _expanded(path))):
+            if _search(text, folder, patterns):
+                return os.path.join(folder.absolute(), text)
+    return path
+
+
 def elements_in(paths: str | Sequence[str], base: Path | None = None) -> list[str]:
     """The names of all elements in the data, sorted.
 

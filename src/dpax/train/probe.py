@@ -16,11 +16,13 @@ import numpy as np
 
 from dpax.computing import computing
 from dpax.data import Batch
-from dpax.train.loop import Training
+from dpax.model.blocks import make_mesh
+from dpax.train.beginning import new_run
 from dpax.train.origin import choose_origin
 from dpax.train.reporter import Silent
 from dpax.train.run import RunFolder
 from dpax.train.settings import InputSettings
+from dpax.train.training import Training
 
 _STEPS = 3
 """Steps after the first, of which the median is taken."""
@@ -57,8 +59,8 @@ def prepared(settings: InputSettings, base: Path | None = None) -> Iterator[tupl
     """
     choose_origin(settings, restart=False, init_model=None, finetune=None)
     with tempfile.TemporaryDirectory() as folder, computing(settings.model.needs_x64):
-        training = Training(settings, RunFolder(Path(folder)), base, Silent(), None)
-        training.build()
+        run, mesh = RunFolder(Path(folder)), make_mesh()
+        training = Training(new_run(settings, run, base, None, mesh, Silent().message), run, mesh)
         with training.learner.open_loader() as loader:
             batch, _ = next(loader)
         yield training, batch

@@ -111,11 +111,9 @@ class Difference:
         return EFFECTS[key]
 
 
-def differences(before: Any, now: Any, key: str = "") -> list[Difference]:
-    """What differs between two trees of plain settings, or between their values under a key."""
-    if key:
-        before, now = before.get(key), now.get(key)
-    return list(_walk(before, now, key))
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Difference]:
+    """What differs between two trees of plain settings."""
+    return list(_walk(before, now, ""))
 
 
 def _walk(before: Any, now: Any, path: str) -> Iterator[Difference]:

@@ -178,7 +178,7 @@ class RunFolder:
         Raises:
             InputError: the model sections differ; the message says in what.
         """
-        changes = differences(before.resolved(), now.resolved(), "model")
+        changes = differences({"model": before.resolved()}, {"model": now.resolved()})
         if changes:
             raise InputError(
                 f"{self.input}: the run was started with another model section: "

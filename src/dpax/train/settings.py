@@ -325,6 +325,7 @@ class StartedFromSettings(Settings):
 
     how: Literal["init-model", "finetune"] = Field(description="The option that named the model.")
     model: str = Field(default="", description="Its file, or run. Empty: it was given in Python.")
+    branch: str | None = Field(default=None, description="Its branch, if it is a multi-task model.")
     use_pretrain_script: bool = Field(
         default=False, description="Whether descriptor and fitting_net are those of the model."
     )

@@ -14,7 +14,6 @@ from dpax.data import (
     BatchOrder,
     Frame,
     LabelWidths,
-    NeighborStatistics,
     ParameterWidths,
     System,
     batch_sizes,
@@ -27,7 +26,6 @@ from dpax.data import (
 from dpax.data.quantities import LABELS
 from dpax.descriptor import initial as descriptor_arrays
 from dpax.descriptor.describe import kept_pairs
-from dpax.descriptor.settings import automatic_sel
 from dpax.descriptor.statistics import EnvironmentStatistics
 from dpax.errors import InputError
 from dpax.model import fitting as fitting_arrays
@@ -113,24 +111,13 @@ def total_steps(settings: TrainingSettings, data: Data) -> int:
     return math.ceil(settings.numb_epoch * math.ceil(max(needed)))
 
 
-def with_absolute_table(settings: InputSettings, base: Path | None) -> InputSettings:
-    """The settings with the path of a short-range table that holds in any folder: a run's own, for one."""
-    if settings.model.use_srtab is None:
-        return settings
-    path = ((base or Path()) / settings.model.use_srtab).absolute()
-    return settings.model_copy(update={"model": settings.model.model_copy(update={"use_srtab": str(path)})})
-
-
-def data_statistics(
-    settings: InputSettings, data: Data, caches: Sequence[Path] = (), auto_sel: int | None = None
-) -> Statistics:
+def data_statistics(settings: InputSettings, data: Data, caches: Sequence[Path] = ()) -> Statistics:
     """Statistics of the training data.
 
     Args:
-        settings: of the training.
+        settings: as resolved.
         data: to be looked at.
         caches: files of statistics; the first of the same data and settings is used instead.
-        auto_sel: what "auto" is for `sel`; None counts the neighbours in the data.
 
     Raises:
         InputError: a frame that cannot be read or used, or no statistics of these data where they are only
@@ -147,13 +134,9 @@ def data_statistics(
     )
     facts = {
         "environment": [descriptor.rcut, descriptor.rcut_smth, descriptor.sel, descriptor.env_protection],
-        "auto_sel": auto_sel,
         "excluded": [descriptor.exclude_types, model.pair_exclude_types, model.atom_exclude_types],
         "type_map": model.type_map,
-        "systems": [
-            (str(system.path.absolute()), system.name.partition("#")[2], len(system), _files(system.path))
-            for system in data.systems
-        ],
+        "systems": [system_files(system) for system in data.systems],
         "sample": [model.data_stat_nbatch, data.batch_sizes],
         "bias": [net.rcond, model.fixed_bias],
         "parameters": [*parameters, model.data_stat_protect],
@@ -169,17 +152,12 @@ def data_statistics(
             f"{caches[-1]}: no statistics of these data and settings, and training.stat_file_mode is 'read'; "
             "train once with 'update', which writes them"
         )
-    sel = descriptor.fixed_sel or auto_sel
-    if sel is None:
-        neighbors = NeighborStatistics(len(model.type_map), descriptor.rcut)
-        for system in data.systems:
-            neighbors.add_system(system)
-        sel = automatic_sel(neighbors.max_neighbors, str(descriptor.sel))
+    assert descriptor.fixed_sel is not None
     frames = statistics_sample(settings, data)
     found = compute_statistics(
         frames,
         environment,
-        sel,
+        descriptor.fixed_sel,
         net.rcond,
         model.fixed_bias,
         model.atom_exclude_types,
@@ -194,24 +172,21 @@ def statistics_sample(settings: InputSettings, data: Data) -> Iterator[Frame]:
     return sampled_frames(data.systems, data.batch_sizes, settings.model.data_stat_nbatch)
 
 
-def shared_statistics(settings: InputSettings, base: Path | None) -> tuple[Path | None, list[Path]]:
-    """The file of statistics that trainings share.
-
-    Returns:
-        The file to be written, None if there is none; and the files to be read.
+def statistics_files(settings: InputSettings, base: Path | None) -> list[Path]:
+    """The file of statistics that training runs share, if there is one.
 
     Raises:
         InputError: something else lies there, which must not be overwritten.
     """
     if settings.training.stat_file is None:
-        return None, []
+        return []
     path = (base or Path()) / settings.training.stat_file
     if path.exists() and not is_statistics(path):
         raise InputError(
-            f"{path}: is no file of statistics of dpax (those of DeePMD-kit have another format); give "
+            f"{path}: is not a statistics file of dpax (those of DeePMD-kit have another format); give "
             "training.stat_file another name, or leave it out"
         )
-    return (path if settings.training.stat_file_mode == "update" else None), [path]
+    return [path]
 
 
 def fresh_model(settings: InputSettings, statistics: Statistics, seed: int) -> EnergyModel:
@@ -224,7 +199,7 @@ def fresh_model(settings: InputSettings, statistics: Statistics, seed: int) -> E
     """
     section = settings.model
     seeds = section.descriptor.seed, section.fitting_net.seed
-    model = initial_model(spec_of(section, statistics.sel), seed, settings.dpax.init, seeds)
+    model = initial_model(spec_of(section), seed, settings.dpax.init, seeds)
     descriptor = descriptor_arrays.with_statistics(
         model.spec.descriptor, model.descriptor, statistics.mean, statistics.stddev
     )
@@ -235,8 +210,13 @@ def fresh_model(settings: InputSettings, statistics: Statistics, seed: int) -> E
     return model.with_arrays(arrays).with_bias(statistics.bias)
 
 
+def system_files(system: System) -> tuple[str, str, int, list[tuple[str, int, int]]]:
+    """What identifies a system: its path, group and length; names, sizes and times of its files."""
+    path, group = system.path, system.name.partition("#")[2]
+    return str(path.absolute()), group, len(system), _files(path)
+
+
 def _files(path: Path) -> list[tuple[str, int, int]]:
-    """Names, sizes and times of a system's files: statistics of data that have changed are not reused."""
     found = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
     return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in found]
 

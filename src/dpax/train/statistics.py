@@ -44,6 +44,10 @@ class Statistics:
     """Å, between two atoms of the frames that were looked at; infinite if none has a neighbour."""
     fingerprint: str = ""
     """Of the data and settings that they were taken from."""
+    counted: int | None = None
+    """The most neighbours of any atom in all frames, where they were counted for `sel`."""
+    counted_in: str = ""
+    """The fingerprint of these data and the cutoff."""
 
 
 def sampled_frames(systems: Sequence[System], batch_sizes: Sequence[int], n_batches: int) -> Iterator[Frame]:
@@ -203,7 +207,7 @@ def fingerprint(facts: Mapping[str, Any]) -> str:
 
 
 def read_statistics(path: Path, expected: str) -> Statistics | None:
-    """The statistics in a file, if they have the expected fingerprint and nothing in the file has changed."""
+    """The statistics in a file, if they have the expected fingerprint and the file has not been changed."""
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
         digest = content.pop(_DIGEST, None)  # files of earlier versions have none
@@ -214,6 +218,17 @@ def read_statistics(path: Path, expected: str) -> Statistics | None:
         return statistics if _is_sound(statistics) else None
     except (OSError, *WRONG_CONTENTS):
         return None  # not there, or not ours: to be computed anew
+
+
+def read_count(path: Path, expected: str) -> int | None:
+    """The most neighbours of any atom in data of a fingerprint, if a file of statistics knows them."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        digest = content.pop(_DIGEST, None)
+        known = digest == fingerprint(content) and content["counted_in"] == expected
+        return content["counted"] if known and type(content["counted"]) is int else None
+    except (OSError, *WRONG_CONTENTS):
+        return None
 
 
 def _is_sound(found: Statistics) -> bool:
