@@ -1,9 +1,10 @@
-"""DPA-1's descriptor as a part of another JAX program: learn a number for each atom.
+"""Use DPA-1's descriptor inside another JAX program to learn a number for each atom.
 
     python examples/descriptor_in_a_network.py
 
-The number is the energy that ASE's EMT potential assigns to each atom of an alloy. Nothing is differentiated
-by positions, and dpax's training is not involved: a descriptor, a linear layer and optax, and that is all.
+The number is the energy that ASE's EMT potential assigns to each atom of an alloy. Only a descriptor, a
+linear layer and optax are needed: there are no derivatives with respect to positions, and dpax's training is
+not used.
 """
 
 import argparse
@@ -26,7 +27,7 @@ CUTOFF = 5.0
 
 
 def alloys(frames: int, seed: int) -> tuple[Neighborhoods, jax.Array]:
-    """Frames of a random alloy on one axis of atoms, and the energy of each atom, eV."""
+    """Frames of a random alloy, joined along one axis of atoms, and the energy of each atom in eV."""
     rng = np.random.default_rng(seed)
     edges, types, energies = [], [], []
     for _ in range(frames):
@@ -44,7 +45,7 @@ def alloys(frames: int, seed: int) -> tuple[Neighborhoods, jax.Array]:
 
 
 def main() -> None:
-    """Train, and tell the error on structures that were not trained on."""
+    """Train, and print the error on structures that were not used for training."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--steps", type=int, default=300)
     steps = parser.parse_args().steps
@@ -92,7 +93,7 @@ def main() -> None:
         if number % 50 == 0:
             print(f"step {number}: RMSE {1e3 * float(value) ** 0.5:.1f} meV")
     error = 1e3 * float(loss(weights, *test)) ** 0.5
-    print(f"new structures: RMSE {error:.1f} meV, of a spread of {1e3 * float(jnp.std(test[1])):.1f} meV")
+    print(f"new structures: RMSE {error:.1f} meV (spread {1e3 * float(jnp.std(test[1])):.1f} meV)")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""The gradient of an observable through a trajectory: how far atoms get, by how they were pushed at first.
+"""The gradient of an observable through a trajectory: how the initial velocities change how far atoms move.
 
     python examples/jax_md_gradient.py water.dpax water.xyz --steps 20
 
-The observable is the mean squared displacement of the atoms after some steps of JAX-MD's NVE; its gradient
-with respect to the first velocities comes from one reverse pass through the whole trajectory, and is compared
-with a finite difference.
+The observable is the mean squared displacement of the atoms after a number of NVE steps with JAX-MD. One
+reverse pass through the whole trajectory gives its gradient with respect to the initial velocities. The
+gradient is compared with a finite difference.
 """
 
 import argparse
@@ -29,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("model", type=Path, help="model file (.dpax)")
     parser.add_argument("structure", type=Path, help="any file that ASE reads, with a periodic structure")
-    parser.add_argument("--repeat", type=int, default=1, help="times along each lattice vector")
+    parser.add_argument("--repeat", type=int, default=1, help="number of copies along each lattice vector")
     parser.add_argument("--steps", type=int, default=20)
     given = parser.parse_args()
 
@@ -44,7 +44,7 @@ def main() -> None:
     start, masses = jnp.array(atoms.get_scaled_positions()), jnp.array(atoms.get_masses())
     neighbors = neighbor_fn.allocate(start)
 
-    # What a step remembers for the reverse pass is its input: the rest is computed again.
+    # For the reverse pass, a step stores only its input; the rest is recomputed.
     @jax.checkpoint
     def step(carry, _):
         state, neighbors = carry
@@ -66,8 +66,8 @@ def main() -> None:
     along, h = rng.normal(size=start.shape), 1e-5
     difference = (spread(velocities + h * along)[0] - spread(velocities - h * along)[0]) / (2 * h)
     print(f"mean squared displacement after {given.steps} steps: {value:.6e} Å²")
-    print(f"its derivative along a random direction: {np.vdot(gradient, along):.9e}")
-    print(f"and by a finite difference:              {difference:.9e}")
+    print(f"derivative along a random direction: {np.vdot(gradient, along):.9e}")
+    print(f"the same by finite difference:       {difference:.9e}")
 
 
 if __name__ == "__main__":

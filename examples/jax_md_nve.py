@@ -2,8 +2,8 @@
 
     python examples/jax_md_nve.py water.dpax water.xyz --steps 1000 --skin 0.2
 
-JAX-MD sees one image of each neighbour: the box must be at least twice the cut-off and the skin across.
-Prints the energy and its drift, and draws them into drift.png.
+JAX-MD sees only one image of each neighbour, so the box must be at least 2 · (cutoff + skin) across.
+The script prints the energy and its drift, and plots them to drift.png.
 """
 
 import argparse
@@ -29,18 +29,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("model", type=Path, help="model file (.dpax)")
     parser.add_argument("structure", type=Path, help="any file that ASE reads, with a periodic structure")
-    parser.add_argument("--repeat", type=int, default=1, help="times along each lattice vector")
-    parser.add_argument("--temperature", type=float, default=300.0, help="of the first velocities, K")
+    parser.add_argument("--repeat", type=int, default=1, help="number of copies along each lattice vector")
+    parser.add_argument("--temperature", type=float, default=300.0, help="temperature at the start, K")
     parser.add_argument("--time-step", type=float, default=0.5, help="fs")
     parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--every", type=int, default=10, help="steps from one energy to the next")
-    parser.add_argument("--skin", type=float, default=0.5, help="reach of the lists beyond the cut-off, Å")
+    parser.add_argument("--every", type=int, default=10, help="steps between energies")
+    parser.add_argument("--skin", type=float, default=0.5, help="extent of the lists beyond the cutoff, Å")
     parser.add_argument("--figure", type=Path, default=Path("drift.png"))
     given = parser.parse_args()
     records = given.steps // given.every
     if given.steps % given.every or records < 2:
         parser.error(
-            f"--steps {given.steps} should be a multiple of --every {given.every}, at least twice it"
+            f"--steps {given.steps} should be a multiple of --every {given.every}, at least twice as large"
         )
 
     jax.config.update("jax_enable_x64", True)
@@ -84,7 +84,7 @@ def main() -> None:
         state, neighbors, energies = run(state, neighbors)
         if not neighbors.did_buffer_overflow:
             break
-        extra += 4  # the lists were too short for this trajectory: once more, with longer ones
+        extra += 4  # the lists were too short for this trajectory: repeat with longer ones
 
     time = given.time_step * given.every * 1e-3 * np.arange(1, records + 1)
     per_atom = np.asarray(energies) / len(atoms)

@@ -1,4 +1,4 @@
-"""What a simulation tells: radial distribution functions beside those of a reference, and the energy drift.
+"""Analyse a simulation: radial distribution functions, compared with a reference, and the energy drift.
 
 dpax md run/best.dpax start.xyz -o nve.xyz -e nve -t 300 -n 2000
 python examples/molecular_dynamics.py nve.xyz --reference demo/test.xyz --output nve.png
@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 
 def radial_distributions(frames: list[ase.Atoms], reach: float, bins: int = 80):
-    """g(r) of each pair of elements: distances (Å), and a curve for each pair."""
+    """Distances (Å), and g(r) for each pair of elements."""
     edges = np.linspace(0.0, reach, bins + 1)
     shells = 4 / 3 * np.pi * np.diff(edges**3)
     elements = sorted(set(frames[0].get_chemical_symbols()))
@@ -33,19 +33,19 @@ def radial_distributions(frames: list[ase.Atoms], reach: float, bins: int = 80):
 
 
 def drift(log: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """The columns of a log of `dpax md` by their names, without units."""
+    """The columns of a `dpax md` log, by name without units."""
     names = [name.split("[")[0] for name in log.read_text().splitlines()[0].strip("#").split()]
     columns = dict(zip(names, np.loadtxt(log, ndmin=2).T, strict=True))
     return columns["time"], columns
 
 
 def main() -> None:
-    """Read the arguments, analyse and draw."""
+    """Read the arguments, analyse and plot."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("trajectory", type=Path, help="trajectory of `dpax md`; its log lies beside it")
-    parser.add_argument("--reference", type=Path, help="structures to compare with: the training data")
-    parser.add_argument("--skip", type=int, default=0, help="frames left out at the beginning")
-    parser.add_argument("--reach", type=float, default=6.0, help="Å")
+    parser.add_argument("trajectory", type=Path, help="trajectory from `dpax md`, next to its log")
+    parser.add_argument("--reference", type=Path, help="structures to compare with, e.g. the training data")
+    parser.add_argument("--skip", type=int, default=0, help="number of frames to skip at the beginning")
+    parser.add_argument("--reach", type=float, default=6.0, help="largest distance, Å")
     parser.add_argument("--output", type=Path, default=Path("simulation.png"))
     given = parser.parse_args()
 

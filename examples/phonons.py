@@ -1,4 +1,4 @@
-"""Phonon bands and their density of states of an elemental metal, at the lattice constant of the model.
+"""Phonon bands and density of states of an elemental metal, at the lattice constant predicted by the model.
 
 python examples/phonons.py demo/run/best.dpax Cu --output phonons.png
 """
@@ -20,11 +20,11 @@ import dpax
 
 
 def main() -> None:
-    """Relax the cell, displace one atom, and draw."""
+    """Relax the cell, displace one atom, and plot."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("model", type=Path, help="model file")
-    parser.add_argument("element", help="of a crystal with one atom in its primitive cell: Cu, Al, Fe, …")
-    parser.add_argument("--supercell", type=int, default=5, help="times along each lattice vector")
+    parser.add_argument("element", help="an element whose primitive cell has one atom: Cu, Al, Fe, …")
+    parser.add_argument("--supercell", type=int, default=5, help="number of copies along each lattice vector")
     parser.add_argument("--output", type=Path, default=Path("phonons.png"))
     given = parser.parse_args()
     dpax.configure()

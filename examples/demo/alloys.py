@@ -13,7 +13,7 @@ from gupta import ELEMENTS, Gupta
 LATTICE = {"Cu": 3.615, "Ag": 4.085, "Au": 4.078}
 """Lattice constants, Å."""
 
-# Fractions of Cu, Ag, Au and a temperature in K; what is tested was never trained on.
+# Fractions of Cu, Ag and Au, and a temperature in K. Test compositions are not in the training data.
 TRAINING = [
     ((1.0, 0.0, 0.0), 600),
     ((0.0, 1.0, 0.0), 600),
@@ -37,7 +37,7 @@ TEST = [((0.3, 0.2, 0.5), 700), ((0.5, 0.3, 0.2), 500)]
 
 
 def random_alloy(fractions: tuple[float, ...], repeat: int, rng: np.random.Generator) -> Atoms:
-    """A slightly strained fcc crystal with the elements at random places."""
+    """A slightly strained fcc crystal with the elements on random sites."""
     counts = np.rint(4 * repeat**3 * np.array(fractions)).astype(int)
     counts[np.argmax(counts)] += 4 * repeat**3 - counts.sum()
     symbols = np.repeat(ELEMENTS, counts)
@@ -50,7 +50,7 @@ def random_alloy(fractions: tuple[float, ...], repeat: int, rng: np.random.Gener
 
 
 def thermalize(atoms: Atoms, temperature: float, rng: np.random.Generator) -> None:
-    """Draw momenta from the Maxwell-Boltzmann distribution, at rest as a whole."""
+    """Draw momenta from the Maxwell-Boltzmann distribution, with zero total momentum."""
     spread = np.sqrt(units.kB * temperature * atoms.get_masses())[:, None]
     momenta = spread * rng.normal(size=(len(atoms), 3))
     atoms.set_momenta(momenta - momenta.mean(axis=0))
@@ -61,7 +61,7 @@ def trajectory(fractions: tuple[float, ...], temperature: float, frames: int, se
     rng = np.random.default_rng(seed)
     atoms = random_alloy(fractions, 2, rng)
     atoms.calc = Gupta()
-    thermalize(atoms, 2 * temperature, rng)  # half of it goes into the potential energy
+    thermalize(atoms, 2 * temperature, rng)  # half of it becomes potential energy
     dynamics = Langevin(
         atoms, 4 * units.fs, temperature_K=temperature, friction=0.02 / units.fs, fixcm=False, rng=rng
     )

@@ -10,11 +10,11 @@ from ase.md.verlet import VelocityVerlet
 import dpax
 
 STEPS, EVERY, TIME_STEP = 500, 5, 2.0
-"""Steps of the run, steps between two samples, fs."""
+"""Number of steps, steps between samples, and time step in fs."""
 
 
 def nve(model: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """An NVE run of a crystal larger than any in the data.
+    """An NVE run of a crystal that is larger than any in the data.
 
     Returns:
         Time [samples] in fs, potential energy and total energy [samples] in eV/atom.

@@ -1,8 +1,8 @@
-"""The potential that the demonstration learns: Gupta's, in the place of quantum mechanics.
+"""The Gupta potential, which the demonstration learns instead of quantum-mechanical data.
 
-An atom repels its neighbours, and is bound by the square root of a sum over them (the second moment of the
-d band), so energies are not sums over pairs. Parameters: F. Cleri and V. Rosato, Phys. Rev. B 48, 22 (1993);
-between unlike atoms their means, arithmetic for lengths and exponents, geometric for energies.
+Each atom repels its neighbours and is bound by the square root of a sum over them (the second moment of
+the d band), so the energy is not a sum over pairs. Parameters: F. Cleri and V. Rosato, Phys. Rev. B 48, 22
+(1993). Unlike atoms use the means of these: arithmetic for lengths and exponents, geometric for energies.
 """
 
 from typing import Any, ClassVar
@@ -23,16 +23,16 @@ Q = np.array([2.278, 3.139, 4.036])
 R0 = np.array([2.556, 2.889, 2.884])
 """Å."""
 R_ON, R_OFF = 4.0, 5.2
-"""Between these distances all interactions go to zero, Å."""
+"""All interactions are switched off between these distances, Å."""
 
 
 def mean(values: np.ndarray) -> np.ndarray:
-    """Arithmetic means of all pairs of elements."""
+    """Arithmetic means for all pairs of elements."""
     return 0.5 * (values[:, None] + values)
 
 
 def geometric_mean(values: np.ndarray) -> np.ndarray:
-    """Geometric means of all pairs of elements."""
+    """Geometric means for all pairs of elements."""
     return np.sqrt(values[:, None] * values)
 
 
@@ -46,13 +46,13 @@ A, XI2, P2, Q2, R02 = (
 
 
 def switch(r: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A factor that is 1 below R_ON and 0 from R_OFF on, twice differentiable, and its derivative, 1/Å."""
+    """A twice differentiable factor, 1 below R_ON and 0 beyond R_OFF, and its derivative in 1/Å."""
     u = np.clip((r - R_ON) / (R_OFF - R_ON), 0.0, 1.0)
     return 1 - u**3 * (10 - 15 * u + 6 * u**2), -30 * (u * (1 - u)) ** 2 / (R_OFF - R_ON)
 
 
 class Gupta(Calculator):
-    """ASE calculator of the potential; all atoms must be Cu, Ag or Au."""
+    """ASE calculator for the potential; all atoms must be Cu, Ag or Au."""
 
     implemented_properties: ClassVar[list[str]] = ["energy", "forces", "stress"]
 

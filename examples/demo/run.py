@@ -1,8 +1,8 @@
-"""The whole way in one go: data, training, errors, molecular dynamics, figures.
+"""The complete workflow in one script: data, training, errors, molecular dynamics, figures.
 
     python examples/demo/run.py [FOLDER]
 
-Everything is written to FOLDER (default: demo). Takes some minutes on two cores.
+Everything is written to FOLDER (default: demo). This takes a few minutes on two cores.
 """
 
 import shutil
@@ -18,21 +18,21 @@ HERE = Path(__file__).parent
 
 
 def dpax(*arguments: str | Path) -> None:
-    """Run the command line of the same environment."""
+    """Run dpax from the same environment."""
     program = shutil.which("dpax", path=str(Path(sys.executable).parent)) or "dpax"
     print("\n$ dpax", *arguments, flush=True)
     subprocess.run([program, *map(str, arguments)], check=True)
 
 
 def columns(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and predictions of a detail file of `dpax test`."""
+    """Labels and predictions from a detail file of `dpax test`."""
     table = np.loadtxt(path, ndmin=2)
     half = table.shape[1] // 2
     return table[:, :half], table[:, half:]
 
 
 def main(folder: Path) -> None:
-    """Make everything."""
+    """Run all steps."""
     began = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
     run, model = folder / "run", folder / "run" / "best.dpax"
@@ -46,7 +46,7 @@ def main(folder: Path) -> None:
     )
     dpax("eval", folder / "test.xyz", "-m", model, "-o", folder / "evaluated.xyz", "--overwrite")
 
-    # Imported here, because it takes JAX along, which the commands above start for themselves.
+    # Imported here because it loads JAX, and each of the commands above starts its own.
     from dynamics import drift, nve
 
     from dpax.report import ParityPanel, plot_energy_drift, plot_learning_curve, plot_parity

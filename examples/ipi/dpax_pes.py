@@ -1,4 +1,4 @@
-"""i-PI's `<ffdirect>` loads the potential from here; `parameters` in the input are the driver's arguments."""
+"""i-PI's `<ffdirect>` loads the potential from this file; `parameters` in the input go to the driver."""
 
 from dpax.interfaces.ipi_driver import Driver as Driver
 
