@@ -38,6 +38,8 @@ BELOW = {
     "report": {"nn", "descriptor", "model", "data", "train", "infer", "interfaces"},
     "cli": {"model", "deepmd", "data", "train", "infer", "interfaces", "simulate", "report"},
 }
+OPENS_FILES = {"train/settings.py": {"deepmd"}}
+"""Files that open input files, and what else they may import for that."""
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem in BELOW)
 
 
@@ -67,7 +69,8 @@ def imported_rooms(path: Path) -> set[tuple[int, str]]:
 def test_imports_point_downwards(path):
     here = room(path)
     assert here in BELOW, f"{here} is no known room: say in this test what it may import"
-    allowed = BELOW[here] | {here} | (LEAVES if here not in LEAVES else set())
+    opening = OPENS_FILES.get(path.relative_to(PACKAGE).as_posix(), set())
+    allowed = BELOW[here] | {here} | opening | (LEAVES if here not in LEAVES else set())
     wrong = [f"line {line}: dpax.{there}" for line, there in imported_rooms(path) if there not in allowed]
     assert not wrong, f"{here} must not import: {'; '.join(wrong)}"
 

@@ -6,7 +6,7 @@ import warnings
 import pytest
 
 from dpax.errors import InputError
-from dpax.train.settings import InputSettings
+from dpax.train.settings import InputSettings, settings_from
 
 update_deepmd_input = pytest.importorskip("deepmd.utils.compat").update_deepmd_input
 
@@ -40,7 +40,7 @@ VERSION_3 = {
 
 
 def settings_of(content: dict) -> InputSettings:
-    return InputSettings.model_validate(content)
+    return settings_from(content)
 
 
 @pytest.mark.parametrize("content", [VERSION_1, VERSION_3], ids=["1.x", "3.1"])

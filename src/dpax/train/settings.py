@@ -19,7 +19,6 @@ from dpax.model.settings import ModelSettings
 from dpax.settings import Refused, Settings
 from dpax.train.file_names import comparable, is_reserved
 from dpax.train.learning_settings import LearningRateSettings, LossSettings, OptimizerSettings
-from dpax.train.older_inputs import modernised
 
 _MULTI_TASK = Refused((None, {}), "multi-task training, not supported yet by dpax")
 
@@ -383,11 +382,6 @@ class InputSettings(Settings):
     )
     dpax: DpaxSettings = Field(default_factory=DpaxSettings, description="dpax's own settings.")
 
-    @model_validator(mode="before")
-    @classmethod
-    def _modernise(cls, data: Any) -> Any:
-        return modernised(data) if isinstance(data, Mapping) else data
-
     @model_validator(mode="after")
     def _order_of_atoms_is_free(self) -> Self:
         if self.model.descriptor.order_dependent and not self.dpax.order_dependent:
@@ -461,6 +455,17 @@ def read_settings(
     if change is not None:
         content = change(content)
     try:
-        return InputSettings.model_validate(content)
+        return settings_from(content)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
+
+
+def settings_from(content: Mapping[str, Any]) -> InputSettings:
+    """The settings in the content of an input file, also of one written for an older version of DeePMD-kit.
+
+    Raises:
+        InputError: anything in it is wrong.
+    """
+    from dpax.deepmd.older_inputs import modernised
+
+    return InputSettings.model_validate(modernised(content))

@@ -8,6 +8,8 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from dpax.errors import InputError
+
 _DATA = ("systems", "set_prefix", "batch_size", "auto_prob", "auto_prob_style", "sys_probs", "sys_weights")
 _WARM_UP = ("warmup_steps", "warmup_ratio", "warmup_start_factor")
 _OPTIMIZER = ("opt_type", "adam_beta1", "adam_beta2", "weight_decay")
@@ -18,7 +20,7 @@ def modernised(content: Mapping[str, Any]) -> dict[str, Any]:
     """The same input file in the keys of DeePMD-kit 3.2, with a `DeprecationWarning` for each old form.
 
     Raises:
-        ValueError: an old and a new form of the same thing are given together.
+        InputError: an old and a new form of the same thing are given together.
     """
     content = dict(content)
     if not isinstance(content.get("training"), Mapping):
@@ -36,7 +38,7 @@ def modernised(content: Mapping[str, Any]) -> dict[str, Any]:
 def _name_training_data(content: dict[str, Any]) -> None:
     training = content["training"]
     if "training_data" in training:
-        raise ValueError("training.systems and training.training_data both name the data; keep the second")
+        raise InputError("training.systems and training.training_data both name the data; keep the second")
     training["training_data"] = {key: training.pop(key) for key in _DATA if key in training}
     _deprecated("training.systems is deprecated; systems and batch_size belong to training.training_data")
     rate = content.get("learning_rate")
@@ -47,7 +49,7 @@ def _name_training_data(content: dict[str, Any]) -> None:
         try:
             stop = rate["start_lr"] * rate["decay_rate"] ** (steps / rate["decay_steps"])
         except (TypeError, ArithmeticError) as error:
-            raise ValueError(
+            raise InputError(
                 "learning_rate: start_lr, decay_rate and decay_steps give no rate at the end after "
                 f"{str(steps)[:60]} steps ({error}); they should be positive numbers"
             ) from error
@@ -65,7 +67,7 @@ def _move(content: dict[str, Any], keys: tuple[str, ...], section: str) -> None:
         return  # what it is instead of a section is told where the section is read
     twice = sorted(moved.keys() & present.keys())
     if twice:
-        raise ValueError(f"training and {section} both have {twice[0]}; keep the one in {section}")
+        raise InputError(f"training and {section} both have {twice[0]}; keep the one in {section}")
     content[section] = {**present, **moved}
     _deprecated(
         f"training.{', training.'.join(k for k in keys if k.removeprefix('opt_') in moved)}: "
