@@ -19,7 +19,8 @@ from ase.calculators.emt import EMT
 from dpax.descriptor.describe import describe, prepare
 from dpax.descriptor.initial import initial_arrays, trained
 from dpax.descriptor.spec import DescriptorSpec
-from dpax.geometry.neighbors import Capacity, Neighborhoods, find_edges, neighbor_counts, pack, slots_needed
+from dpax.geometry.neighborhoods import Neighborhoods, capacity_needed, pack, surroundings
+from dpax.geometry.neighbors import find_edges
 
 ELEMENTS = ("Cu", "Au")
 CUTOFF = 5.0
@@ -29,19 +30,18 @@ CUTOFF = 5.0
 def alloys(frames: int, seed: int) -> tuple[Neighborhoods, jax.Array]:
     """Frames of a random alloy, joined along one axis of atoms, and the energy of each atom in eV."""
     rng = np.random.default_rng(seed)
-    edges, types, energies = [], [], []
+    structures, energies = [], []
     for _ in range(frames):
         atoms = bulk("Cu", "fcc", a=3.8, cubic=True)
         kinds = rng.integers(0, 2, len(atoms))
         atoms.symbols[:] = [ELEMENTS[kind] for kind in kinds]
         atoms.rattle(0.1, rng=rng)
         atoms.calc = EMT()
-        edges.append(find_edges(atoms.positions, atoms.cell.array, atoms.pbc, CUTOFF))
-        types.append(kinds)
+        edges = find_edges(atoms.positions, atoms.cell.array, atoms.pbc, CUTOFF)
+        structures.append(surroundings(edges, kinds))
         energies.append(atoms.get_potential_energies())
-    slots = max(slots_needed(neighbor_counts(e.i, len(t))) for e, t in zip(edges, types, strict=True))
-    capacity = Capacity(atoms=sum(map(len, types)), slots=slots)
-    return pack(edges, types, capacity, np.float32), jnp.asarray(np.concatenate(energies), jnp.float32)
+    neighborhoods = pack(structures, capacity_needed(structures), np.float32)
+    return neighborhoods, jnp.asarray(np.concatenate(energies), jnp.float32)
 
 
 def main() -> None:

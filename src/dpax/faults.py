@@ -52,29 +52,25 @@ _DEVICE_MEMORY = (
 
 
 @contextmanager
-def naming_checkpoint(
-    step: Callable[[], int | None], errors: type[InputError] = InputError
-) -> Iterator[None]:
+def naming_checkpoint(step: Callable[[], int | None]) -> Iterator[None]:
     """Let what stops a run say from where it can go on.
 
     Args:
         step: of the last checkpoint by then; None if there is none.
-        errors: those that say so.
     """
     try:
         yield
     except Exception as error:
-        known = error if isinstance(error, errors) else machine_error(error)
+        known = error if isinstance(error, InputError) else machine_error(error)
         if known is None:
             raise
-        raise type(known)(f"{known}. {last_checkpoint(step())}") from error
-
-
-def last_checkpoint(step: int | None) -> str:
-    """From where a run can go on, given the step of its last checkpoint; without a full stop."""
-    if step is None:
-        return "There is no checkpoint yet"
-    return f"The last checkpoint is that of step {step}, from which --restart goes on"
+        last = step()
+        advice = (
+            "There is no checkpoint yet"
+            if last is None
+            else f"The last checkpoint is that of step {last}, from which --restart goes on"
+        )
+        raise type(known)(f"{known}. {advice}") from error
 
 
 def machine_error(error: BaseException, path: str | os.PathLike | None = None) -> MachineError | None:

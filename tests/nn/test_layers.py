@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from dpax.deepmd import DescrptDPA1, GatedAttentionLayer, NeighborGatedAttention, dictionary
-from dpax.deepmd.model_dictionary import fitted_fitting
+from dpax.deepmd.fitting_dictionary import fitted_fitting
 from dpax.deepmd.module import Fixed, Layer, variables
 from dpax.deepmd.module import network as module_of
 from dpax.deepmd.places import arrays_in

@@ -7,7 +7,7 @@ from data.builders import write_hdf5
 from data.test_lmdb import packed, write_lmdb
 from dpax.data import open_systems
 from dpax.train import train
-from dpax.train.settings import TrainingDataSettings
+from dpax.train.data_settings import TrainingDataSettings
 from dpax.train.setup import open_data
 
 from .support import settings, write_data

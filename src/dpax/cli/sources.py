@@ -13,7 +13,7 @@ from dpax.errors import InputError
 if TYPE_CHECKING:
     from dpax.data import Reading, System
     from dpax.data.dpdata_io import DpdataSystem
-    from dpax.train.settings import DataSettings
+    from dpax.train.data_settings import DataSettings
 
 SYSTEM = ("--system", "-s")
 """The flags of `SystemOption`, after which several values may stand."""

@@ -13,7 +13,8 @@ from dpax.contents import expect
 from dpax.deepmd import keys, places
 from dpax.deepmd.descriptor_dictionary import descriptor_keys, fitted_descriptor, read_tables, spec_of
 from dpax.deepmd.dictionary import checked
-from dpax.deepmd.model_dictionary import DESCRIPTORS, fitted_fitting, fitting_spec_of, model_of
+from dpax.deepmd.fitting_dictionary import fitted_fitting, fitting_spec_of
+from dpax.deepmd.model_dictionary import DESCRIPTORS, model_of
 from dpax.descriptor.spec import DescriptorSpec
 from dpax.errors import InputError
 from dpax.model.energy_model import EnergyModel

@@ -7,7 +7,7 @@ from the model itself and not copied from where the model came from.
 from typing import Any
 
 from dpax.deepmd.descriptor_dictionary import descriptor_values
-from dpax.deepmd.model_dictionary import fitting_values
+from dpax.deepmd.fitting_dictionary import fitting_values
 from dpax.model.energy_model import EnergyModel
 
 _OF_THE_TREE = ("spin", "ntypes", "type_map")

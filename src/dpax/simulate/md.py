@@ -8,26 +8,19 @@ from pathlib import Path
 from typing import Protocol
 
 import ase
-import numpy as np
-from ase import units
 
-from dpax.errors import InputError, MachineError
-from dpax.faults import last_checkpoint, naming_checkpoint
+from dpax.errors import InputError
+from dpax.faults import naming_checkpoint
 from dpax.files import remove_temporaries
 from dpax.infer import Potential
-from dpax.interfaces.ase import Calculator
 from dpax.interrupt import Interrupt, listening
 from dpax.lock import locked
 from dpax.simulate.checkpoint import Checkpoint
 from dpax.simulate.files import MDFiles
-from dpax.simulate.guard import Guard
-from dpax.simulate.integrator import Integrator, draw_velocities
-from dpax.simulate.output import ThermoLog, open_trajectory, snapshot
-from dpax.simulate.settings import MDSettings, check_unchanged
+from dpax.simulate.output import ThermoLog, Trajectory, open_trajectory, snapshot
+from dpax.simulate.settings import MDSettings
+from dpax.simulate.simulation import Marks, Simulation, new_simulation, resumed_simulation
 from dpax.simulate.thermo import Thermo
-
-_SAME_ENERGY = 1e-4
-"""eV/atom: two models differ by more, the same model on two machines by less."""
 
 
 @dataclass(frozen=True)
@@ -115,9 +108,16 @@ def molecular_dynamics(
         if not (restart or overwrite):
             files.check_new()
         remove_temporaries(output.absolute().parent, [path.name for path in files.paths])
-        simulation = _Simulation(potential, atoms, settings, files, reporter or Silent())
-        simulation.begin(overwrite) if checkpoint is None else simulation.resume(checkpoint)
-        return simulation.run()
+        if checkpoint is None:
+            simulation = new_simulation(potential, atoms, settings)
+            # The first thing that is written: whatever ends the simulation after it, a restart knows where it
+            # began and what may be replaced.
+            checkpoint = simulation.checkpoint(files.trajectory.suffix, overwrite, _NOTHING_WRITTEN)
+            checkpoint.write(files.checkpoint)
+        else:
+            simulation = resumed_simulation(potential, atoms, settings, checkpoint, files.checkpoint)
+            _check_beginning(files, checkpoint)
+        return _run(simulation, files, checkpoint, reporter or Silent())
 
 
 def _checkpoint_of(files: MDFiles) -> Checkpoint | None:
@@ -137,203 +137,110 @@ def _checkpoint_of(files: MDFiles) -> Checkpoint | None:
     return checkpoint
 
 
-class _Simulation:
+_NOTHING_WRITTEN: Marks = {"trajectory": None, "log": None}
+
+
+def _check_beginning(files: MDFiles, checkpoint: Checkpoint) -> None:
+    """Before anything else was written than a checkpoint, trajectory and log were not there."""
+    new, overwrite = checkpoint.facts["marks"]["log"] is None, checkpoint.facts.get("overwrite", False)
+    there = files.trajectory.exists() or files.log.exists()
+    if new and there and not (overwrite or files.begun):
+        raise InputError(
+            f"{files.checkpoint}: the simulation had not written anything yet, and {files.trajectory} or "
+            f"{files.log} is not of its making; move it away, or replace it with --overwrite"
+        )
+
+
+def _run(simulation: Simulation, files: MDFiles, checkpoint: Checkpoint, reporter: Reporter) -> MDResult:
+    """Simulate to the end, or until interrupted."""
+    settings, marks = simulation.settings, checkpoint.facts["marks"]
+    with ExitStack() as stack:
+        interrupt = stack.enter_context(listening())
+        trajectory = open_trajectory(files.trajectory, marks["trajectory"])
+        stack.callback(trajectory.close)
+        log = ThermoLog(files.log, marks["log"], ["step", *simulation.start.columns()])
+        stack.callback(log.close)
+        stack.callback(reporter.finish)
+        loop = _Loop(simulation, files, checkpoint, trajectory, log, reporter)
+        atoms = simulation.atoms
+        text = f"{len(atoms)} atoms ({atoms.symbols}), {settings.ensemble.upper()}"
+        reporter.start(settings, simulation.done, text)
+        with naming_checkpoint(lambda: loop.saved if files.checkpoint.exists() else None):
+            if marks["log"] is None:
+                loop.write(simulation.start)
+                loop.save()
+            loop.steps(interrupt)
+            if loop.saved < simulation.done:
+                loop.save()
+        stopped = interrupt.signal if simulation.done < settings.steps else None
+        reporter.finish(_last_words(simulation.done, stopped, files))
+        return MDResult(simulation.done, stopped)
+
+
+def _last_words(step: int, stopped: int | None, files: MDFiles) -> str:
+    if stopped is not None:
+        name = signal.Signals(stopped).name
+        return f"{name}: stopped at step {step} after a checkpoint; go on with --restart"
+    return f"{step} steps done: {files.trajectory}, {files.log}"
+
+
+class _Loop:
+    """The steps of a simulation, and what is written and told between them.
+
+    Args:
+        simulation: where it stands.
+        files: of the simulation.
+        checkpoint: the last one.
+        trajectory: open for the frames that follow.
+        log: open for the lines that follow.
+        reporter: told of the progress.
+    """
+
     def __init__(
-        self, potential: Potential, atoms: ase.Atoms, settings: MDSettings, files: MDFiles, reporter: Reporter
+        self,
+        simulation: Simulation,
+        files: MDFiles,
+        checkpoint: Checkpoint,
+        trajectory: Trajectory,
+        log: ThermoLog,
+        reporter: Reporter,
     ):
-        self.potential = potential
-        self.settings = settings
-        self.files = files
-        self.reporter = reporter
-        self.atoms = atoms.copy()
-        self.atoms.calc = Calculator(potential)
-        self.rng = np.random.default_rng(settings.seed)
-        self.done = self.saved = 0
-        self.marks: dict[str, int | None] = {"trajectory": None, "log": None}
-        self.overwrite = False
+        self._simulation, self._files, self._reporter = simulation, files, reporter
+        self._trajectory, self._log = trajectory, log
+        self._overwrite = checkpoint.facts.get("overwrite", False)
+        self.saved: int = checkpoint.facts["step"]
+        """The step of the last checkpoint."""
 
-    def begin(self, overwrite: bool) -> None:
-        """At the structure that was given.
-
-        A checkpoint is the first thing that is written: whatever ends the simulation after it, a restart
-        knows where it began and what may be replaced.
-        """
-        if not self.settings.keep_velocities:
-            draw_velocities(self.atoms, self.settings.first_temperature, self.rng)
-        elif not self.atoms.has("momenta"):
-            raise InputError("--keep-velocities: the structure has none; leave it out to draw random ones")
-        self.integrator = Integrator(self.atoms, self.settings, self.rng)
-        self.start = self._thermo()
-        self.guard = Guard(self.settings, self.potential.provenance, self.start.temperature)
-        self._check()
-        self.overwrite = overwrite
-        self._save()
-
-    def resume(self, checkpoint: Checkpoint) -> None:
-        """Where the checkpoint was written."""
-        arrays, facts = dict(checkpoint.arrays), checkpoint.facts
-        if arrays.pop("numbers").tolist() != self.atoms.numbers.tolist():
-            raise InputError(
-                f"{self.files.checkpoint}: was written for other atoms than those of the structure; give the "
-                "structure (--index, --supercell) that the simulation began with"
-            )
-        check_unchanged(facts["settings"], self.settings)
-        self.potential.capacities = facts["capacities"]
-        self.atoms.set_cell(arrays.pop("cell"))
-        self.atoms.set_positions(arrays.pop("positions"), apply_constraint=False)
-        self.atoms.set_momenta(arrays.pop("momenta"), apply_constraint=False)
-        self.integrator = Integrator(self.atoms, self.settings, self.rng)
-        self.integrator.restore(arrays)
-        self.rng.bit_generator.state = facts["rng"]
-        self.done = self.saved = facts["step"]
-        self.start = Thermo(**facts["start"])
-        self.guard = Guard(self.settings, self.potential.provenance, self.start.temperature)
-        self.marks = facts["marks"]
-        self.overwrite = facts.get("overwrite", False)
-        self._check_beginning()
-        change = abs(self.atoms.get_potential_energy() - facts["energy"]) / len(self.atoms)
-        if not change < _SAME_ENERGY:
-            raise InputError(
-                f"{self.files.checkpoint}: the model's energy is {change:.2g} eV/atom away from the one that "
-                "it holds; give the model that the simulation began with"
-            )
-
-    def _check_beginning(self) -> None:
-        """Before anything else was written than a checkpoint, trajectory and log were not there."""
-        files, new = self.files, self.marks["log"] is None
-        there = files.trajectory.exists() or files.log.exists()
-        if new and there and not (self.overwrite or files.begun):
-            raise InputError(
-                f"{files.checkpoint}: the simulation had not written anything yet, and {files.trajectory} or "
-                f"{files.log} is not of its making; move it away, or replace it with --overwrite"
-            )
-
-    def run(self) -> MDResult:
-        """To the end, or until interrupted."""
-        settings, new = self.settings, self.marks["log"] is None
-        with ExitStack() as stack:
-            interrupt = stack.enter_context(listening())
-            self.trajectory = open_trajectory(self.files.trajectory, self.marks["trajectory"])
-            stack.callback(self.trajectory.close)
-            self.log = ThermoLog(self.files.log, self.marks["log"], ["step", *self.start.columns()])
-            stack.callback(self.log.close)
-            stack.callback(self.reporter.finish)
-            text = f"{len(self.atoms)} atoms ({self.atoms.symbols}), {settings.ensemble.upper()}"
-            self.reporter.start(settings, self.done, text)
-            with naming_checkpoint(self._last_checkpoint, MachineError):
-                if new:
-                    self._write(self.start)
-                    self._save_with_marks()
-                self._steps(interrupt)
-                if self.saved < self.done:
-                    self._save_with_marks()
-            stopped = interrupt.signal if self.done < settings.steps else None
-            self.reporter.finish(self._last_words(stopped))
-            return MDResult(self.done, stopped)
-
-    def _last_checkpoint(self) -> int | None:
-        return self.saved if self.files.checkpoint.exists() else None
-
-    def _steps(self, interrupt: Interrupt) -> None:
-        clock = _Clock(self.settings.time_step)
-        while self.done < self.settings.steps and interrupt.signal is None:
-            self._step()
+    def steps(self, interrupt: Interrupt) -> None:
+        """Step until the end or an interrupt."""
+        simulation, settings = self._simulation, self._simulation.settings
+        clock = _Clock(settings.time_step)
+        while simulation.done < settings.steps and interrupt.signal is None:
+            simulation.step()
             clock.tick()
-            self.reporter.tick(self.done)
-            logged = self.done % self.settings.log_every == 0
-            thermo = self._thermo() if logged else None
+            self._reporter.tick(simulation.done)
+            thermo = simulation.thermo() if simulation.done % settings.log_every == 0 else None
             if thermo is not None:
-                self.reporter.line(thermo, self._drift(thermo), clock.ns_per_day())
-            self._write(thermo)
-            if self.done % self.settings.checkpoint_every == 0:
-                self._save_with_marks()
+                self._reporter.line(thermo, simulation.drift(thermo), clock.ns_per_day())
+            self.write(thermo)
+            if simulation.done % settings.checkpoint_every == 0:
+                self.save()
 
-    def _step(self) -> None:
-        try:
-            # What overflows here is what the checks below are for.
-            with np.errstate(all="ignore"):
-                self.integrator.step(self.done)
-        except (InputError, np.linalg.LinAlgError) as error:
-            raise self._blown_up(str(error)) from None
-        self.done += 1
-        self._check()
-
-    def _check(self) -> None:
-        complaint = self.guard.complaint(self.atoms, self.done)
-        if complaint is not None:
-            raise self._blown_up(complaint)
-
-    def _blown_up(self, complaint: str) -> InputError:
-        if self.done == 0:
-            return InputError(f"the structure is not one to start a simulation from: {complaint}")
-        return InputError(
-            f"the simulation blew up at step {self.done}: {complaint}. "
-            f"{last_checkpoint(self._last_checkpoint())}. Try a "
-            "smaller --time-step, a start that `dpax relax` has relaxed, or a model trained on structures "
-            "like these"
-        )
-
-    def _write(self, thermo: Thermo | None) -> None:
+    def write(self, thermo: Thermo | None) -> None:
         """Log and frame of this step, where they are due."""
+        simulation = self._simulation
         if thermo is not None:
-            self.log.write(thermo.step, list(thermo.columns().values()))
-        if self.done % self.settings.every == 0:
-            self.trajectory.write(snapshot(self.atoms, self.done, self.done * self.settings.time_step))
+            self._log.write(thermo.step, list(thermo.columns().values()))
+        if simulation.done % simulation.settings.every == 0:
+            time_of_step = simulation.done * simulation.settings.time_step
+            self._trajectory.write(snapshot(simulation.atoms, simulation.done, time_of_step))
 
-    def _save_with_marks(self) -> None:
+    def save(self) -> None:
         """Write a checkpoint; trajectory and log are brought to the disk before it speaks of them."""
-        self.marks = {"trajectory": self.trajectory.mark(), "log": self.log.mark()}
-        self._save()
-
-    def _save(self) -> None:
-        atoms = self.atoms
-        arrays = {
-            "numbers": atoms.numbers,
-            "positions": atoms.positions,
-            "momenta": atoms.get_momenta(),
-            "cell": atoms.cell.array,
-        }
-        facts = {
-            "step": self.done,
-            "energy": float(atoms.get_potential_energy()),
-            "start": vars(self.start),
-            "settings": self.settings.physics(),
-            "rng": self.rng.bit_generator.state,
-            "capacities": self.potential.capacities,
-            "suffix": self.files.trajectory.suffix,
-            "overwrite": self.overwrite,
-            "marks": self.marks,
-        }
-        Checkpoint(arrays | self.integrator.state(), facts).write(self.files.checkpoint)
-        self.saved = self.done
-
-    def _thermo(self) -> Thermo:
-        atoms, inside = self.atoms, self.atoms.pbc.all()
-        potential = float(atoms.get_potential_energy())
-        stress = atoms.get_stress(voigt=False, include_ideal_gas=True) if inside else None
-        return Thermo(
-            step=self.done,
-            time=self.done * self.settings.time_step,
-            temperature=float(atoms.get_temperature()),
-            potential=potential,
-            total=potential + float(atoms.get_kinetic_energy()),
-            conserved=self.integrator.conserved(),
-            pressure=None if stress is None else float(-np.trace(stress) / 3 / units.bar),
-            volume=float(atoms.get_volume()) if inside else None,
-        )
-
-    def _drift(self, thermo: Thermo) -> float | None:
-        if thermo.conserved is None or self.start.conserved is None:
-            return None
-        return (thermo.conserved - self.start.conserved) / len(self.atoms)
-
-    def _last_words(self, stopped: int | None) -> str:
-        if stopped is not None:
-            return (
-                f"{signal.Signals(stopped).name}: stopped at step {self.done} after a checkpoint; "
-                "go on with --restart"
-            )
-        return f"{self.done} steps done: {self.files.trajectory}, {self.files.log}"
+        marks = {"trajectory": self._trajectory.mark(), "log": self._log.mark()}
+        suffix = self._files.trajectory.suffix
+        self._simulation.checkpoint(suffix, self._overwrite, marks).write(self._files.checkpoint)
+        self.saved = self._simulation.done
 
 
 class _Clock:

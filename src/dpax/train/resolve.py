@@ -9,8 +9,9 @@ from typing import Any
 from dpax.data import NeighborStatistics, absolute_path
 from dpax.descriptor.settings import automatic_sel
 from dpax.train.checks import check_labels, check_names
+from dpax.train.data_settings import DataSettings
 from dpax.train.origin import Origin
-from dpax.train.settings import DataSettings, InputSettings, StartedFromSettings
+from dpax.train.settings import InputSettings, StartedFromSettings
 from dpax.train.setup import Data, open_data, statistics_files, system_files, total_steps
 from dpax.train.statistics import fingerprint, read_count
 

@@ -31,9 +31,10 @@ from dpax.errors import InputError
 from dpax.model import fitting as fitting_arrays
 from dpax.model.energy_model import EnergyModel, initial_model, spec_of
 from dpax.nn.arrays import placed
+from dpax.train.data_settings import DataSettings, TrainingDataSettings
 from dpax.train.learning_settings import LossSettings
 from dpax.train.probabilities import system_probabilities
-from dpax.train.settings import DataSettings, InputSettings, TrainingDataSettings, TrainingSettings
+from dpax.train.settings import InputSettings, TrainingSettings
 from dpax.train.statistics import (
     Statistics,
     compute_statistics,

@@ -8,7 +8,8 @@ from dpax.data import Frame, NeighborStatistics, ParameterWidths, System, open_s
 from dpax.data.quantities import LABELS
 from dpax.errors import InputError
 from dpax.train.checks import Seen, data_warnings, label_warnings, sel_warnings
-from dpax.train.settings import DataSettings, InputSettings
+from dpax.train.data_settings import DataSettings
+from dpax.train.settings import InputSettings
 
 _MOST_PROBLEMS = 3
 """Frames of a system, at most, of which problems are reported one by one."""
