@@ -15,6 +15,9 @@ ROOT = Path(__file__).resolve().parent.parent
 jax.config.update("jax_platforms", os.environ.get("DPAX_TEST_PLATFORM", "cpu"))
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_enable_x64", True)
+# Neither a number of another type nor a missing axis is added to an array without being asked for.
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_compilation_cache_dir", str(ROOT / ".pytest_cache" / "jax"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 os.environ["DPAX_CACHE"] = str(ROOT / ".pytest_cache" / "dpax")  # of the commands that tests run

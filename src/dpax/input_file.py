@@ -7,7 +7,7 @@ word, `1e6` a number and 0060 sixty; keys are always strings; what anchors repea
 import json
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -200,7 +200,7 @@ class _CoreLoader(yaml.SafeLoader):
             seen.add(key.value)
         return node
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[str, Any]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         """A section, its keys strings as in JSON."""
         self.flatten_mapping(node)
         return {key.value: self.construct_object(value, deep) for key, value in node.value}

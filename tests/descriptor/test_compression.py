@@ -188,7 +188,8 @@ def test_a_compressed_model_goes_through_a_file(tmp_path):
     model, _ = load_model(tmp_path / "model.dpax")
     assert "table/knots" in model.descriptor
     edges, occupied, types, neighbor_types = block_of(theirs, STRUCTURES["triclinic"])
-    block = Block(edges, occupied, types, neighbor_types, np.zeros((len(types), 0)))
+    arrays = edges, occupied, types, neighbor_types, np.zeros((len(types), 0))
+    block = Block(*(jnp.asarray(array) for array in arrays))
     energies = atomic_energies(model.spec, model.weights(), block)
     bias = np.array(model.bias)[types]
     expected = evaluate(theirs, *STRUCTURES["triclinic"])[1]

@@ -8,6 +8,7 @@ import pytest
 
 from dpax import Calculator, Potential
 from dpax.data import CapacityPlanner
+from dpax.geometry import skin
 from dpax.geometry.neighborhoods import Capacity
 from dpax.geometry.skin import SkinLists
 from dpax.infer import SubdomainPotential
@@ -94,7 +95,7 @@ def test_arithmetic_and_searches_are_not_in_turn(potential, monkeypatch):
         return lambda *args: (meet.wait(), function(*args))[1]
 
     vars(fresh.computation)["program"] = meeting(fresh.computation.program)
-    monkeypatch.setattr("dpax.geometry.skin.find_pairs", meeting(SkinLists._search.__globals__["find_pairs"]))
+    monkeypatch.setattr("dpax.geometry.skin.find_pairs", meeting(skin.find_pairs))
     assert in_threads(fresh.evaluate, [water(1), water(2)]) == []
 
 

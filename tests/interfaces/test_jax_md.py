@@ -6,6 +6,7 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import ase
 import ase.io
@@ -21,14 +22,21 @@ from dpax import InputError, Potential
 from dpax.interfaces.model_files import write_model
 from model.support import tiny_model
 
-pytest.importorskip("jax_md", reason="the extra jaxmd is not installed")
-from jax_md import partition, quantity, simulate, space  # isort: skip
+with jax.numpy_dtype_promotion("standard"):  # JAX-MD mixes types and ranks
+    pytest.importorskip("jax_md", reason="the extra jaxmd is not installed")
+    from jax_md import partition, quantity, simulate, space  # isort: skip
 from dpax.interfaces.jax_md import dpa1_neighbor_list  # isort: skip
 
 ROOT = Path(__file__).resolve().parents[2]
 CUTOFF = 3.0
 STEP = float(np.float32(0.5 * units.fs))
 """JAX-MD rounds time steps to float32."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def promotion():
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +215,7 @@ def test_mistakes_are_named(potential):
         dpa1_neighbor_list(displacement, box, potential, symbols)
     _, energy_fn = dpa1_neighbor_list(displacement, box, potential, symbols)
     with pytest.raises(InputError, match=r"\[8, 3\].*64 atoms"):
-        energy_fn(jnp.zeros((8, 3)), None)
+        energy_fn(jnp.zeros((8, 3)), Mock(partition.NeighborList))
 
 
 def output_of_example(name, folder, *options):

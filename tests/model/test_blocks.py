@@ -1,7 +1,7 @@
 """Any number of atoms goes into blocks of a good size, and comes out as it went in."""
 
 from types import SimpleNamespace
-from typing import Any
+from unittest.mock import Mock
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jax.sharding import Mesh
 
 from dpax.geometry.neighborhoods import Capacity
 from dpax.model import blocks
@@ -20,7 +21,7 @@ from model.support import batch_of, tiny_model
 @given(st.integers(1, 400), st.integers(1, 4), st.integers(1, 16), st.sampled_from([(), (3,), (2, 5)]))
 def test_split_and_joined(share, devices, block_size, inner):
     laid = layout(share * devices, devices, block_size)
-    x = np.random.default_rng(0).normal(size=(share * devices, *inner))
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(share * devices, *inner)))
     parts = laid.split(x, fill=-1)
     assert parts.shape == (devices * laid.blocks, laid.size, *inner)
     np.testing.assert_array_equal(laid.join(parts), x)
@@ -86,7 +87,7 @@ def test_blocks_on_few_slots_say_the_same(monkeypatch, holes):
 
 def test_options_for_gpus_are_for_gpus_alone(monkeypatch):
     monkeypatch.setattr(blocks, "_ON_GPU", {"no_such_option": True})
-    on_gpu: Any = SimpleNamespace(devices=np.array([SimpleNamespace(platform="gpu")]))
+    on_gpu = Mock(Mesh, devices=np.array([SimpleNamespace(platform="gpu")]))
     assert blocks.compiled(jnp.sum, make_mesh())(jnp.ones(3)) == 3
     with pytest.raises(jax.errors.JaxRuntimeError, match="no_such_option"):
         blocks.compiled(jnp.sum, on_gpu)(jnp.ones(3))

@@ -37,13 +37,13 @@ def test_derivatives_are_finite(name, precision):
 def test_silut_goes_on_with_the_slope_it_has(threshold):
     function = activation(f"silut:{threshold}")
     for derivative in (function, jax.grad(function)):
-        below, above = (float(derivative(threshold + x)) for x in (-1e-9, 1e-9))
+        below, above = (float(derivative(jnp.asarray(threshold + x))) for x in (-1e-9, 1e-9))
         assert below == pytest.approx(above, abs=1e-7)
 
 
 def test_no_name_is_the_identity():
     for name in (None, "", "none", "None", "linear"):
-        assert activation(name)(7.5) == 7.5
+        assert activation(name)(jnp.asarray(7.5)) == 7.5
 
 
 @pytest.mark.parametrize("name", ["sin", " tanh", "silut:much", "silut:3:4", "tanh:3"])

@@ -139,7 +139,7 @@ def test_norm_of_the_branch():
     both = [NeighborGatedAttentionLayer(NNEI, WIDTH, HIDDEN, seed=1, attn_norm=n) for n in ("sum", "branch")]
     g, present, r, sw = inputs
     attention = both[0].attention_layer(g, present, r, sw)
-    norm = partial(layer_norm, w=np.ones(WIDTH), b=np.zeros(WIDTH), eps=1e-5)  # before any training
+    norm = partial(layer_norm, w=jnp.ones(WIDTH), b=jnp.zeros(WIDTH), eps=1e-5)  # before any training
     np.testing.assert_allclose(both[0](*inputs), norm(g + attention), rtol=1e-12)
     np.testing.assert_allclose(both[1](*inputs), g + norm(attention), rtol=1e-12)
     again = NeighborGatedAttentionLayer.deserialize(both[1].serialize())
@@ -150,7 +150,7 @@ def test_norm_of_the_branch():
 def test_empty_slots_that_the_array_lacks_count(normalize):
     """`missing` stands for slots of a longer array, and a negative number for those of a shorter one."""
     layer = GatedAttentionLayer(NNEI, WIDTH, HIDDEN, normalize=normalize, dotr=True, seed=1)
-    g, present, r, sw = (a[:3] for a in dense_inputs(empty=(1, 3, 6)))
+    g, present, r, sw = (jnp.asarray(a[:3]) for a in dense_inputs(empty=(1, 3, 6)))
     none = jnp.zeros(WIDTH)
     spec = layer.settings.spec
     assert isinstance(spec, AttentionSpec)
@@ -160,7 +160,7 @@ def test_empty_slots_that_the_array_lacks_count(normalize):
     for columns, missing in ((6, 1.0), (9, -2.0)):
         pad = max(columns - NNEI, 0)
         a, b, c, d = (
-            np.pad(x, [(0, 0), (0, pad)] + [(0, 0)] * (x.ndim - 2))[:, :columns] for x in (g, present, r, sw)
+            jnp.pad(x, [(0, 0), (0, pad)] + [(0, 0)] * (x.ndim - 2))[:, :columns] for x in (g, present, r, sw)
         )
         other = gated_attention(a, weights, Slots(b, d, c, jnp.full(3, missing)), spec)
         other = other[0] if isinstance(other, tuple) else other
@@ -191,7 +191,8 @@ def test_folded_says_the_same(face, bias):
     weights, spec = plain_weights(layer, bias), layer.settings.spec
     assert isinstance(folded(weights, spec), FoldedWeights)
     g, present, r, sw = dense_inputs()
-    direction = np.random.default_rng(3).normal(size=g.shape)
+    g, present, r, sw = (jnp.asarray(array) for array in (g, present, r, sw))
+    direction = jnp.asarray(np.random.default_rng(3).normal(size=g.shape))
 
     def output(weights, g):
         return gated_attention(g, weights, Slots(present, sw, r, jnp.zeros(len(g))), spec)

@@ -38,18 +38,19 @@ def test_residual_rule(width, bias, timestep):
     plan = LayerPlan("0", 6, width, bias, timestep)
     layer = affine(below(plan.initial(Draws(1), plan.name), plan.name))
     if bias:
-        layer = layer._replace(b=np.linspace(-1, 1, width))
+        layer = layer._replace(b=jnp.linspace(-1, 1, width))
     assert (layer.b is not None) == bias
     assert (layer.idt is not None) == (timestep and width in (6, 12))
+    x = jnp.asarray(X)
     expected = np.tanh(X @ np.asarray(layer.w) + (np.linspace(-1, 1, width) if bias else 0))
     if layer.idt is not None:
         expected = expected * np.asarray(layer.idt)
-    np.testing.assert_allclose(dense(X, layer, "tanh", resnet=False), expected, rtol=1e-13, atol=1e-15)
+    np.testing.assert_allclose(dense(x, layer, "tanh", resnet=False), expected, rtol=1e-13, atol=1e-15)
     if width == 6:
         expected = expected + X
     if width == 12:
         expected = expected + np.concatenate([X, X], axis=-1)
-    np.testing.assert_allclose(dense(X, layer, "tanh", resnet=True), expected, rtol=1e-13, atol=1e-15)
+    np.testing.assert_allclose(dense(x, layer, "tanh", resnet=True), expected, rtol=1e-13, atol=1e-15)
 
 
 @pytest.mark.parametrize("neuron", [[6, 12, 24], [7, 7, 14], [3]])
@@ -92,16 +93,16 @@ def test_layer_norm_equals_deepmd():
     rng = np.random.default_rng(1)
     theirs.w, theirs.b = rng.normal(size=6), rng.normal(size=6)
     arrays = arrays_in(theirs.serialize())
-    ours = layer_norm(jnp.asarray(X), **arrays, eps=1e-3)
+    ours = layer_norm(jnp.asarray(X), jnp.asarray(arrays["w"]), jnp.asarray(arrays["b"]), eps=1e-3)
     np.testing.assert_allclose(ours, theirs.call(X), rtol=1e-12, atol=1e-13)
     back = type(theirs).deserialize(dictionary.layer_norm(arrays, 1e-3, "float64", trainable=True))
     np.testing.assert_array_equal(back.call(X), theirs.call(X))
 
 
 def test_layer_norm_by_its_definition():
-    norm = partial(layer_norm, w=np.ones(6), b=np.zeros(6), eps=1e-5)
-    np.testing.assert_allclose(np.mean(norm(X), axis=-1), 0, atol=1e-12)
-    np.testing.assert_allclose(np.var(norm(1e3 * X), axis=-1), 1, rtol=1e-9)
+    norm, x = partial(layer_norm, w=jnp.ones(6), b=jnp.zeros(6), eps=1e-5), jnp.asarray(X)
+    np.testing.assert_allclose(np.mean(norm(x), axis=-1), 0, atol=1e-12)
+    np.testing.assert_allclose(np.var(norm(1e3 * x), axis=-1), 1, rtol=1e-9)
     constant = jnp.ones((2, 6))
     np.testing.assert_array_equal(norm(constant), 0)
     assert np.isfinite(jax.grad(lambda x: jnp.sum(norm(x) ** 2))(constant)).all()
@@ -120,14 +121,14 @@ def test_rows_of_zeros_are_normalised_with_finite_derivatives(precision):
 def test_squared_length_by_its_definition(bias):
     """Value and derivatives, up to those that training on forces takes of it."""
     rng = np.random.default_rng(0)
-    w, g, along = rng.normal(size=(6, 9)), rng.normal(size=(5, 6)), rng.normal(size=(5, 6))
-    b = rng.normal(size=9) if bias else None
+    w, g, along = (jnp.asarray(rng.normal(size=shape)) for shape in ((6, 9), (5, 6), (5, 6)))
+    b = jnp.asarray(rng.normal(size=9)) if bias else None
 
     def by_form(w, b, g):
         return squared_length(g, quadratic_form(w, b))
 
     def by_definition(w, b, g):
-        return jnp.sum((g @ w + (0.0 if b is None else b)) ** 2, axis=-1)
+        return jnp.sum((g @ w + (0.0 if b is None else b[None])) ** 2, axis=-1)
 
     def changes(length, w, b, g):
         value, change = jax.jvp(partial(length, w, b), (g,), (along,))

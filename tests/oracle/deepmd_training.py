@@ -193,7 +193,8 @@ def _deepmd_jax():
         from deepmd.jax.train import trainer
 
         jax.config.update("jax_enable_x64", True)
-        yield trainer
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            yield trainer
     finally:
         for name, value in saved.items():
             jax.config.update(name, value)

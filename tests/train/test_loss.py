@@ -49,7 +49,8 @@ def rare(n_atoms, seed) -> dict[str, np.ndarray]:
 def batch_of(frames):
     """Labels [padded] in float64, and the frame of each atom."""
     batch = make_batch(frames, 3.0, CapacityPlanner(), np.float64)
-    return batch.labels, np.asarray(batch.neighborhoods.frames), np.asarray(batch.neighborhoods.types)
+    labels, frames = jax.tree.map(jnp.asarray, (batch.labels, batch.neighborhoods.frames))
+    return labels, frames, np.asarray(batch.neighborhoods.types)
 
 
 def prediction_for(labels: Labels, seed=0) -> Prediction:
@@ -186,7 +187,7 @@ def test_default_weights_of_forces():
         settings = LossSettings(**pf, **more)
         return float(energy_loss(prediction, labels, owners, prefactors(settings, 1.0), settings)[0])
 
-    squares = np.mean((np.asarray(prediction.forces) - labels.values["forces"]) ** 2, axis=1)
+    squares = np.mean(np.asarray(prediction.forces - labels.values["forces"]) ** 2, axis=1)
     weights = np.append(np.ones(3), frames[1].atom_pref)
     assert loss(labels, use_default_pf=True) == pytest.approx(np.mean(weights * squares[:8]), rel=1e-12)
     assert loss(labels) == pytest.approx(np.mean(frames[1].atom_pref * squares[3:8]), rel=1e-12)
@@ -286,7 +287,7 @@ def test_bias_is_taken_off_where_there_are_energies():
     frames = [frame(3, 0), frame(5, 1, energy=None)]
     labels, owners, types = batch_of(frames)
     bias = np.array([-1000.0, 500.0])
-    shifted = without_bias(labels, types, owners, bias, np.dtype(np.float32))
+    shifted = without_bias(labels, types, np.asarray(owners), bias, np.dtype(np.float32))
     assert shifted.values["energy"].dtype == np.float32
     np.testing.assert_allclose(
         shifted.values["energy"][0], frames[0].energy - bias[frames[0].types].sum(), rtol=1e-6
@@ -303,7 +304,7 @@ def test_bias_is_weighed_by_the_coefficients():
     frames = [frame(3, 0), frame(5, 1, **rare(5, 1))]
     labels, owners, types = batch_of(frames)
     bias = np.array([-1000.0, 500.0])
-    shifted = without_bias(labels, types, owners, bias, np.dtype(np.float64), coefficients=True)
+    shifted = without_bias(labels, types, np.asarray(owners), bias, np.dtype(np.float64), coefficients=True)
     for k, (one, c) in enumerate(zip(frames, (np.ones(3), frames[1].atom_ener_coeff), strict=True)):
         np.testing.assert_allclose(shifted.values["energy"][k], one.energy - c @ bias[one.types], rtol=1e-12)
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import ase
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -194,7 +195,7 @@ def test_a_head_of_a_multi_task_model_becomes_a_model_of_one_task():
     trained = trained.with_arrays(placed(arrays, "fitting"))
     model = started(random_model(["O", "H"], STRIP, 2), Origin(trained, "finetune"), silent)
     assert not model.spec.fitting.dim_case_embd
-    descriptors, nothing = rng.normal(size=(5, head.descriptor_width)), np.zeros((5, 0))
+    descriptors, nothing = jnp.asarray(rng.normal(size=(5, head.descriptor_width))), jnp.zeros((5, 0))
     one, other = (
         fit(prepare_fitting(which.spec.fitting, which.fitting), "tanh", descriptors, nothing)
         for which in (trained, model)

@@ -65,10 +65,11 @@ app.command("compress", cls=Command)(compress)
 app.command("change-bias", cls=many_values(*SYSTEM, "--bias-value", "-b", KEYS))(change_bias)
 
 
-def _print_version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> bool:
     if wanted:
         typer.echo(f"dpax {__version__}")
         raise typer.Exit
+    return wanted
 
 
 @app.callback()

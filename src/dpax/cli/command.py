@@ -3,7 +3,6 @@
 import math
 from typing import Any
 
-import typer
 from typer.core import TyperCommand
 
 from dpax.errors import InputError
@@ -12,7 +11,7 @@ from dpax.errors import InputError
 class Command(TyperCommand):
     """A command that takes no empty argument, and finite numbers only: NaN would pass every check."""
 
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Turn the arguments into values.
 
         Raises:

@@ -3,7 +3,6 @@
 import sys
 from typing import Any
 
-import typer
 from typer.core import TyperGroup
 
 from dpax.cli.failures import UNREAD
@@ -27,13 +26,13 @@ REFUSED_COMMANDS = {
 class Commands(TyperGroup):
     """The commands of dpax; those of `dp` that are missing say why."""
 
-    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Find a command by its name."""
         if cmd_name in REFUSED_COMMANDS:
             raise InputError(f"dpax has no command {cmd_name}: {REFUSED_COMMANDS[cmd_name]}")
         return super().get_command(ctx, cmd_name)
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         """Run a command; a closed standard output, which typer would call a failure, ends it quietly."""
         try:
             result = super().invoke(ctx)

@@ -1,8 +1,7 @@
 """Options that take several values after one flag, as DeePMD-kit's do: `-m a.dpax b.dpax c.dpax`."""
 
 from collections.abc import Iterator, Sequence
-
-import typer
+from typing import Any
 
 from dpax.cli.command import Command
 
@@ -15,7 +14,7 @@ def many_values(*flags: str) -> type[Command]:
     """
 
     class WithManyValues(Command):
-        def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
             return super().parse_args(ctx, list(_repeated(args, flags)))
 
     return WithManyValues

@@ -233,7 +233,7 @@ def _quantities(
     def look_up(quantity: Quantity) -> np.ndarray | None:
         places = (stored, atoms.arrays if quantity.shape[:1] == (ATOMS,) else atoms.info)
         value = _value(quantity, read[quantity.name], places, len(atoms), source)
-        return None if value is None else factors.get(quantity.name, 1.0) * value
+        return None if value is None else np.asarray(factors.get(quantity.name, 1.0) * value)
 
     values = {name: look_up(quantity) for name, quantity in wanted.items()}
     if "virial" in wanted:

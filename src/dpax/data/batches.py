@@ -120,8 +120,8 @@ def _widths(names: Collection[str], frames: Sequence[Frame]) -> LabelWidths:
     return widths
 
 
-def _open_length(label: Quantity, value: np.ndarray) -> int:
-    return value.shape[label.shape.index(OPEN)]
+def _open_length(label: Quantity, value: float | np.ndarray) -> int:
+    return np.shape(value)[label.shape.index(OPEN)]
 
 
 def frame_edges(frame: Frame, cutoff: float) -> EdgeList:
@@ -183,7 +183,7 @@ def _place(label: Quantity, number: int, atoms: slice) -> tuple[int | slice, ...
     return (*chain(*(places[n] if isinstance(n, Axis) else (everything,) for n in label.shape)),)
 
 
-def _check_width(frame: Frame, label: Quantity, value: np.ndarray, width: int) -> None:
+def _check_width(frame: Frame, label: Quantity, value: float | np.ndarray, width: int) -> None:
     if OPEN in label.shape and _open_length(label, value) != width:
         raise InputError(
             f"{frame.source}: {label.name} has {_open_length(label, value)} columns, other frames {width}; "

@@ -14,8 +14,8 @@ class _Sums:
     absolute: float = 0.0
     squared: float = 0.0
 
-    def add(self, difference: np.ndarray, weights: np.ndarray) -> None:
-        self.count += float(np.broadcast_to(weights, difference.shape).sum())
+    def add(self, difference: float | np.ndarray, weights: float | np.ndarray) -> None:
+        self.count += float(np.broadcast_to(weights, np.shape(difference)).sum())
         self.absolute += float((weights * np.abs(difference)).sum())
         self.squared += float((weights * np.square(difference)).sum())
 

@@ -7,6 +7,7 @@ import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import BufferedIOBase
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -157,7 +158,7 @@ def uncompressed(path: Path) -> Iterator[Path]:
         yield plain
 
 
-def _copy(source: IO[bytes], target: IO[bytes], most: int) -> None:
+def _copy(source: BufferedIOBase, target: IO[bytes], most: int) -> None:
     """Copy a file of so many bytes at most.
 
     Raises:

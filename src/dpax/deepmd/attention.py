@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
+from numpy.typing import ArrayLike
 
 from dpax.deepmd import places
 from dpax.deepmd.attention_dictionary import (
@@ -96,22 +97,23 @@ class GatedAttentionLayer(_AttentionModule):
 
     def __call__(
         self,
-        query: Float[Array, "atoms nnei embed"],
-        nei_mask: Array,
-        input_r: Float[Array, "atoms nnei 3"] | None = None,
-        sw: Array | None = None,
+        query: ArrayLike,
+        nei_mask: ArrayLike,
+        input_r: ArrayLike | None = None,
+        sw: ArrayLike | None = None,
     ) -> Float[Array, "atoms nnei embed"]:
         """The attention output.
 
         Args:
-            query: features of the neighbours.
-            nei_mask: True where a slot holds a neighbour.
-            input_r: directions to the neighbours; needed with `dotr`.
+            query: features of the neighbours, [atoms, nnei, embed].
+            nei_mask: True where a slot holds a neighbour, [atoms, nnei].
+            input_r: directions to the neighbours, [atoms, nnei, 3]; needed with `dotr`.
             sw: switching function, [atoms, nnei] or [atoms, nnei, 1]; needed with `smooth`.
         """
-        spec, none = self.settings.spec, jnp.zeros(self.embed_dim, query.dtype)
+        spec, x = self.settings.spec, jnp.asarray(query)
+        none = jnp.zeros(self.embed_dim, x.dtype)
         weights = prepare_layer(spec, {**self.arrays(), "norm/w": none, "norm/b": none})
-        return gated_attention(query, weights, _slots(query, nei_mask, input_r, sw, self.settings), spec)
+        return gated_attention(x, weights, _slots(x, nei_mask, input_r, sw, self.settings), spec)
 
     call = __call__
 
@@ -171,14 +173,15 @@ class NeighborGatedAttentionLayer(_AttentionModule):
 
     def __call__(
         self,
-        x: Float[Array, "atoms nnei embed"],
-        nei_mask: Array,
-        input_r: Float[Array, "atoms nnei 3"] | None = None,
-        sw: Array | None = None,
+        x: ArrayLike,
+        nei_mask: ArrayLike,
+        input_r: ArrayLike | None = None,
+        sw: ArrayLike | None = None,
     ) -> Float[Array, "atoms nnei embed"]:
         """The features after attention; arguments as in `GatedAttentionLayer`."""
-        spec, slots = self.settings.spec, _slots(x, nei_mask, input_r, sw, self.settings)
-        return attention_layer(x, prepare_layer(spec, self.arrays()), slots, spec)
+        spec, features = self.settings.spec, jnp.asarray(x)
+        slots = _slots(features, nei_mask, input_r, sw, self.settings)
+        return attention_layer(features, prepare_layer(spec, self.arrays()), slots, spec)
 
     call = __call__
 
@@ -245,15 +248,16 @@ class NeighborGatedAttention(_AttentionModule):
 
     def __call__(
         self,
-        input_G: Float[Array, "atoms nnei embed"],
-        nei_mask: Array,
-        input_r: Float[Array, "atoms nnei 3"] | None = None,
-        sw: Array | None = None,
+        input_G: ArrayLike,
+        nei_mask: ArrayLike,
+        input_r: ArrayLike | None = None,
+        sw: ArrayLike | None = None,
     ) -> Float[Array, "atoms nnei embed"]:
         """The features after all layers; arguments as in `GatedAttentionLayer`."""
+        features = jnp.asarray(input_G)
         for layer in self.attention_layers:
-            input_G = layer(input_G, nei_mask, input_r=input_r, sw=sw)
-        return input_G
+            features = layer(features, nei_mask, input_r=input_r, sw=sw)
+        return features
 
     call = __call__
 
@@ -298,7 +302,11 @@ def _drawn(settings: AttentionSettings, seed: Seed) -> dict[str, np.ndarray]:
 
 
 def _slots(
-    g: Array, nei_mask: Array, input_r: Array | None, sw: Array | None, settings: AttentionSettings
+    g: Array,
+    nei_mask: ArrayLike,
+    input_r: ArrayLike | None,
+    sw: ArrayLike | None,
+    settings: AttentionSettings,
 ) -> Slots:
     """The slots of dense arrays, all of which count."""
     if settings.dotr and input_r is None:

@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Self
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array
+from numpy.typing import ArrayLike
 
 from dpax.deepmd.descriptor_dictionary import descriptor, read_descriptor
 from dpax.deepmd.module import Module, value
@@ -77,7 +78,7 @@ class DescrptDPA1(Module):
         ln_eps: float | None = 1e-5,
         smooth_type_embedding: bool = True,
         concat_output_tebd: bool = True,
-        spin: None = None,
+        spin: object = None,
         stripped_type_embedding: bool | None = None,
         use_econf_tebd: bool = False,
         use_tebd_bias: bool = False,
@@ -141,7 +142,7 @@ class DescrptDPA1(Module):
         return self.se_atten.mean
 
     @mean.setter
-    def mean(self, array: Array) -> None:
+    def mean(self, array: ArrayLike) -> None:
         self.se_atten.mean = array
 
     @property
@@ -150,25 +151,25 @@ class DescrptDPA1(Module):
         return self.se_atten.stddev
 
     @stddev.setter
-    def stddev(self, array: Array) -> None:
+    def stddev(self, array: ArrayLike) -> None:
         self.se_atten.stddev = array
 
     def __call__(
         self,
-        coord_ext: Float[Array, "frames _"],
-        atype_ext: Int[Array, "frames nall"],
-        nlist: Int[Array, "frames nloc nnei"],
-        mapping: Array | None = None,
-        fparam: Array | None = None,
+        coord_ext: ArrayLike,
+        atype_ext: ArrayLike,
+        nlist: ArrayLike,
+        mapping: ArrayLike | None = None,
+        fparam: ArrayLike | None = None,
         comm_dict: dict | None = None,
-        charge_spin: Array | None = None,
+        charge_spin: ArrayLike | None = None,
     ) -> tuple[Array, Array, None, None, Array]:
         """Describe the local atoms of extended systems.
 
         Args:
             coord_ext: [frames, nall·3] or [frames, nall, 3], Å: the local atoms first, then their images.
-            atype_ext: types; negative ones are virtual.
-            nlist: neighbours of each local atom, -1 in empty slots; `sum(sel)` slots.
+            atype_ext: types, [frames, nall]; negative ones are virtual.
+            nlist: neighbours of each local atom, [frames, nloc, nnei], -1 in empty slots; `sum(sel)` slots.
             mapping: not used by this descriptor, nor are the arguments after it.
             fparam: not used.
             comm_dict: not used.
@@ -183,13 +184,14 @@ class DescrptDPA1(Module):
             InputError: another number of slots than `sum(sel)`.
         """
         del mapping, fparam, comm_dict, charge_spin
-        nlist = jnp.asarray(nlist)
-        nf, nloc, nnei = nlist.shape
+        neighbors = jnp.asarray(nlist)
+        nf, nloc, nnei = neighbors.shape
         if nnei != self.get_nsel():
             raise InputError(f"nlist has {nnei} slots per atom; sum(sel) is {self.get_nsel()}")
         out_dtype = jnp.asarray(coord_ext).dtype
         spec = self.spec
-        out = self.se_atten.describe_dense(nlist, coord_ext, atype_ext, spec, prepare(spec, self.arrays()))
+        weights = prepare(spec, self.arrays())
+        out = self.se_atten.describe_dense(neighbors, coord_ext, atype_ext, spec, weights)
         return (
             out.descriptor.reshape(nf, nloc, -1).astype(out_dtype),
             out.rotation.reshape(nf, nloc, -1, 3).astype(out_dtype),

@@ -9,7 +9,7 @@ from flax import nnx
 
 from dpax.deepmd.places import Place, renamed
 from dpax.nn.arrays import Arrays, below, numbered
-from dpax.nn.primitives import matmul
+from dpax.nn.primitives import matmul, per_row
 
 
 class Fixed(nnx.Variable):
@@ -60,7 +60,7 @@ class Layer(Module):
     def __call__(self, x: Any) -> Any:
         """`x w + b` on rows."""
         y = matmul(jnp.asarray(x), self.w[...])
-        return y if self.b is None else y + self.b[...]
+        return y if self.b is None else y + per_row(self.b[...], y)
 
 
 class Network(Module):

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.core import Tracer
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
+from numpy.typing import ArrayLike
 
 from dpax.deepmd import places
 from dpax.deepmd.attention import NeighborGatedAttention
@@ -169,8 +170,8 @@ class DescrptBlockSeAtten(Module):
     def describe_dense(
         self,
         nlist: Int[Array, "frames nloc nnei"],
-        coord_ext: Float[Array, "frames _"],
-        atype_ext: Int[Array, "frames nall"],
+        coord_ext: ArrayLike,
+        atype_ext: ArrayLike,
         spec: DescriptorSpec,
         weights: DescriptorWeights,
     ) -> Described:
@@ -194,19 +195,19 @@ class DescrptBlockSeAtten(Module):
 
     def __call__(
         self,
-        nlist: Int[Array, "frames nloc nnei"],
-        coord_ext: Float[Array, "frames _"],
-        atype_ext: Int[Array, "frames nall"],
-        atype_embd_ext: Array | None = None,
-        mapping: Array | None = None,
-        type_embedding: Float[Array, "types tebd_dim"] | None = None,
+        nlist: ArrayLike,
+        coord_ext: ArrayLike,
+        atype_ext: ArrayLike,
+        atype_embd_ext: ArrayLike | None = None,
+        mapping: ArrayLike | None = None,
+        type_embedding: ArrayLike | None = None,
     ) -> tuple[Array, Array, Array, Array, Array]:
         """The descriptor, pair features, environment directions, rotation matrix and switch.
 
         Args:
-            nlist: neighbours of each local atom, -1 in empty slots.
-            coord_ext: coordinates of all atoms with their periodic images, Å.
-            atype_ext: types of the same.
+            nlist: neighbours of each local atom, [frames, nloc, nnei], -1 in empty slots.
+            coord_ext: coordinates of all atoms with their periodic images, [frames, nall·3], Å.
+            atype_ext: types of the same, [frames, nall].
             atype_embd_ext: not used: rows of `type_embedding`.
             mapping: not used by this descriptor.
             type_embedding: [ntypes + 1, tebd_dim].
@@ -214,10 +215,11 @@ class DescrptBlockSeAtten(Module):
         del atype_embd_ext, mapping
         if type_embedding is None:
             raise InputError("DescrptBlockSeAtten needs type_embedding, the table of TypeEmbedNet")
-        nf, nloc, nnei = nlist.shape
+        neighbors = jnp.asarray(nlist)
+        nf, nloc, nnei = neighbors.shape
         spec = self.spec.changed(concat_output_tebd=False)
         weights = prepare(spec, self.arrays(), jnp.asarray(type_embedding))
-        out = self.describe_dense(nlist, coord_ext, atype_ext, spec, weights)
+        out = self.describe_dense(neighbors, coord_ext, atype_ext, spec, weights)
         types = jnp.asarray(atype_ext)[:, :nloc].reshape(-1)
         rows = (out.environment.rows - weights.mean[types]) / weights.stddev[types]
         ng = spec.neuron[-1]

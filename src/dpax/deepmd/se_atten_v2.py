@@ -47,7 +47,7 @@ class DescrptSeAttenV2(DescrptDPA1):
         trainable_ln: bool = True,
         ln_eps: float | None = 1e-5,
         concat_output_tebd: bool = True,
-        spin: None = None,
+        spin: object = None,
         stripped_type_embedding: bool | None = None,
         use_econf_tebd: bool = False,
         use_tebd_bias: bool = False,

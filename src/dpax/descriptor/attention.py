@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Shaped
 
 from dpax.nn.arrays import Arrays, below
 from dpax.nn.layers import Affine, affine
@@ -23,6 +23,7 @@ from dpax.nn.primitives import (
     inverse_root,
     layer_norm,
     matmul,
+    per_row,
     quadratic_form,
     squared_length,
 )
@@ -179,7 +180,7 @@ def _plain_rows(
 
 def _affine(x: Float[Array, "*rows n_in"], layer: Affine) -> Float[Array, "*rows n_out"]:
     y = matmul(x, layer.w)
-    return y if layer.b is None else y + layer.b
+    return y if layer.b is None else y + per_row(layer.b, y)
 
 
 def _heads(x: Float[Array, "block slots hidden"], heads: int) -> Float[Array, "*b slots dim"]:
@@ -226,7 +227,9 @@ def _masked_weights(
     return weights * _gates(gates, rows), jnp.where(total > 0, total, 1.0)
 
 
-def _logits(rows: _Rows, spec: AttentionSpec, gate: Float[Array, "*b slots"]) -> Float[Array, "*b n m"]:
+def _logits(
+    rows: _Rows, spec: AttentionSpec, gate: Float[Array, "*b slots"] | Float[Array, ""]
+) -> Float[Array, "*pairs"]:
     """The logits times the gates of both slots."""
     q = rows.q * (rows.scale_q * gate * spec.scaling).astype(rows.q.dtype)[..., None]
     k = rows.k * (rows.scale_k * gate).astype(rows.k.dtype)[..., None]
@@ -235,8 +238,8 @@ def _logits(rows: _Rows, spec: AttentionSpec, gate: Float[Array, "*b slots"]) ->
 
 def _gates(x: Float[Array, "block slots dim"], rows: _Rows) -> Float[Array, "*b n m"]:
     """Scalar products of all pairs of slots, times the scale of the value that the weight is for."""
-    x = _per_head(x, rows.q)
-    return einsum("...nx,...mx->...nm", x, x * rows.scale_v[..., None]).astype(rows.scale_v.dtype)
+    x = _per_head(x, rows.q).astype(rows.scale_v.dtype)
+    return einsum("...nx,...mx->...nm", x, x * rows.scale_v[..., None])
 
 
 def _wide(x: Array) -> np.dtype:
@@ -244,7 +247,7 @@ def _wide(x: Array) -> np.dtype:
     return np.promote_types(x.dtype, np.float32) if x.dtype.itemsize < 4 else x.dtype
 
 
-def _per_head(x: Float[Array, "block *slots"], q: Float[Array, "*b slots dim"]) -> Array:
+def _per_head(x: Shaped[Array, "block *axes"], q: Float[Array, "*b slots dim"]) -> Shaped[Array, "block ..."]:
     """The same for each head, where q has an axis of heads."""
     return x[:, None] if q.ndim == 4 else x
 
@@ -267,7 +270,7 @@ def gated_attention(
     o = jnp.matmul(a, rows.v, precision=EXACT) * scale
     if isinstance(weights, AttentionWeights) and spec.num_heads > 1:
         o = matmul(o.transpose(0, 2, 1, 3).reshape(*g.shape[:2], -1), weights.out.w)
-    return o if out_b is None else o + out_b
+    return o if out_b is None else o + per_row(out_b, o)
 
 
 @partial(jax.jit, static_argnums=3)  # layers are alike: traced once, not once for each

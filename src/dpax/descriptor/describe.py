@@ -9,6 +9,7 @@ the empty ones share the weight of the `sel - n` that DeePMD-kit would have. The
 how many slots the arrays have, and `sel` need not be one of their sizes.
 """
 
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -131,7 +132,7 @@ def describe(
     return Described(descriptor, moments[..., 1:4], g, env)
 
 
-def kept_pairs(excluded: tuple[tuple[int, int], ...], rows: int) -> np.ndarray:
+def kept_pairs(excluded: Iterable[Sequence[int]], rows: int) -> np.ndarray:
     """bool [rows, rows], False for excluded pairs of types in either order."""
     kept = np.ones((rows, rows), bool)
     for a, b in excluded:

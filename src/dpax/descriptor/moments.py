@@ -6,7 +6,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from dpax.descriptor.environment import Environment
 from dpax.descriptor.spec import DescriptorSpec
-from dpax.nn.primitives import einsum
+from dpax.nn.primitives import einsum, per_row
 
 
 def angular_moments(
@@ -47,7 +47,7 @@ def products(
     if gains is not None:
         repeats = np.array([2 * degree + 1 for degree in range(2, spec.lmax + 1)])
         gains = jnp.repeat(gains**2, repeats, total_repeat_length=int(repeats.sum()))
-        axis = axis * jnp.concatenate([jnp.ones(4, m.dtype), gains])
+        axis = axis * per_row(jnp.concatenate([jnp.ones(4, m.dtype), gains]), axis)
     return einsum("bgm,bam->bga", m, axis).reshape(m.shape[0], -1)
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 SMALLEST_DEVIATION = 1e-2
 """Floor of a deviation, as in DeePMD-kit."""
@@ -81,7 +82,7 @@ class EnvironmentStatistics:
         return mean, deviation
 
 
-def is_isotropic(mean: np.ndarray, stddev: np.ndarray) -> bool:
+def is_isotropic(mean: ArrayLike, stddev: ArrayLike) -> bool:
     """Whether statistics have no angular mean and one angular deviation."""
     angular = np.asarray(stddev)[..., 1:]
     return bool(np.all(np.asarray(mean)[..., 1:] == 0) and np.all(angular == angular[..., :1]))

@@ -8,6 +8,7 @@ DeePMD-kit reads these tables and dpax reads DeePMD-kit's; both compute the same
 """
 
 import math
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import jax
@@ -86,8 +87,8 @@ def _find(table: Table, x: Float[Array, "*slots"]) -> tuple[Int[Array, "*slots"]
     return row, (x - table.origins[row])[..., None]
 
 
-def is_compressed(arrays: Arrays) -> bool:
-    """Whether a descriptor has tables in the place of nets."""
+def is_compressed(arrays: Collection[str]) -> bool:
+    """Whether a descriptor with arrays of these names has tables instead of networks."""
     return "type_pairs" in arrays
 
 

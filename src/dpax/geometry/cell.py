@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from dpax.errors import InputError
 
@@ -10,7 +11,7 @@ FLAT = 1e-8
 """A cell whose volume is less than this part of the product of its edge lengths counts as flat."""
 
 
-def complete_cell(cell: np.ndarray | None, pbc: Sequence[bool] | np.ndarray) -> np.ndarray:
+def complete_cell(cell: ArrayLike | None, pbc: Sequence[int] | np.ndarray) -> np.ndarray:
     """Replace the rows that are not periodic by unit vectors normal to all other rows.
 
     What a file holds in those rows (zeros, vacuum, anything) plays no part in the physics. With the
@@ -57,7 +58,7 @@ def heights(cell: np.ndarray) -> np.ndarray:
 
 
 def wrap(
-    positions: np.ndarray, cell: np.ndarray, pbc: Sequence[bool] | np.ndarray
+    positions: np.ndarray, cell: np.ndarray, pbc: Sequence[int] | np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Bring atoms into the cell along its periodic directions.
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import vesin
+from numpy.typing import ArrayLike
 
 from dpax.errors import InputError
 from dpax.geometry.cell import complete_cell, heights, wrap
@@ -47,7 +48,7 @@ class Pairs(NamedTuple):
 
 
 def find_edges(
-    positions: np.ndarray, cell: np.ndarray | None, pbc: Sequence[bool] | np.ndarray, cutoff: float
+    positions: ArrayLike, cell: ArrayLike | None, pbc: Sequence[int] | np.ndarray, cutoff: float
 ) -> EdgeList:
     """List all pairs within the cut-off, periodic images included.
 
@@ -64,11 +65,11 @@ def find_edges(
             same place, for which no force is defined.
     """
     pairs = find_pairs(positions, cell, pbc, cutoff)
-    return edges_within(pairs, positions, pairs.shifts @ complete_cell(cell, pbc), cutoff)
+    return edges_within(pairs, np.asarray(positions), pairs.shifts @ complete_cell(cell, pbc), cutoff)
 
 
 def any_closer(
-    positions: np.ndarray, cell: np.ndarray | None, pbc: Sequence[bool] | np.ndarray, distance: float
+    positions: ArrayLike, cell: ArrayLike | None, pbc: Sequence[int] | np.ndarray, distance: float
 ) -> bool:
     """Whether two different atoms, or periodic images of them, are closer than a distance (Å).
 
@@ -76,13 +77,13 @@ def any_closer(
         InputError: a position that is not finite, or a periodic cell without volume.
     """
     pairs = find_pairs(positions, cell, pbc, distance)
-    vectors = _vectors(pairs, positions, pairs.shifts @ complete_cell(cell, pbc))
+    vectors = _vectors(pairs, np.asarray(positions), pairs.shifts @ complete_cell(cell, pbc))
     lengths2 = np.einsum("ex,ex->e", vectors, vectors)
     return bool(((pairs.i != pairs.j) & (lengths2 < distance * distance)).any())
 
 
 def find_pairs(
-    positions: np.ndarray, cell: np.ndarray | None, pbc: Sequence[bool] | np.ndarray, cutoff: float
+    positions: ArrayLike, cell: ArrayLike | None, pbc: Sequence[int] | np.ndarray, cutoff: float
 ) -> Pairs:
     """List all pairs within the cut-off, and perhaps a few that are beyond it by a rounding.
 
@@ -134,7 +135,7 @@ def edges_within(pairs: Pairs, positions: np.ndarray, translations: np.ndarray, 
     Raises:
         InputError: two atoms at the same place.
     """
-    vectors = _vectors(pairs, positions, translations)
+    vectors = _vectors(pairs, np.asarray(positions), translations)
     lengths2 = np.einsum("ex,ex->e", vectors, vectors)
     inside = np.flatnonzero(lengths2 <= cutoff * cutoff)
     edges = EdgeList(*(array.take(inside, axis=0) for array in (pairs.i, pairs.j, vectors, pairs.shifts)))

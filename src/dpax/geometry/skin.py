@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from dpax.geometry.cell import complete_cell
 from dpax.geometry.neighbors import EdgeList, Pairs, edges_within, find_pairs
@@ -57,7 +58,7 @@ class SkinLists:
         self._lock = threading.Lock()
 
     def find(
-        self, positions: np.ndarray, cell: np.ndarray | None, pbc: Sequence[bool] | np.ndarray
+        self, positions: np.ndarray, cell: ArrayLike | None, pbc: Sequence[int] | np.ndarray
     ) -> EdgeList:
         """What `find_edges` finds, from a list that is at hand or from a new search.
 

@@ -87,10 +87,10 @@ def model_deviation(
         """The deviation of every component, and the vector to which it may be relative."""
         predictions = np.array([getattr(one, quantity) for one in evaluations]) / n_atoms
         if labels is None:
-            return predictions.std(axis=0), predictions.mean(axis=0)
+            return np.asarray(predictions.std(axis=0)), np.asarray(predictions.mean(axis=0))
         label = getattr(labels, quantity)
-        wanted = np.full(predictions.shape[1:], np.nan) if label is None else np.asarray(label) / n_atoms
-        return np.sqrt(np.mean((predictions - wanted) ** 2, axis=0)), wanted
+        wanted = np.full(predictions.shape[1:], np.nan) if label is None else np.divide(label, n_atoms)
+        return np.asarray(np.sqrt(np.mean((predictions - wanted) ** 2, axis=0))), np.asarray(wanted)
 
     force, reference = over_models("forces")
     forces = np.linalg.norm(force, axis=-1)

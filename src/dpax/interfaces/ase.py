@@ -3,7 +3,7 @@
 import os
 import threading
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import ase
 import numpy as np
@@ -36,7 +36,7 @@ class Calculator(AseCalculator):
         InputError: not a model file; when evaluated, an element that the potential does not know.
     """
 
-    implemented_properties: ClassVar[list[str]] = [
+    implemented_properties = [  # noqa: RUF012 (of the class, as ASE has it)
         "energy",
         "free_energy",
         "forces",

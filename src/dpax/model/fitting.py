@@ -17,7 +17,7 @@ from dpax.model.fitting_spec import FittingSpec
 from dpax.nn.arrays import Arrays
 from dpax.nn.initial import LAST_LAYER_SCALE, Draws, Seed
 from dpax.nn.layers import Affine, LayerPlan, apply_layers, network, plan_network
-from dpax.nn.primitives import matmul
+from dpax.nn.primitives import in_the_wider, matmul, per_row
 
 
 class FittingWeights(NamedTuple):
@@ -42,8 +42,9 @@ def fit(
     x = descriptor.astype(last.w.dtype)
     if weights.parameters is not None:
         mean, inverse = weights.parameters
-        told = ((parameters - mean) * inverse).astype(x.dtype)
-        x = jnp.concatenate([x, told], axis=-1)
+        parameters, mean, inverse = in_the_wider((parameters, mean, inverse))
+        normalized = (parameters - per_row(mean, parameters)) * per_row(inverse, parameters)
+        x = jnp.concatenate([x, normalized.astype(x.dtype)], axis=-1)
     if weights.case is not None:
         case = jnp.broadcast_to(weights.case, (x.shape[0], weights.case.shape[0]))
         x = jnp.concatenate([x, case], axis=-1)

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from dpax.nn.activation import activation
 from dpax.nn.arrays import Arrays, below, numbered
 from dpax.nn.initial import Draws
-from dpax.nn.primitives import matmul
+from dpax.nn.primitives import matmul, per_row
 
 
 class Affine(NamedTuple):
@@ -43,10 +43,10 @@ def dense(
     """`activation(x w + b) · idt`, plus x where the widths match, or [x, x] where the width doubles."""
     y = matmul(x, layer.w)
     if layer.b is not None:
-        y = y + layer.b
+        y = y + per_row(layer.b, y)
     y = activation(activation_function)(y)
     if layer.idt is not None:
-        y = y * layer.idt
+        y = y * per_row(layer.idt, y)
     n_in, n_out = layer.w.shape
     if resnet and n_out == n_in:
         y = y + x

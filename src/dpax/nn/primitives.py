@@ -1,9 +1,11 @@
 """Functions whose derivatives stay finite, or fast, where the textbook form's do not."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.custom_derivatives import SymbolicZero, linear_call
 from jaxtyping import Array, Float
 
@@ -22,9 +24,20 @@ def einsum(formula: str, *factors: Array) -> Array:
     return jnp.einsum(formula, *factors, precision=EXACT)
 
 
+def in_the_wider(arrays: Sequence[Array]) -> list[Array]:
+    """The arrays in the widest of their floating-point types."""
+    dtype = np.result_type(*(array.dtype for array in arrays))
+    return [array.astype(dtype) for array in arrays]
+
+
+def per_row(vector: Float[Array, " width"], x: Float[Array, "*rows width"]) -> Float[Array, "... width"]:
+    """A vector with as many axes as x has, to add to or to multiply every row of x."""
+    return jnp.expand_dims(vector, tuple(range(x.ndim - 1)))
+
+
 def normalize_rows(x: Float[Array, "*rows width"]) -> Float[Array, "*rows width"]:
     """Rows divided by their length; a zero row stays zero, with finite derivatives."""
-    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    wide = x.astype(np.promote_types(x.dtype, np.float32))
     return (wide * inverse_root(jnp.sum(wide * wide, axis=-1))[..., None]).astype(x.dtype)
 
 
@@ -45,7 +58,7 @@ class QuadraticForm(NamedTuple):
 def quadratic_form(w: Float[Array, "n_in n_out"], b: Float[Array, " n_out"] | None) -> QuadraticForm:
     """The squared length of `g w + b`."""
     b = jnp.zeros(w.shape[1], w.dtype) if b is None else b
-    return QuadraticForm(matmul(w, w.T), jnp.sum(w * b, axis=-1), jnp.sum(b * b))
+    return QuadraticForm(matmul(w, w.T), jnp.sum(w * per_row(b, w), axis=-1), jnp.sum(b * b))
 
 
 @jax.custom_jvp
@@ -58,8 +71,8 @@ def squared_length(g: Float[Array, "*rows n_in"], form: QuadraticForm) -> Float[
 
 
 def _length_and_slope(g: Array, form: QuadraticForm) -> tuple[Array, Array]:
-    slope = matmul(g, form.square) + form.linear
-    return jnp.sum(g * (slope + form.linear), axis=-1) + form.constant, slope
+    slope = matmul(g, form.square) + per_row(form.linear, g)
+    return jnp.sum(g * (slope + per_row(form.linear, g)), axis=-1) + form.constant, slope
 
 
 def _squared_length_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
@@ -71,7 +84,7 @@ def _squared_length_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     if not isinstance(dform.square, SymbolicZero):
         change += jnp.sum(g * linear_call(_by_weights, _by_weights_transposed, g, dform.square), axis=-1)
     if not isinstance(dform.linear, SymbolicZero):
-        change += 2.0 * jnp.sum(g * dform.linear, axis=-1)
+        change += 2.0 * jnp.sum(g * per_row(dform.linear, g), axis=-1)
     if not isinstance(dform.constant, SymbolicZero):
         change += dform.constant
     return value, change
@@ -86,7 +99,8 @@ def layer_norm(
     """Layer normalisation over the last axis (Ba, Kiros, Hinton, arXiv:1607.06450)."""
     centred = x - jnp.mean(x, axis=-1)[..., None]
     variance = jnp.mean(centred * centred, axis=-1)
-    return centred * jax.lax.rsqrt(variance + jnp.asarray(eps, x.dtype))[..., None] * w + b
+    normalized = centred * jax.lax.rsqrt(variance + jnp.asarray(eps, x.dtype))[..., None]
+    return normalized * per_row(w, x) + per_row(b, x)
 
 
 @jax.custom_jvp

@@ -19,7 +19,7 @@ class Sums(NamedTuple):
 
     squares: Float[Array, ""]
     absolutes: Float[Array, ""]
-    count: Float[Array, ""]
+    n_values: Float[Array, ""]
 
     @classmethod
     def of(
@@ -33,8 +33,8 @@ class Sums(NamedTuple):
             weights: [rows], of the rows' errors; they do not enter the count.
         """
         factors = (flags if weights is None else flags * weights)[:, None]
-        count = jnp.sum(flags) * residual.shape[1]
-        return cls(jnp.sum(factors * residual**2), jnp.sum(factors * jnp.abs(residual)), count)
+        n_values = jnp.sum(flags) * residual.shape[1]
+        return cls(jnp.sum(factors * residual**2), jnp.sum(factors * jnp.abs(residual)), n_values)
 
 
 class Errors(NamedTuple):

@@ -6,6 +6,7 @@ quantities are pooled over all labelled atoms, so a label counts the same in any
 components grow with N², is a mean of its own. A frame without a label adds nothing to that term.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +20,7 @@ from dpax.model.derivatives import Prediction
 from dpax.train.error_sums import SHOWN_FORCES, Errors, Sums
 from dpax.train.learning_settings import LossSettings
 
-Prefactors = dict[str, float]
+Prefactors = Mapping[str, float | Array]
 """The weight of each term at one step."""
 
 
@@ -114,7 +115,7 @@ def _quantities(
 ) -> dict[str, _Quantity]:
     """What is compared with labels, by term: energy, forces and virial, and what else the loss weighs."""
     n_frames, values, has = labels.n_frames, labels.values, labels.has
-    per_atom = 1.0 / labels.n_atoms
+    per_atom = 1.0 / labels.n_atoms.astype(values["energy"].dtype)
 
     def of_atoms(flags: Any) -> Array:
         return jnp.append(flags, 0.0)[frames]
@@ -155,7 +156,8 @@ def _quantities(
 def _hessian(hessian: Array, labels: Labels, frames: Array) -> _Quantity:
     """Pairs of atoms of a frame, each weighed by 1/(9 N²): the mean over the frame's matrix counts as one."""
     n_atoms = frames.shape[0]
-    flags = jnp.append(labels.has["hessian"] / (9.0 * labels.n_atoms**2), 0.0)[frames]
+    sizes = labels.n_atoms.astype(hessian.dtype)
+    flags = jnp.append(labels.has["hessian"] / (9.0 * sizes**2), 0.0)[frames]
     pairs = jnp.where(frames[:, None] == frames[None, :], flags[:, None], 0.0)
     residual = (hessian - labels.values["hessian"]).transpose(0, 2, 1, 3).reshape(n_atoms**2, 9)
     return _Quantity(residual, pairs.reshape(-1))

@@ -1,5 +1,6 @@
 """The optimizer: optax's parts in DeePMD-kit's order, without the learning rate."""
 
+import jax
 import optax
 
 from dpax.train.learning_settings import OptimizerSettings
@@ -25,6 +26,18 @@ def make_optimizer(
     clip = optax.clip_by_global_norm(max_norm) if max_norm else optax.identity()
     # On one vector of all parameters: one loop to compile where there would be one for each array.
     chain = optax.flatten(optax.chain(clip, *parts))
-    if acc_freq == 1:
-        return chain
-    return optax.MultiSteps(chain, every_k_schedule=acc_freq).gradient_transformation()
+    if acc_freq != 1:
+        chain = optax.MultiSteps(chain, every_k_schedule=acc_freq).gradient_transformation()
+    return optax.GradientTransformation(chain.init, _with_promotion(chain.update))
+
+
+def _with_promotion(update: optax.TransformUpdateFn) -> optax.TransformUpdateFn:
+    """The same where a user has made JAX strict about types: optax raises numbers to integer powers."""
+
+    def promoting(
+        updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, optax.OptState]:
+        with jax.numpy_dtype_promotion("standard"):
+            return update(updates, state, params)
+
+    return promoting
