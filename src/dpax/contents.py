@@ -17,12 +17,12 @@ def sha256(text: str, arrays: Mapping[str, np.ndarray]) -> str:
 
     docs/model-file.md says of which bytes.
     """
-    found = hashlib.sha256(text.encode())
+    digest = hashlib.sha256(text.encode())
     for name in sorted(arrays):
         array = arrays[name]
-        found.update(f"{name} {array.dtype.name} {list(array.shape)}\n".encode())
-        found.update(array.tobytes())
-    return found.hexdigest()
+        digest.update(f"{name} {array.dtype.name} {list(array.shape)}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
 
 
 def check_tree(tree: Any, most: int | None = None) -> None:
@@ -54,10 +54,10 @@ def real(data: Mapping[str, Any], key: str, default: float | None = None) -> flo
     Raises:
         InputError: something else, or nothing although there is no default.
     """
-    found = data.get(key, default)
-    if isinstance(found, bool) or not isinstance(found, (int, float)) or not abs(found) < float("inf"):
-        raise InputError(f"{key} is {shortened(found)}; expected a finite number")
-    return float(found)
+    value = data.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < float("inf"):
+        raise InputError(f"{key} is {shortened(value)}; expected a finite number")
+    return float(value)
 
 
 def flag(data: Mapping[str, Any], key: str, default: bool) -> bool:
@@ -66,20 +66,20 @@ def flag(data: Mapping[str, Any], key: str, default: bool) -> bool:
     Raises:
         InputError: something else.
     """
-    found = data.get(key, default)
-    if not isinstance(found, bool):
-        raise InputError(f"{key} is {shortened(found)}; expected true or false")
-    return found
+    value = data.get(key, default)
+    if not isinstance(value, bool):
+        raise InputError(f"{key} is {shortened(value)}; expected true or false")
+    return value
 
 
-def expect(name: str, found: Any, expected: Any) -> None:
+def expect(name: str, actual: Any, expected: Any) -> None:
     """See that two places of a model say the same.
 
     Raises:
         InputError: they do not.
     """
-    if found != expected:
+    if actual != expected:
         raise InputError(
-            f"the model contradicts itself: {name} is {shortened(found)} in one place and "
+            f"the model contradicts itself: {name} is {shortened(actual)} in one place and "
             f"{shortened(expected)} in another"
         )

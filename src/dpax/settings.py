@@ -156,14 +156,14 @@ def _scalars(value: Any) -> Iterator[Any]:
 
 def explain(settings: type[BaseModel], error: ValidationError) -> str:
     """Turn pydantic's report into one line: every mistake with its path, what was got, what is expected."""
-    found: dict[str, str] = {}
+    explanations: dict[str, str] = {}
     for detail in error.errors():
         # A default that waits for another key is not a second mistake when that key is wrong.
         if detail["type"] == "default_factory_not_called":
             continue
         owner, path = _locate(settings, detail["loc"])
-        found.setdefault(path, _describe(settings, owner, detail))
-    mistakes = [_clipped(f"{path}: {message}" if path else message) for path, message in found.items()]
+        explanations.setdefault(path, _describe(settings, owner, detail))
+    mistakes = [_clipped(f"{path}: {message}" if path else message) for path, message in explanations.items()]
     if len(mistakes) == 1:
         return mistakes[0]
     shown = "; ".join(f"({n}) {text}" for n, text in enumerate(mistakes[:MOST_MISTAKES], 1))

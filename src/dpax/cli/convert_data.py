@@ -65,13 +65,13 @@ def convert_data(
 
 
 def _from_suffix(output: Path) -> str:
-    found = _SUFFIXES.get(output.suffix.lower())
-    if found is None:
+    file_format = _SUFFIXES.get(output.suffix.lower())
+    if file_format is None:
         raise InputError(
             f"the format of {output} is not clear from its suffix; give --format "
             f"{'|'.join(Format)}, or a name that ends with {', '.join(filter(None, _SUFFIXES))}"
         )
-    return found
+    return file_format
 
 
 def _read(

@@ -127,8 +127,8 @@ def _named_data(
         return listed_systems(datafile), None, (), None
     for path, section in ((train_data, "training_data"), (valid_data, "validation_data")):
         if path is not None:
-            found = data_of_input(path, section)
-            return list(found.systems), path.absolute().parent, found.rglob_patterns or (), found.reading
+            data = data_of_input(path, section)
+            return list(data.systems), path.absolute().parent, data.rglob_patterns or (), data.reading
     return system or ["."], None, (), None
 
 
@@ -141,11 +141,11 @@ def _print_tables(errors: "SystemErrors", counts: dict[str, int]) -> None:
 
     console = PlainConsole()
     rows = {name: (counts[name], errors[name]) for name in errors}
-    for name, (count, found) in {**rows, "all": (sum(counts.values()), errors.total())}.items():
+    for name, (count, totals) in {**rows, "all": (sum(counts.values()), errors.total())}.items():
         console.print(f"{name}: {count} frame{'s' * (count != 1)}", style="bold", soft_wrap=True)
         table = Table("quantity", "unit", "MAE", "RMSE", box=SIMPLE)
         table.columns[2].justify = table.columns[3].justify = "right"
-        for quantity, rmse in found.rmse.items():
+        for quantity, rmse in totals.rmse.items():
             kind = ERRORS[quantity]
-            table.add_row(kind.title, kind.unit, f"{found.mae[quantity]:.6g}", f"{rmse:.6g}")
+            table.add_row(kind.title, kind.unit, f"{totals.mae[quantity]:.6g}", f"{rmse:.6g}")
         console.print(table)

@@ -79,7 +79,7 @@ def filter_systems(systems: Sequence[System], rule: int | Sequence[int] | str) -
         return list(systems)
     atoms = [[system.n_atoms(index) for index in range(len(system))] for system in systems]
     small = [[n <= number for n in sizes] for sizes in atoms]
-    kept = [found for found in map(selected, systems, small) if found is not None]
+    kept = [selection for selection in map(selected, systems, small) if selection is not None]
     if not kept:
         raise InputError(
             f'batch_size "{rule}" leaves out all {len(systems)} systems: the smallest frame has '

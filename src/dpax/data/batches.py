@@ -83,8 +83,8 @@ def make_batch(
         InputError: two atoms at the same place, or a frame without the parameters that the model takes;
             the message names the frame.
     """
-    found = [frame_edges(frame, cutoff) for frame in frames] if edge_lists is None else edge_lists
-    parts = _surroundings(frames, found)
+    lists = [frame_edges(frame, cutoff) for frame in frames] if edge_lists is None else edge_lists
+    parts = _surroundings(frames, lists)
     capacity = planner.fit(*capacity_needed(parts))
     inputs = [(parameters or ParameterWidths()).of(frame) for frame in frames]
     neighborhoods = pack(parts, capacity, dtype, n_frames=capacity.atoms, parameters=inputs)

@@ -23,7 +23,7 @@ def without_close_pairs(systems: Sequence[System], distance: float) -> list[Syst
     if distance <= 0:
         return list(systems)
     sound = [[_is_sound(system.frame(k), distance) for k in range(len(system))] for system in systems]
-    kept = [found for found in map(selected, systems, sound) if found is not None]
+    kept = [selection for selection in map(selected, systems, sound) if selection is not None]
     if not kept:
         raise InputError(
             f"every frame of {', '.join(system.name for system in systems)} has two atoms closer than "

@@ -117,9 +117,9 @@ def declared_factors(
         if quantity == "":
             _check_whole(str(info[key]), declared)
         elif quantity in _UNITS and (named or name not in present or name in _GENERAL):
-            found = general if named is None else own
+            unit = general if named is None else own
             factor = _factor(str(info[key]), quantity, declared)
-            if not math.isclose(found.setdefault(quantity, factor), factor):
+            if not math.isclose(unit.setdefault(quantity, factor), factor):
                 raise InputError(
                     f"{declared} contradicts another unit of {quantity} in the header; remove one"
                 )

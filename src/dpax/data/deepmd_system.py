@@ -140,10 +140,10 @@ class _Set:
 
     def _open(self, *stems: str) -> Rows | None:
         self.unread -= set(stems)
-        found = self._folder.rows(*stems)
-        if found and self._single and found.flat:
-            found.as_single()
-        return found
+        rows = self._folder.rows(*stems)
+        if rows and self._single and rows.flat:
+            rows.as_single()
+        return rows
 
     def read(self, row: int) -> dict[str, np.ndarray]:
         """All arrays of one frame, float64, in their shapes."""
@@ -192,13 +192,13 @@ def set_folders(folder: Folder) -> Sequence[Folder]:
     Raises:
         InputError: there is none.
     """
-    found = folder.sets()
-    if not found:
+    sets = folder.sets()
+    if not sets:
         raise InputError(
             f"{folder.where} has type.raw but no set.* folder with the frames; expected for example "
             f"{folder.where}/set.000/coord.npy"
         )
-    return found
+    return sets
 
 
 def used_names(folder: Folder) -> set[str]:
@@ -211,7 +211,7 @@ def used_names(folder: Folder) -> set[str]:
     if names is None:
         return set()
     files = [part.rows("real_atom_types") for part in set_folders(folder)]
-    found = [file.values() for file in files if file] or [read_types(folder)]
-    used = np.unique(np.concatenate(found))
+    type_lists = [file.values() for file in files if file] or [read_types(folder)]
+    used = np.unique(np.concatenate(type_lists))
     check_range(used, len(names), folder.where, "type_map.raw")
     return {names[index] for index in used if index != VIRTUAL}

@@ -163,21 +163,21 @@ def find_groups(file: Path, group: str) -> list[str]:
         root = opened.get(group or "/")
         if not isinstance(root, h5py.Group):
             return []
-        start, found = str(root.name).rstrip("/"), [""] if "type.raw" in root else []
+        start, groups = str(root.name).rstrip("/"), [""] if "type.raw" in root else []
 
         def note(name: bytes, link: Any) -> str | None:
             """What is returned ends the visit."""
             if link.type == h5l.TYPE_EXTERNAL:
                 return name.decode()
             if name.endswith(b"/type.raw"):
-                found.append(name.decode().rpartition("/")[0])
+                groups.append(name.decode().rpartition("/")[0])
             return None
 
         # Not `root.visititems_links`, which makes an object of every link.
         elsewhere = root.id.links.visit(note, info=True)
         if elsewhere is not None:
             raise _link(f"{file}{SEPARATOR}{start}/{elsewhere}")
-    return sorted(f"{start}/{name}".rstrip("/") or "/" for name in found)
+    return sorted(f"{start}/{name}".rstrip("/") or "/" for name in groups)
 
 
 def open_file(path: Path) -> h5py.File:
@@ -191,10 +191,10 @@ def open_file(path: Path) -> h5py.File:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     with _reading(path), _OPENING:
-        found = _OPEN.get(key)
-        if found is None:
-            found = _OPEN[key] = h5py.File(path, "r")
-        return found
+        file = _OPEN.get(key)
+        if file is None:
+            file = _OPEN[key] = h5py.File(path, "r")
+        return file
 
 
 @contextmanager

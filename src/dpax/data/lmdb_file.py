@@ -196,16 +196,16 @@ class LmdbFile:
         except (OSError, DamagedError) as error:
             raise self._damaged(error) from error
         try:
-            found = None if raw is None else self._msgpack.unpackb(raw, raw=False, strict_map_key=False)
+            record = None if raw is None else self._msgpack.unpackb(raw, raw=False, strict_map_key=False)
         except MemoryError:
             raise
         except Exception as error:  # msgpack raises what it and Python's dictionaries run into
             raise InputError(
                 f"{self.path}: the record {key.decode()} is damaged ({brief(error)}); write it again"
             ) from error
-        if not isinstance(found, dict):
+        if not isinstance(record, dict):
             raise InputError(f"{missing}; expected a data set of DeePMD-kit in LMDB")
-        return found
+        return record
 
     def _damaged(self, error: Exception) -> InputError:
         return InputError(f"{self.path} is not a whole LMDB data set ({brief(error)}); write it again")
@@ -271,10 +271,10 @@ def _open(path: Path) -> LmdbFile:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     with _OPENING:
-        found = _OPEN.get(key)
-        if found is None:
-            found = _OPEN[key] = LmdbFile(path)
-        return found
+        environment = _OPEN.get(key)
+        if environment is None:
+            environment = _OPEN[key] = LmdbFile(path)
+        return environment
 
 
 def _library(name: str) -> Any:

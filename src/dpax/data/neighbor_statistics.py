@@ -76,5 +76,5 @@ class NeighborStatistics:
         Raises:
             InputError: as `add`.
         """
-        found = [self.add(system.frame(index)) for index in range(len(system))]
-        return any(found)
+        extremes = [self.add(system.frame(index)) for index in range(len(system))]
+        return any(extremes)

@@ -94,11 +94,11 @@ class Rows(ABC):
         Raises:
             InputError: a number that is not whole.
         """
-        found = np.empty(0, np.int64)
+        positions = np.empty(0, np.int64)
         for start in range(0, self.frames if self.width else 0, _PIECE):
             stop = min(start + _PIECE, self.frames)
-            found = np.union1d(found, whole_numbers(self._rows(start, stop), self.path))
-        return found
+            positions = np.union1d(positions, whole_numbers(self._rows(start, stop), self.path))
+        return positions
 
 
 def whole_numbers(numbers: np.ndarray, source: object) -> np.ndarray:

@@ -110,14 +110,14 @@ def type_names(paths: str | Sequence[str], base: Path | None = None) -> list[str
     Raises:
         InputError: a system has no names for its types, nothing is found, or a system cannot be read.
     """
-    found = {place.name: _names(place) for place in _locate(paths, base, ())}
-    nameless = [name for name, names in found.items() if not names]
+    names_by_system = {place.name: _names(place) for place in _locate(paths, base, ())}
+    nameless = [name for name, names in names_by_system.items() if not names]
     if nameless:
         raise InputError(
             f"{nameless[0]} has no names for its types (type_map.raw); give them with --type-map, in the "
             "order of the indices"
         )
-    return sorted(set().union(*found.values()))
+    return sorted(set().union(*names_by_system.values()))
 
 
 def _names(place: _Location) -> set[str]:
@@ -148,11 +148,11 @@ def _locate(paths: str | Sequence[str], base: Path | None, patterns: Sequence[st
     for path in given:
         if not path:
             raise InputError(f"an empty path names no data; expected {LAYOUT}")
-        found = _search(path, base or Path(), patterns) or _search(path, Path(), patterns)
-        if not found:
+        places = _search(path, base or Path(), patterns) or _search(path, Path(), patterns)
+        if not places:
             wanted = f" with a folder that matches {', '.join(patterns)}" if patterns else ""
             raise InputError(f"no data found at '{path}'{wanted}{_seen_from(path, base)}; expected {LAYOUT}")
-        yield from found
+        yield from places
 
 
 def _search(path: str, base: Path, patterns: Sequence[str]) -> list[_Location]:

@@ -32,12 +32,12 @@ def take(data: Any, cls: str | tuple[str, ...], newest: int) -> dict:
     if not isinstance(data, Mapping):
         raise InputError(f"found {shortened(data)} where the dictionary of a {names[0]} was expected")
     data = dict(data)
-    found, version = data.pop("@class", names[0]), data.pop("@version", 1)
-    if found not in names:
-        raise InputError(f"the dictionary describes a {found!r}; expected {' or '.join(names)}")
+    class_name, version = data.pop("@class", names[0]), data.pop("@version", 1)
+    if class_name not in names:
+        raise InputError(f"the dictionary describes a {class_name!r}; expected {' or '.join(names)}")
     if type(version) is not int or not 1 <= version <= newest:
         raise InputError(
-            f"the dictionary of {found!r} has version {shortened(version)}; this dpax reads 1 to {newest}"
+            f"the dictionary of {class_name!r} has version {shortened(version)}; this dpax reads 1 to {newest}"
         )
     return data
 
@@ -160,7 +160,7 @@ def checked(kind: type[Spec], fields: Mapping[str, Any], what: str) -> Spec:
         raise InputError(f"the {what}: {error}") from None
 
 
-def compare(found: Any, expected: Any, place: str = "") -> None:
+def compare(actual: Any, expected: Any, place: str = "") -> None:
     """See that a dictionary says nowhere else than dpax would for the same model.
 
     Where it lacks a key it says nothing: older versions do. Arrays are not compared.
@@ -174,30 +174,30 @@ def compare(found: Any, expected: Any, place: str = "") -> None:
         InputError: a key that no such model has, or a contradiction.
     """
     if isinstance(expected, Mapping):
-        if not isinstance(found, Mapping):
-            raise InputError(f"{place or 'the model'} is {shortened(found)} where a dictionary was expected")
-        _compare_class(found, expected)
-        for key, value in found.items():
+        if not isinstance(actual, Mapping):
+            raise InputError(f"{place or 'the model'} is {shortened(actual)} where a dictionary was expected")
+        _compare_class(actual, expected)
+        for key, value in actual.items():
             inner = f"{place}.{key}" if place else str(key)
             if key in _SAYS_NOTHING or (value is None and key not in expected):
                 continue
             if key not in expected:
                 raise InputError(f"there is no setting {inner!r}")
             compare(value, expected[key], inner)
-        unsaid = [key for key in _OWN if place and key in expected and key not in found]
+        unsaid = [key for key in _OWN if place and key in expected and key not in actual]
         if unsaid:
             raise InputError(
                 f"the model contradicts itself: {place} has no {unsaid[0]}, where the rest of it says "
                 f"{shortened(expected[unsaid[0]])}"
             )
     elif isinstance(expected, list) and any(isinstance(item, Mapping) for item in expected):
-        if not isinstance(found, (list, tuple)) or len(found) != len(expected):
-            raise InputError(f"{place} is {shortened(found)}; expected a list of {len(expected)}")
-        for number, (one, other) in enumerate(zip(found, expected, strict=True)):
+        if not isinstance(actual, (list, tuple)) or len(actual) != len(expected):
+            raise InputError(f"{place} is {shortened(actual)}; expected a list of {len(expected)}")
+        for number, (one, other) in enumerate(zip(actual, expected, strict=True)):
             compare(one, other, f"{place}.{number}")
-    elif not isinstance(expected, np.ndarray) and not _same(found, expected, place):
+    elif not isinstance(expected, np.ndarray) and not _same(actual, expected, place):
         raise InputError(
-            f"the model contradicts itself: {place} is {shortened(found)}, where the rest of it says "
+            f"the model contradicts itself: {place} is {shortened(actual)}, where the rest of it says "
             f"{shortened(expected)}"
         )
 
@@ -208,23 +208,23 @@ _SAYS_NOTHING = ("@class", "@version", "@variables", "trainable", "seed")
 """Keys that are looked at elsewhere, or in which parts may differ from the whole."""
 
 
-def _compare_class(found: Mapping, expected: Mapping) -> None:
+def _compare_class(actual: Mapping, expected: Mapping) -> None:
     if "@class" in expected:
-        take(found, expected["@class"], max(expected["@version"], _NEWEST.get(expected["@class"], 1)))
+        take(actual, expected["@class"], max(expected["@version"], _NEWEST.get(expected["@class"], 1)))
 
 
-def _same(found: Any, expected: Any, place: str) -> bool:
+def _same(actual: Any, expected: Any, place: str) -> bool:
     """Whether two values mean the same; upper and lower case, lists and tuples do."""
     key = place.rpartition(".")[2]
-    if key == "type_map" and found is None:
+    if key == "type_map" and actual is None:
         return True  # not known here
-    if isinstance(found, str) and isinstance(expected, str):
+    if isinstance(actual, str) and isinstance(expected, str):
         if key == "precision":
-            return numpy_dtype(found) == numpy_dtype(expected)
-        one, two = ({"linear": "none"}.get(text.lower(), text.lower()) for text in (found, expected))
+            return numpy_dtype(actual) == numpy_dtype(expected)
+        one, two = ({"linear": "none"}.get(text.lower(), text.lower()) for text in (actual, expected))
         return one == two
-    if isinstance(found, (list, tuple)) and isinstance(expected, (list, tuple)):
-        return len(found) == len(expected) and all(map(_same, found, expected, [place] * len(found)))
-    if isinstance(found, bool) != isinstance(expected, bool):
+    if isinstance(actual, (list, tuple)) and isinstance(expected, (list, tuple)):
+        return len(actual) == len(expected) and all(map(_same, actual, expected, [place] * len(actual)))
+    if isinstance(actual, bool) != isinstance(expected, bool):
         return False
-    return bool(found == expected)
+    return bool(actual == expected)

@@ -38,5 +38,5 @@ def read_jax(path: Path) -> Source:
 
 def named(tree: Any) -> dict[str, np.ndarray]:
     """The arrays below `atomic_model` by their paths."""
-    found = jax.tree_util.tree_flatten_with_path(tree["atomic_model"])[0]
-    return {"/".join(str(key.key) for key in path): array for path, array in found}
+    leaves = jax.tree_util.tree_flatten_with_path(tree["atomic_model"])[0]
+    return {"/".join(str(key.key) for key in path): array for path, array in leaves}

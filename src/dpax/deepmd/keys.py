@@ -172,8 +172,8 @@ def read(keys: Keys, data: Mapping[str, Any], what: str) -> dict[str, Any]:
     for key in keys:
         if isinstance(key, Constant):
             if data.get(key.name, key.value) not in (key.value, None, [], [None]):
-                found = shortened(data[key.name])
-                raise InputError(f"the {what} has {key.name} = {found}: {key.reason or 'not known to dpax'}")
+                value = shortened(data[key.name])
+                raise InputError(f"the {what} has {key.name} = {value}: {key.reason or 'not known to dpax'}")
         elif key.name in data:
             fields[key.attribute] = as_tuples(data[key.name])
         elif key.default is _REQUIRED:

@@ -81,13 +81,13 @@ def renamed(arrays: Mapping[str, Any], places: Iterable[Place], source: str) -> 
         source: "dictionary", "checkpoint" or "attribute".
     """
     patterns = [(_pattern(getattr(place, source)), place.name) for place in places]
-    found = {}
+    arrays_by_name = {}
     for name, array in arrays.items():
         for pattern, ours in patterns:
             match = pattern.fullmatch(name)
             if match is not None:
-                found[ours.format(**match.groupdict())] = array
-    return found
+                arrays_by_name[ours.format(**match.groupdict())] = array
+    return arrays_by_name
 
 
 @cache
@@ -108,16 +108,16 @@ def arrays_in(dictionary: Any, path: str = "") -> dict[str, Any]:
         items = enumerate(dictionary)
     else:
         return {path.strip("/"): dictionary} if isinstance(dictionary, np.ndarray) else {}
-    found = {}
+    arrays = {}
     for key, value in items:
         inner = path if key == "@variables" else f"{path}/{key}"
         if key == "@variables" and isinstance(value, Mapping):
             # DeePMD-kit takes biases and time steps of any shape.
-            found |= {
+            arrays |= {
                 f"{path}/{name}".strip("/"): np.ravel(array) if name in ("b", "idt") else array
                 for name, array in value.items()
                 if array is not None
             }
         else:
-            found |= arrays_in(value, inner)
-    return found
+            arrays |= arrays_in(value, inner)
+    return arrays

@@ -40,8 +40,8 @@ class SubdomainPotential:
     def __init__(self, potential: Potential, fparam: Sequence[float] = (), aparam: Sequence[float] = ()):
         self.potential = potential
         of_frames, of_atoms, default = potential.model.spec.parameter_widths
-        told = [*_expected("fparam", fparam or default or (), of_frames)]
-        self._parameters = np.array([*told, *_expected("aparam", aparam, of_atoms)], np.float64)
+        expected = [*_expected("fparam", fparam or default or (), of_frames)]
+        self._parameters = np.array([*expected, *_expected("aparam", aparam, of_atoms)], np.float64)
         self._planner = CapacityPlanner(atom_multiple=_BLOCK * potential.n_devices, programs=_PROGRAMS)
         self._capacity = Capacity(0, 0)
         self._lock = threading.Lock()

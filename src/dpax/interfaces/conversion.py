@@ -56,10 +56,10 @@ def convert(source: Path, target: Path, branch: str | None = None) -> Agreement:
     before = load(source, branch=branch)
     with replacing(target) as temporary:
         write_model(temporary, before.model, before.provenance)
-        found = compare(before, load(temporary))
-        if max(found) > tolerance(before.model) or not np.isfinite(found).all():
-            raise InputError(f"{target}: not written, for it would differ from {source}: {found}")
-    return found
+        differences = compare(before, load(temporary))
+        if max(differences) > tolerance(before.model) or not np.isfinite(differences).all():
+            raise InputError(f"{target}: not written, for it would differ from {source}: {differences}")
+    return differences
 
 
 def tolerance(model: EnergyModel) -> float:

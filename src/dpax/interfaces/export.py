@@ -215,16 +215,16 @@ def _examples(potential: Potential) -> list[dict[str, Any]]:
     for pbc in ((True, True, True), (True, True, False), (False, False, False)):
         positions = grid @ (cell / np.array([[3], [3], [2]])) + rng.uniform(-0.2, 0.2, grid.shape)
         types = rng.permutation(np.arange(len(grid)) % len(model.type_map)).astype(np.int32)
-        told: dict[str, Any] = {}
+        inputs: dict[str, Any] = {}
         if n_frame:
-            told["fparam"] = rng.normal(size=n_frame) if default is None else np.array(default)
+            inputs["fparam"] = rng.normal(size=n_frame) if default is None else np.array(default)
         if n_atomic:
-            told["aparam"] = rng.normal(size=(len(grid), n_atomic))
+            inputs["aparam"] = rng.normal(size=(len(grid), n_atomic))
         box = cell if any(pbc) else None
-        result = potential.evaluate(Frame(positions, types, box, pbc, "example", **told))
+        result = potential.evaluate(Frame(positions, types, box, pbc, "example", **inputs))
         expected = {"energy": result.energy, "forces": result.forces, "virial": result.virial}
         symbols = [model.type_map[t] for t in types]
-        structure = {"positions": positions, "symbols": symbols, "cell": box, "pbc": pbc, **told}
+        structure = {"positions": positions, "symbols": symbols, "cell": box, "pbc": pbc, **inputs}
         examples.append({**structure, "expected": expected})
     return examples
 

@@ -90,8 +90,8 @@ def dpa1_neighbor_list(
     )
     types = type_indices(symbols, potential.type_map, "symbols")
     nothing = np.zeros((len(types), 3))
-    told = {"fparam": fparam, "aparam": aparam}
-    arrays: dict[str, Any] = {name: np.atleast_1d(value) for name, value in told.items() if value is not None}
+    inputs = {"fparam": fparam, "aparam": aparam}
+    arrays: dict[str, Any] = {name: np.atleast_1d(value) for name, value in inputs.items() if value is not None}
     frame = Frame(nothing, types, None, (False, False, False), "symbols", **arrays)
     parameters = ParameterWidths(*potential.model.spec.parameter_widths).of(frame)
     energy = _energy_of_edges(potential.model, types, parameters, devices)

@@ -99,15 +99,15 @@ def find_pairs(positions, cell, pbc, cutoff):
     inverse = np.linalg.inv(box)
     wrapped = positions - np.where(periodic, np.floor(positions @ inverse), 0.0) @ box
     images = np.where(periodic, np.ceil(cutoff * np.linalg.norm(inverse, axis=0)), 0).astype(int)
-    found = []
+    pairs = []
     for shift in product(*(range(-n, n + 1) for n in images)):
         vectors = wrapped[None] + np.array(shift) @ box - wrapped[:, None]
         near = np.sum(vectors**2, axis=-1) <= cutoff**2
         if not any(shift):
             np.fill_diagonal(near, False)
         i, j = np.nonzero(near)
-        found.append((i, j, vectors[i, j]))
-    return tuple(np.concatenate(arrays) for arrays in zip(*found, strict=True))
+        pairs.append((i, j, vectors[i, j]))
+    return tuple(np.concatenate(arrays) for arrays in zip(*pairs, strict=True))
 
 
 def check(folder):

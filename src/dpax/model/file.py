@@ -190,12 +190,12 @@ def _part(
 ) -> dict[str, np.ndarray]:
     """The arrays of a part of the model, which must be in the precision that the description says."""
     own = {name: np.asarray(array) for name, array in arrays.items() if name.startswith(f"{part}/")}
-    found = fitted(own, ((f"{part}/{name}", shape) for name, shape in shapes), dtype)
+    checked = fitted(own, ((f"{part}/{name}", shape) for name, shape in shapes), dtype)
     stored = _storable(np.empty(0, dtype)).dtype
     for name, array in own.items():
         if array.dtype != stored:
             raise InputError(f"the array {name} is of {array.dtype}; a model in {dtype.name} has {stored}")
-    return found
+    return checked
 
 
 def _short_range(tree: Any, rcut: float, arrays: Arrays) -> ShortRange:

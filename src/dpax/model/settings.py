@@ -232,16 +232,16 @@ class ModelSettings(Settings):
     @property
     def warnings(self) -> list[str]:
         """What is allowed, but not what one would want in new work."""
-        found = []
+        messages = []
         if self.descriptor.jump is not None:
-            found.append(
+            messages.append(
                 f"{self.descriptor.jump}: the energy jumps where an atom crosses the cut-off; "
                 "smooth_type_embedding true with empty_slots dense, or se_atten_v2, is better for molecular "
                 "dynamics"
             )
         if self.descriptor.order_dependent:
-            found.append("the energy depends on which atom comes first in a frame (dpax.order_dependent)")
-        return found
+            messages.append("the energy depends on which atom comes first in a frame (dpax.order_dependent)")
+        return messages
 
     @property
     def fixed_bias(self) -> tuple[float | None, ...]:

@@ -48,7 +48,7 @@ def fitted(
     Raises:
         InputError: one is missing, has another shape, does not hold real numbers, or is one too many.
     """
-    found = {}
+    checked = {}
     for name, shape in shapes:
         if arrays.get(name) is None:
             raise InputError(f"the array {name} is missing")
@@ -56,11 +56,11 @@ def fitted(
         if array.shape != shape:
             raise InputError(f"the array {name} has shape {array.shape}; expected {shape}")
         with np.errstate(over="ignore"):  # whoever reads a model sees whether its numbers are finite
-            found[name] = array.astype(dtype)
-    unknown = [name for name in arrays if name not in found]
+            checked[name] = array.astype(dtype)
+    unknown = [name for name in arrays if name not in checked]
     if unknown:
         raise InputError(f"the array {unknown[0]} is of no use to a model of these settings")
-    return found
+    return checked
 
 
 def numbers(arrays: Mapping[str, Any], name: str, shape: tuple[int | None, ...]) -> np.ndarray:

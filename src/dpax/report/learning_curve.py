@@ -78,12 +78,12 @@ def plot_learning_curve(run_dir: str | Path, out: str | Path) -> None:
 
 def _curves(records: list[dict[str, Any]], key: str) -> dict[str, tuple[list[int], list[float]]]:
     """Steps and errors, in thousandths, of training and validation as far as they were logged."""
-    found = {}
+    curves = {}
     for name, suffix in (("training", "trn"), ("validation", "val")):
         steps, errors = _points(records, f"{key}_{suffix}")
         if steps:
-            found[name] = (steps, [1e3 * error for error in errors])
-    return found
+            curves[name] = (steps, [1e3 * error for error in errors])
+    return curves
 
 
 def _points(records: list[dict[str, Any]], key: str) -> tuple[list[int], list[float]]:

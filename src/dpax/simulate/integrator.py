@@ -93,9 +93,9 @@ class Integrator:
             )
         changed = [key for key, value in state.items() if value.shape != expected[key].shape]
         if changed:
-            found, needed = (numbers[changed[0]].shape for numbers in (state, expected))
+            actual, needed = (numbers[changed[0]].shape for numbers in (state, expected))
             raise InputError(
-                f"--restart: the checkpoint's {changed[0]} has shape {found}; the integrator's has {needed}"
+                f"--restart: the checkpoint's {changed[0]} has shape {actual}; the integrator's has {needed}"
             )
         parts = self._parts()
         for key, value in state.items():

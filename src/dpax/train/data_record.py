@@ -121,18 +121,18 @@ def compare(before: Sequence[SystemRecord], now: Sequence[SystemRecord]) -> list
     """What has changed, a sentence for each system."""
     if len(before) != len(now):
         return [f"there were {len(before)} systems and are now {len(now)}"]
-    found = []
+    changes = []
     changed = [(a, b) for a, b in zip(before, now, strict=True) if a.frames != b.frames or a.changed_files(b)]
     exchanged = {a.contents(): a.name for a, _ in changed} if len(changed) > 1 else {}
     for old, new in changed:
         other = exchanged.get(new.contents()) if exchanged else None
         if other is not None:
-            found.append(f"{new.name} has taken the place of {other}")
+            changes.append(f"{new.name} has taken the place of {other}")
         elif old.frames != new.frames:
-            found.append(_grown(old, new))
+            changes.append(_grown(old, new))
         else:
-            found.append(f"{new.name} has changed{_named(old, new)}")
-    return found
+            changes.append(f"{new.name} has changed{_named(old, new)}")
+    return changes
 
 
 def _named(old: SystemRecord, new: SystemRecord) -> str:
@@ -152,12 +152,12 @@ def check_sizes(before: Sequence[SystemRecord], now: Sequence[SystemRecord]) -> 
         InputError: they have others.
     """
     if len(before) != len(now):
-        found = [f"the run was started with {len(before)} systems, and there are now {len(now)}"]
+        changes = [f"the run was started with {len(before)} systems, and there are now {len(now)}"]
     else:
-        found = [_grown(a, b) for a, b in zip(before, now, strict=True) if a.frames != b.frames]
-    if found:
+        changes = [_grown(a, b) for a, b in zip(before, now, strict=True) if a.frames != b.frames]
+    if changes:
         raise InputError(
-            f"--restart: {listed(found)}; a run goes on with the frames that it began with. Put the data "
+            f"--restart: {listed(changes)}; a run goes on with the frames that it began with. Put the data "
             "back, or start from the model in another folder (--init-model)"
         )
 

@@ -57,9 +57,9 @@ class ErrorMeans:
         """Pool in the errors of a batch."""
         self.loss += float(errors.loss)
         self.batches += 1
-        for name, found in errors.sums.items():
+        for name, sums in errors.sums.items():
             before = self.sums.get(name, [0.0, 0.0, 0.0])
-            self.sums[name] = [total + float(part) for total, part in zip(before, found, strict=True)]
+            self.sums[name] = [total + float(part) for total, part in zip(before, sums, strict=True)]
 
     @property
     def mean_loss(self) -> float:
@@ -83,14 +83,14 @@ class ErrorMeans:
 
     def shown(self, loss: LossSettings) -> dict[str, float]:
         """The errors of the learning curve by their names there; absent where nothing was labelled."""
-        found = {"rmse": math.sqrt(self.mean_loss)} if self.batches else {}
+        errors = {"rmse": math.sqrt(self.mean_loss)} if self.batches else {}
         for term in TERMS:
             stored = SHOWN_FORCES if term == "f" and SHOWN_FORCES in self.sums else term
             name = error_name(term, loss)
             value = self.rmse(stored) if name.startswith("rmse") else self.mae(stored)
             if value is not None:
-                found[name] = value
-        return found
+                errors[name] = value
+        return errors
 
 
 def error_name(name: str, loss: LossSettings) -> str:

@@ -66,12 +66,12 @@ class FullValidation:
         Returns:
             The place among the best, 0 for the best of all; None if it is not among them.
         """
-        found = Best(self._error(means), step)
-        ranked = sorted([*(best for best in self.best if best.step != step), found])[: self._kept]
-        if found not in ranked:
+        candidate = Best(self._error(means), step)
+        ranked = sorted([*(best for best in self.best if best.step != step), candidate])[: self._kept]
+        if candidate not in ranked:
             return None
         self.best = ranked
-        return ranked.index(found)
+        return ranked.index(candidate)
 
     def _error(self, means: ErrorMeans) -> float:
         if not self._settings.validating.scheduled:

@@ -77,17 +77,17 @@ def energy_loss(
         weights: of the terms.
         settings: which terms there are and how errors count.
     """
-    found = _quantities(prediction, labels, frames, settings)
-    shown = found.get(SHOWN_FORCES, found["f"])
+    quantities = _quantities(prediction, labels, frames, settings)
+    shown = quantities.get(SHOWN_FORCES, quantities["f"])
     energy_delta, force_delta, virial_delta = settings.huber_deltas
     # Squares of energies and virials are weighed by 1/N: per-atom errors times N.
     extensive = settings.loss_func == "mse" and not (settings.use_huber or settings.intensive_ener_virial)
     size = labels.n_atoms.astype(prediction.energies.dtype) if extensive else None
     terms = {
-        "e": (found["e"]._replace(weights=size), energy_delta),
+        "e": (quantities["e"]._replace(weights=size), energy_delta),
         "f": (_norms(shown) if settings.f_use_norm else shown, force_delta),
-        "v": (found["v"]._replace(weights=size), virial_delta),
-        **{term: (found[term], energy_delta) for term in ("ae", "pf", "gf", "h") if term in found},
+        "v": (quantities["v"]._replace(weights=size), virial_delta),
+        **{term: (quantities[term], energy_delta) for term in ("ae", "pf", "gf", "h") if term in quantities},
     }
     loss = jnp.zeros((), prediction.energies.dtype)
     for term, (quantity, delta) in terms.items():
@@ -95,8 +95,8 @@ def energy_loss(
             kind = "mse" if term == "gf" else settings.loss_func
             loss = loss + weights[term] * _mean_penalty(quantity, kind, settings.use_huber, delta)
     if settings.f_use_norm:
-        found[SHOWN_FORCES] = _norms(shown) if settings.loss_func == "mae" else shown
-    sums = {name: Sums.of(*quantity) for name, quantity in found.items()}
+        quantities[SHOWN_FORCES] = _norms(shown) if settings.loss_func == "mae" else shown
+    sums = {name: Sums.of(*quantity) for name, quantity in quantities.items()}
     return loss, jax.lax.stop_gradient(Errors(loss, sums))
 
 
@@ -130,27 +130,27 @@ def _quantities(
     virial = (prediction.virials - values["virial"]).reshape(n_frames, 9) * per_atom[:, None]
     forces = prediction.forces - values["forces"]
     has_forces = of_atoms(has["forces"])
-    found = {
+    quantities = {
         "e": _Quantity(energy[:, None], has["energy"]),
         "f": _Quantity(forces, has_forces),
         "v": _Quantity(virial, has["virial"]),
     }
     if settings.weighs("ae"):
         atomic = prediction.energies - values["atom_energies"]
-        found["ae"] = _Quantity(atomic[:, None], of_atoms(has["atom_energies"]))
+        quantities["ae"] = _Quantity(atomic[:, None], of_atoms(has["atom_energies"]))
     shown = forces
     if settings.relative_f is not None:
         shown = forces / (jnp.linalg.norm(values["forces"], axis=1, keepdims=True) + settings.relative_f)
-        found[SHOWN_FORCES] = _Quantity(shown, has_forces)
+        quantities[SHOWN_FORCES] = _Quantity(shown, has_forces)
     if settings.weighs("pf"):
         has_pref, pref = _force_weights(labels, frames, settings)
-        found["pf"] = _Quantity(shown, has_forces * has_pref, pref)
+        quantities["pf"] = _Quantity(shown, has_forces * has_pref, pref)
     if settings.weighs("gf") and "drdq" in values:
         generalized = per_frame(jnp.einsum("axq,ax->aq", values["drdq"], forces))
-        found["gf"] = _Quantity(generalized, has["forces"] * has["drdq"])
+        quantities["gf"] = _Quantity(generalized, has["forces"] * has["drdq"])
     if settings.weighs("h") and prediction.hessian is not None:
-        found["h"] = _hessian(prediction.hessian, labels, frames)
-    return found
+        quantities["h"] = _hessian(prediction.hessian, labels, frames)
+    return quantities
 
 
 def _hessian(hessian: Array, labels: Labels, frames: Array) -> _Quantity:

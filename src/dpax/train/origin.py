@@ -207,18 +207,18 @@ def _check_architecture(fresh: EnergyModel, origin: Origin) -> None:
             "statistics of data do; training knows none but those of data"
         )
     ours, theirs = (architecture(model, fresh.type_map) for model in (fresh, origin.model))
-    found = []
+    differences = []
     for section, kind in _SECTIONS.items():
         if section == "fitting_net" and origin.random_fitting:
             continue
         mine, given = (kind.model_validate(part[section]).resolved() for part in (ours, theirs))
-        found += [
+        differences += [
             f"{section}.{key} is {shortened(mine[key])} and was {shortened(given[key])}"
             for key in mine
             if key not in _NO_ARCHITECTURE and mine[key] != given[key]
         ]
-    if found:
+    if differences:
         raise InputError(
-            f"the model section describes another model than the trained one: {'; '.join(found)}. Correct "
+            f"the model section describes another model than the trained one: {'; '.join(differences)}. Correct "
             "it, or take the trained one's with --use-pretrain-script"
         )

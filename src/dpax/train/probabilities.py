@@ -72,9 +72,9 @@ def _explicit(given: np.ndarray, sizes: np.ndarray) -> list[float]:
 def _range(text: str, rule: str) -> tuple[int, int, float]:
     try:
         start, stop, weight = text.split(":")
-        found = int(start), int(stop), float(weight)
+        fields = int(start), int(stop), float(weight)
     except ValueError:
         raise InputError(f"auto_prob {rule!r}: {text!r} is not of the form START:END:WEIGHT") from None
-    if not (np.isfinite(found[2]) and found[2] >= 0):
+    if not (np.isfinite(fields[2]) and fields[2] >= 0):
         raise InputError(f"auto_prob {rule!r}: the weight of {text!r} must be a number >= 0")
-    return found
+    return fields

@@ -87,8 +87,8 @@ def _timed(training: Training, batch: Batch) -> float:
 
 
 def _peak_memory(device: Any) -> int:
-    found = device.memory_stats() or {}
-    if "peak_bytes_in_use" in found:
-        return int(found["peak_bytes_in_use"])
+    memory = device.memory_stats() or {}
+    if "peak_bytes_in_use" in memory:
+        return int(memory["peak_bytes_in_use"])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak  # kilobytes, except on macOS

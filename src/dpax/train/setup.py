@@ -83,8 +83,8 @@ def open_data(settings: DataSettings, type_map: Sequence[str], base: Path | None
     Raises:
         InputError: nothing is found, or data do not fit the settings.
     """
-    found = open_systems(settings.systems, type_map, base, settings.rglob_patterns or (), settings.reading)
-    systems = filter_systems(found, settings.batch_size)
+    systems = open_systems(settings.systems, type_map, base, settings.rglob_patterns or (), settings.reading)
+    systems = filter_systems(systems, settings.batch_size)
     if isinstance(settings, TrainingDataSettings):
         systems = without_close_pairs(systems, settings.min_pair_dist)
     sizes = batch_sizes(systems, settings.batch_size)
@@ -155,7 +155,7 @@ def data_statistics(settings: InputSettings, data: Data, caches: Sequence[Path] 
         )
     assert descriptor.fixed_sel is not None
     frames = statistics_sample(settings, data)
-    found = compute_statistics(
+    statistics = compute_statistics(
         frames,
         environment,
         descriptor.fixed_sel,
@@ -165,7 +165,7 @@ def data_statistics(settings: InputSettings, data: Data, caches: Sequence[Path] 
         parameters,
         model.data_stat_protect,
     )
-    return replace(found, fingerprint=name)
+    return replace(statistics, fingerprint=name)
 
 
 def statistics_sample(settings: InputSettings, data: Data) -> Iterator[Frame]:
@@ -218,8 +218,8 @@ def system_files(system: System) -> tuple[str, str, int, list[tuple[str, int, in
 
 
 def _files(path: Path) -> list[tuple[str, int, int]]:
-    found = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in found]
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
 
 
 def provenance(

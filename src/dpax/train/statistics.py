@@ -86,9 +86,9 @@ class ParameterStatistics:
         Raises:
             InputError: it lacks what the model takes.
         """
-        told = self.widths.of(frame)
+        parameters = self.widths.of(frame)
         n = self.widths.fparam
-        for columns, rows in ((slice(0, n), told[:1, :n]), (slice(n, None), told[:, n:])):
+        for columns, rows in ((slice(0, n), parameters[:1, :n]), (slice(n, None), parameters[:, n:])):
             self.counts[columns] += len(rows)
             self.sums[columns] += rows.sum(axis=0)
             self.squares[columns] += (rows**2).sum(axis=0)
@@ -131,14 +131,14 @@ def compute_statistics(
     Raises:
         InputError: a frame lacks parameters that the model takes.
     """
-    told = ParameterStatistics(parameters or ParameterWidths())
+    parameter_statistics = ParameterStatistics(parameters or ParameterWidths())
     ntypes = environment.ntypes
     counts, energies, atomic = [], [], np.zeros((ntypes, 2))
     neighbors = NeighborStatistics(ntypes, environment.rcut)
     for frame in frames:
         edges = frame_edges(frame, environment.rcut)
         environment.add(frame.types, edges.i, edges.j, edges.vectors)
-        told.add(frame)
+        parameter_statistics.add(frame)
         neighbors.add(frame, edges)
         if frame.energy is not None:
             counts.append(composition(frame.types, ntypes, silent))
@@ -161,7 +161,7 @@ def compute_statistics(
         sel,
         neighbors.max_neighbors,
         neighbors.crowded,
-        *told.mean_and_deviation(protection),
+        *parameter_statistics.mean_and_deviation(protection),
         observed=observed,
         min_distance=neighbors.min_distance,
     )
@@ -231,9 +231,9 @@ def read_count(path: Path, expected: str) -> int | None:
         return None
 
 
-def _is_sound(found: Statistics) -> bool:
+def _is_sound(statistics: Statistics) -> bool:
     """Whether the numbers are of the kinds and shapes that statistics have."""
-    n_types, n_told = len(found.bias), len(found.parameter_mean)
+    n_types, n_told = len(statistics.bias), len(statistics.parameter_mean)
     shapes = {
         "mean": (n_types, 4),
         "stddev": (n_types, 4),
@@ -241,17 +241,17 @@ def _is_sound(found: Statistics) -> bool:
         "parameter_mean": (n_told,),
         "parameter_deviation": (n_told,),
     }
-    arrays = {name: getattr(found, name) for name in _ARRAYS}
+    arrays = {name: getattr(statistics, name) for name in _ARRAYS}
     return (
         all(array.shape == shapes[name] and np.isfinite(array).all() for name, array in arrays.items())
-        and bool((found.stddev > 0).all() and (found.parameter_deviation > 0).all())
-        and type(found.sel) is int
-        and found.sel > 0
-        and type(found.max_neighbors) is int
-        and isinstance(found.crowded, str)
-        and all(type(number) is int and 0 <= number < n_types for number in found.observed)
-        and type(found.min_distance) is float
-        and found.min_distance > 0
+        and bool((statistics.stddev > 0).all() and (statistics.parameter_deviation > 0).all())
+        and type(statistics.sel) is int
+        and statistics.sel > 0
+        and type(statistics.max_neighbors) is int
+        and isinstance(statistics.crowded, str)
+        and all(type(number) is int and 0 <= number < n_types for number in statistics.observed)
+        and type(statistics.min_distance) is float
+        and statistics.min_distance > 0
     )
 
 

@@ -30,8 +30,8 @@ def _elements(
     number: int, n: int, words: Any, n_types: int, types: Any, cutoff: Any, models: Any, every: Any
 ) -> int:
     style = _styles[number]
-    found = style.elements(_strings(words, n), n_types)
-    np.ctypeslib.as_array(types, (n_types,))[:] = found
+    elements = style.elements(_strings(words, n), n_types)
+    np.ctypeslib.as_array(types, (n_types,))[:] = elements
     cutoff[0], models[0], every[0] = style.cutoff, style.n_models, style.settings.out_freq
     return 0
 

@@ -89,13 +89,13 @@ def _level(keyword: str, rest: list[str]) -> float:
 
 
 def _numbers(keyword: str, rest: list[str]) -> list[float]:
-    found = []
+    numbers = []
     while rest and (number := _number(rest[0])) is not None:
-        found.append(number)
+        numbers.append(number)
         rest.pop(0)
-    if not found:
+    if not numbers:
         raise InputError(f"{keyword} needs one or more numbers")
-    return found
+    return numbers
 
 
 def _number(word: str) -> float | None:
@@ -186,8 +186,8 @@ class PairStyle:
         given = self.settings
         try:
             changed = Path(path).stat().st_mtime_ns
-            told = (given.branch, tuple(given.fparam), tuple(given.aparam))
-            return _loaded(path, changed, self._place, *told)
+            settings = (given.branch, tuple(given.fparam), tuple(given.aparam))
+            return _loaded(path, changed, self._place, *settings)
         except OSError as error:
             raise InputError(f"{path}: {error.strerror}") from None
         except InputError as error:
