@@ -79,10 +79,10 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def _wanted_devices(given: int | None) -> int | None:
+def _wanted_devices(n_devices: int | None) -> int | None:
     """The number of devices asked for, None where nobody asks."""
-    name, text = "devices", given
-    if given is None:
+    name, text = "devices", n_devices
+    if n_devices is None:
         name, text = DEVICES, os.environ.get(DEVICES) or None
     if text is None:
         return None
@@ -95,7 +95,7 @@ def _wanted_devices(given: int | None) -> int | None:
     return number
 
 
-def cache_folder(given: str | os.PathLike | None = None, known: str | None = None) -> Path | None:
+def cache_folder(wanted: str | os.PathLike | None = None, known: str | None = None) -> Path | None:
     """Where compiled programs are kept, None for nowhere.
 
     Args:
@@ -105,7 +105,7 @@ def cache_folder(given: str | os.PathLike | None = None, known: str | None = Non
     Raises:
         InputError: a folder that cannot be written.
     """
-    choices = {"cache": given, CACHE: os.environ.get(CACHE) or None, "jax_compilation_cache_dir": known}
+    choices = {"cache": wanted, CACHE: os.environ.get(CACHE) or None, "jax_compilation_cache_dir": known}
     name, folder = next((choice for choice in choices.items() if choice[1] is not None), ("", None))
     if folder is None:
         return _own_folder()

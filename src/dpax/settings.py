@@ -105,13 +105,13 @@ class Settings(BaseModel, metaclass=_RaisesInputError):
         """Drop comments and neutral keys, rename aliases; what stays unknown is refused later."""
         if not isinstance(data, Mapping):
             return data
-        kept: dict[str, Any] = {}
+        renamed: dict[str, Any] = {}
         for key, value in data.items():
             if str(key).startswith("_") or key in cls.IGNORED or cls._is_neutral(key, value):
                 continue
             name = cls.ALIASES.get(key, key)
-            kept[key if name in data else name] = value
-        return kept
+            renamed[key if name in data else name] = value
+        return renamed
 
     @field_validator("*", mode="before")
     @classmethod

@@ -12,7 +12,7 @@ CUTOFF = 4.0
 
 
 def brute_force(frame, cutoff):
-    """Distances of all pairs within the cut-off, and the neighbours of each type of each atom."""
+    """Distances of all pairs within the cutoff, and the neighbours of each type of each atom."""
     shifts = np.stack(np.meshgrid(*[range(-2, 3)] * 3, indexing="ij"), -1).reshape(-1, 3)
     images = shifts @ frame.cell if all(frame.pbc) else np.zeros((1, 3))
     vectors = frame.positions[None, :, None] + images - frame.positions[:, None, None]

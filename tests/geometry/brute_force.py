@@ -6,9 +6,9 @@ import numpy as np
 
 
 def all_pairs(positions, cell, pbc, cutoff) -> dict[tuple[int, int, int, int, int], np.ndarray]:
-    """Every pair (i, j, lattice shift of j) within the cut-off, with its vector.
+    """Every pair (i, j, lattice shift of j) within the cutoff, with its vector.
 
-    Image counts are bounded by |shift| <= |(r_i - r_j + d)·b| with |d| <= cut-off and b the dual vector.
+    Image counts are bounded by |shift| <= |(r_i - r_j + d)·b| with |d| <= cutoff and b the dual vector.
     """
     positions = np.asarray(positions, dtype=float).reshape(-1, 3)
     active = [k for k in range(3) if pbc[k]]

@@ -24,7 +24,7 @@ def assert_same_as_brute_force(positions, cell, pbc, cutoff):
         (int(i), int(j), int(s[0]), int(s[1]), int(s[2]))
         for i, j, s in zip(found.i, found.j, found.shifts, strict=True)
     ]
-    # A pair within rounding of the cut-off may fall on either side.
+    # A pair within rounding of the cutoff may fall on either side.
     vectors = [*expected.items(), *zip(keys, found.vectors, strict=True)]
     edge_of_reach = {key for key, vector in vectors if abs(np.linalg.norm(vector) - cutoff) < 1e-9}
     assert len(keys) == len(set(keys))
@@ -82,7 +82,7 @@ FAR = BOX + np.array([0, 0, 300])
         pytest.param(BOX, [[10, 0, 0], [0, 10, 0], [10, 0, 0]], (True, True, False), 4.0, id="parallel row"),
         pytest.param(BOX, [[10, 0, 3], [0, 10, 2], [0, 0, 0]], (True, True, False), 4.0, id="tilted slab"),
         pytest.param(BOX, [[4, 3, 3], [0, 0, 0], [0, 0, 0]], (True, False, False), 4.0, id="tilted wire"),
-        pytest.param(BOX[:2] / 5, np.eye(3) * 2.1, PERIODIC, 6.0, id="cell smaller than the cut-off"),
+        pytest.param(BOX[:2] / 5, np.eye(3) * 2.1, PERIODIC, 6.0, id="cell smaller than the cutoff"),
         pytest.param(BOX[:1], np.eye(3) * 2, PERIODIC, 6.0, id="one atom and its images"),
         pytest.param(BOX[:1], None, FREE, 6.0, id="one atom alone"),
         pytest.param(BOX[:0], None, FREE, 6.0, id="no atom"),

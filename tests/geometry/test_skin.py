@@ -39,7 +39,7 @@ def test_every_step_of_a_hot_trajectory(pbc, strain):
 
 
 def test_a_deformation_alone_uses_up_the_skin():
-    """Atoms that are pressed together with the cell come into the cut-off without having moved in it."""
+    """Atoms that are pressed together with the cell come into the cutoff without having moved in it."""
     positions, lists = atoms(), SkinLists(CUTOFF, 1.0)
     for scale in (1.0, 0.95, 0.9, 0.85, 0.7, 1.0, 1.4):
         found = lists.find(scale * positions, scale * CELL, PERIODIC)

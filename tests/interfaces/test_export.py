@@ -52,7 +52,7 @@ def exported(tmp_path_factory) -> tuple[Potential, Path]:
 
 
 def test_same_numbers_as_the_potential(exported):
-    """Crystals, slabs and clusters, and a cell thinner than the cut-off."""
+    """Crystals, slabs and clusters, and a cell thinner than the cutoff."""
     potential, folder = exported
     program = ExportedPotential(folder)
     frames = [frame_of(pbc, seed=seed) for seed in range(2) for pbc in (PERIODIC, SLAB, CLUSTER)]

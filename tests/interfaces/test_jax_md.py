@@ -87,7 +87,7 @@ def test_fractional_coordinates_in_a_triclinic_box(potential):
     stress = jax.jit(lambda R, lists: quantity.stress(energy_fn, R, box, neighbor=lists))
     scaled = jnp.array(atoms.get_scaled_positions())
     close(stress(scaled, neighbors) * expected.volume, expected.virial)
-    # A box handed over at run time: a smaller one changes the energy, one too small for the cut-off has none.
+    # A box handed over at run time: a smaller one changes the energy, one too small for the cutoff has none.
     squeezed = atoms.copy()
     squeezed.set_cell(0.98 * atoms.cell[:], scale_atoms=True)
     energy_in = jax.jit(lambda box: energy_fn(scaled, neighbors, box=box))

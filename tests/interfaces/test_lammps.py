@@ -325,7 +325,7 @@ def test_coefficients(folder, monkeypatch, tmp_path):
     with pytest.raises(InputError, match=r"model.dpax: the model takes no fparam, got 1 numbers"):
         PairStyle(["model.dpax", "fparam", "1"], 0, 0).elements(["O", "H"], 2)
     write_model(tmp_path / "wide.dpax", tiny_model(rcut=5.0, attn_layer=0, neuron=[4, 8]), {})
-    with pytest.raises(InputError, match="another cut-off"):
+    with pytest.raises(InputError, match="another cutoff"):
         PairStyle(["model.dpax", str(tmp_path / "wide.dpax")], 0, 0).elements(["O", "H"], 2)
 
 

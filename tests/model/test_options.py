@@ -214,7 +214,7 @@ def test_what_is_no_table_is_refused(tmp_path, text, message):
 
 
 def test_a_table_that_ends_abruptly_is_warned_of(table):
-    with pytest.warns(UserWarning, match="not zero at the cut-off"):
+    with pytest.warns(UserWarning, match="not zero at the cutoff"):
         read_pair_table(table, 1.0, ["O", "H"])
 
 

@@ -42,7 +42,7 @@ def random_frame(seed, cell=CELL, n=9, pbc=PERIODIC):
 
 FRAMES = {
     "triclinic": random_frame(1),
-    "smaller than the cut-off": random_frame(2, SMALL, 4),
+    "smaller than the cutoff": random_frame(2, SMALL, 4),
     "elongated": random_frame(3, LONG, 7),
     "slab": random_frame(4, pbc=[True, True, False]),
     "wire": random_frame(5, pbc=[False, False, True]),
@@ -97,7 +97,7 @@ def test_rotation_translation_permutation(seed, name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_supercell_has_the_energy_of_its_cells(name):
-    x, types, cell, pbc = FRAMES["smaller than the cut-off"]
+    x, types, cell, pbc = FRAMES["smaller than the cutoff"]
     atoms = ase.build.make_supercell(ase.Atoms(types, x, cell=cell, pbc=True), np.diag([2, 1, 3]))
     big = (atoms.positions, atoms.numbers, atoms.cell.array, pbc)
     prediction = evaluate(model_of(name), [(x, types, cell, pbc), big])
@@ -136,7 +136,7 @@ def test_more_neighbors_than_sel_all_count(name):
 
 
 def largest_change_of_curvature(model, h):
-    """Of the energy along a line through the cut-off sphere of one atom, between points h apart (eV/Å²)."""
+    """Of the energy along a line through the cutoff sphere of one atom, between points h apart (eV/Å²)."""
     near = np.array([[0, 0, 0], [0.9, 0.5, 0.3], [0.3, 0.9, -0.2]], float)
     crossing, direction = model.rcut * np.array([0.6, 0.64, 0.48]), np.array([0.8, 0.6, 0.0])
     places = crossing + h * np.arange(-15.5, 16)[:, None] * direction
@@ -146,7 +146,7 @@ def largest_change_of_curvature(model, h):
     return np.abs(np.diff(energies, 3)).max() / h**2
 
 
-# "ignore empty" is missing: there a neighbour counts in the softmax up to the cut-off, and not beyond it.
+# "ignore empty" is missing: there a neighbour counts in the softmax up to the cutoff, and not beyond it.
 @pytest.mark.parametrize("name", ["concat", "v2", "many options", "branch norm"])
 def test_twice_differentiable_at_the_cutoff(name):
     """Half the step, half the change of curvature; where anything jumps it does not shrink."""
@@ -165,7 +165,7 @@ def test_scan_through_the_cutoff_sees_a_jump(name):
     "options", [{"version": 1}, pytest.param({"version": 2}, marks=pytest.mark.slow), SHARP]
 )
 def test_float32_is_safe_at_the_cutoff(options):
-    """One neighbour moved through the cut-off in 4,000 steps: forces within 1e-4 eV/Å of float64."""
+    """One neighbour moved through the cutoff in 4,000 steps: forces within 1e-4 eV/Å of float64."""
     wide = tiny_model(**options)
     narrow = read_model(in_float32(model_dictionary(wide)))
     assert narrow.dtype == np.float32

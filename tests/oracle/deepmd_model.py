@@ -26,7 +26,7 @@ from deepmd.dpmodel.model.ener_model import EnergyModel
 from deepmd.dpmodel.utils.nlist import extend_input_and_build_neighbor_list
 
 TYPE_MAP = ("O", "H")
-# `sel` exceeds the neighbours of every structure below at this cut-off: DeePMD-kit drops those beyond it.
+# `sel` exceeds the neighbours of every structure below at this cutoff: DeePMD-kit drops those beyond it.
 TINY_DESCRIPTOR = {
     "rcut": 4.0,
     "rcut_smth": 0.5,
@@ -195,10 +195,10 @@ def extended_input(descriptor, coord, atype, box=None):
 def structures(seed=0):
     """Named O/H structures, the same at each call.
 
-    - triclinic: 12 atoms in a skewed cell wider than the cut-off of `TINY_DESCRIPTOR`
-    - small cell: 4 atoms in a cell shorter than the cut-off, so an atom sees its own images
+    - triclinic: 12 atoms in a skewed cell wider than the cutoff of `TINY_DESCRIPTOR`
+    - small cell: 4 atoms in a cell shorter than the cutoff, so an atom sees its own images
     - cluster: 9 atoms, non-periodic, the outer ones with few neighbours
-    - dense cluster: 20 atoms, non-periodic, all within the cut-off of each other
+    - dense cluster: 20 atoms, non-periodic, all within the cutoff of each other
     - isolated in a box, isolated: one atom that sees nothing, periodic and not
     - out of sight: three atoms, non-periodic, one of them alone
     """

@@ -32,7 +32,7 @@ from oracle.deepmd_model import TYPE_MAP, make_model, random_statistics_of, stru
 
 
 def tiny_model_dict(version, fitting_options=None, **descriptor_options):
-    """`EnergyModel.serialize()` of a small float64 O/H model: cut-off 4 Å, 20 slots, 2 attention layers.
+    """`EnergyModel.serialize()` of a small float64 O/H model: cutoff 4 Å, 20 slots, 2 attention layers.
 
     Version 1 is `se_atten` (concat, smooth) with a zero mean, as DeePMD-kit's input file has it by default;
     version 2 is `se_atten_v2` with a mean. Both have deviations other than 1.

@@ -189,7 +189,7 @@ def test_jumps_are_warned_of(base, tmp_path):
     reporter = Stops(None, None)
     changes = {"model.descriptor.type": "se_atten", "training.numb_steps": 1}
     train(settings(changes), tmp_path / "run", base=base, reporter=reporter)
-    assert any("the energy jumps where an atom crosses the cut-off" in text for text in reporter.messages)
+    assert any("the energy jumps where an atom crosses the cutoff" in text for text in reporter.messages)
 
 
 def test_a_model_that_depends_on_the_order_of_atoms_is_refused():

@@ -75,7 +75,7 @@ def change_bias(
     else:
         paths = (system or ["."]) if datafile is None else listed_systems(datafile)
         systems = open_systems(paths, trained.type_map, reading=reading(keys, keep_unconverged))
-        refuse_inputs(output, *(one.path for one in systems))
+        refuse_inputs(output, *(opened.path for opened in systems))
         bias, how = _fitted(trained, systems, mode, numb_batch), mode
     changed = trained.with_bias(bias)
     write_model(output, changed, {**facts, "bias_changed": {"mode": how, "from": list(trained.bias)}})

@@ -31,4 +31,4 @@ class Command(TyperCommand):
 
 def _numbers(value: Any) -> list[float]:
     values = value if isinstance(value, (list, tuple)) else [value]
-    return [one for one in values if isinstance(one, float)]
+    return [number for number in values if isinstance(number, float)]

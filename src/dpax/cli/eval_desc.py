@@ -52,8 +52,8 @@ def eval_desc(
         raise InputError(f"{existing[0]} exists already; give another folder, or --overwrite to replace it")
     with writing(output):
         output.mkdir(parents=True, exist_ok=True)
-    for one, path in zip(systems, files, strict=True):
-        array = described(potential, one)
+    for opened, path in zip(systems, files, strict=True):
+        array = described(potential, opened)
         if dtype != "native":
             array = array.astype(np.float32 if dtype == "fp32" else np.float64)
         with replacing(path) as temporary:
@@ -64,14 +64,14 @@ def eval_desc(
 def _file_names(systems: "Sequence[System]", folder: Path) -> list[Path]:
     """A file for each system, called as the system's folder or file."""
     files: dict[Path, str] = {}
-    for one in systems:
-        path = folder / f"{one.path.stem if one.path.is_file() else one.path.resolve().name}.npy"
+    for system in systems:
+        path = folder / f"{system.path.stem if system.path.is_file() else system.path.resolve().name}.npy"
         if path in files:
             raise InputError(
-                f"the descriptors of {one.name} and of {files[path]} would both be written to {path}; "
+                f"the descriptors of {system.name} and of {files[path]} would both be written to {path}; "
                 "give one system at a time, each with an --output of its own"
             )
-        files[path] = one.name
+        files[path] = system.name
     return list(files)
 
 

@@ -76,15 +76,15 @@ def model_devi(
     potentials = _load_alike(models, devices, branch)
     how = reading(keys, keep_unconverged or not real_error)
     systems = open_systems(system or ["."], potentials[0].type_map, reading=how)
-    refuse_inputs(output, *models, *(one.path for one in systems))
+    refuse_inputs(output, *models, *(opened.path for opened in systems))
     with replacing(output) as partial, partial.open("w", encoding="utf-8", errors="backslashreplace") as file:
-        for one in systems:
-            write_header(file, one.name, atomic)
-            for number, (frame, evaluations) in enumerate(_evaluated(potentials, one)):
+        for opened in systems:
+            write_header(file, opened.name, atomic)
+            for number, (frame, evaluations) in enumerate(_evaluated(potentials, opened)):
                 labels = frame if real_error else None
                 deviation = model_deviation(evaluations, labels, relative=relative, relative_v=relative_v)
                 write_row(file, number * frequency, deviation, atomic)
-    frames = sum(len(one) for one in systems)
+    frames = sum(len(opened) for opened in systems)
     typer.echo(f"{frames} frame{'s' * (frames != 1)} compared: {output}")
 
 

@@ -9,14 +9,14 @@ from dpax.cli.sources import SystemOption, TypeMapOption, reading
 
 
 def neighbor_stat(
-    rcut: Annotated[float, typer.Option("--rcut", "-r", min=0.0, max=100.0, help="Cut-off radius, Å.")],
+    rcut: Annotated[float, typer.Option("--rcut", "-r", min=0.0, max=100.0, help="Cutoff radius, Å.")],
     system: SystemOption = None,
     type_map: TypeMapOption = None,
     mixed_type: Annotated[
         bool, typer.Option("--mixed-type", "--one-type", help="Count neighbours of all types together.")
     ] = False,
 ) -> None:
-    """Print the smallest distance (Å) in data, and the most neighbours of each type within the cut-off."""
+    """Print the smallest distance (Å) in data, and the most neighbours of each type within the cutoff."""
     import numpy as np
 
     from dpax.data import NeighborStatistics, open_systems, type_names

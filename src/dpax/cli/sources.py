@@ -122,9 +122,9 @@ def only_one(**options: object) -> None:
     Raises:
         InputError: more than one option is given.
     """
-    given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value]
-    if len(given) > 1:
-        raise InputError(f"{' and '.join(given)} each say which data; keep one of them")
+    flags = [f"--{name.replace('_', '-')}" for name, value in options.items() if value]
+    if len(flags) > 1:
+        raise InputError(f"{' and '.join(flags)} each say which data; keep one of them")
 
 
 def no_set_prefix(value: str | None) -> None:

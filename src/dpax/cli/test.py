@@ -89,21 +89,21 @@ def compare(
     systems = open_systems(paths, potential.type_map, base, patterns, how)
     if json_file is not None:
         lists = (path for path in (datafile, train_data, valid_data) if path is not None)
-        refuse_inputs(json_file, model, *lists, *(one.path for one in systems))
+        refuse_inputs(json_file, model, *lists, *(opened.path for opened in systems))
         if json_file.is_file() and not _is_report(json_file):
             raise InputError(f"{json_file} exists and is not a report of dpax test; give another name")
     rng = np.random.default_rng(seed)
     errors, counts = SystemErrors(), {}
     with DetailFiles(detail) as details:
-        for one in systems:
-            report_unread(one, one.labels)
-            order = rng.permutation(len(one)) if shuffle else np.arange(len(one))
-            order = order[: frames or len(one)]
-            counts[one.name] = len(order)
-            for compared in compare_frames(potential, one, order, atomic=atomic, hessian=hessian):
-                details.add(one.name, compared)
+        for opened in systems:
+            report_unread(opened, opened.labels)
+            order = rng.permutation(len(opened)) if shuffle else np.arange(len(opened))
+            order = order[: frames or len(opened)]
+            counts[opened.name] = len(order)
+            for compared in compare_frames(potential, opened, order, atomic=atomic, hessian=hessian):
+                details.add(opened.name, compared)
                 for error, label, prediction, weights in compared:
-                    errors[one.name].update(error, label, prediction, weights)
+                    errors[opened.name].update(error, label, prediction, weights)
     _print_tables(errors, counts)
     if json_file is not None:
         report = {name: {"frames": counts[name]} | errors[name].report() for name in errors}

@@ -131,7 +131,7 @@ def _start(
         InputError: options that exclude each other, or that would have no effect.
     """
     ways = {"--restart": restart, "--init-model": init_model, "--finetune": finetune}
-    chosen = [name for name, given in ways.items() if given]
+    chosen = [name for name, value in ways.items() if value]
     if len(chosen) > 1:
         raise InputError(f"{' and '.join(chosen)} each say what the training starts from; keep one of them")
     if finetune is not None:

@@ -119,10 +119,10 @@ def read_atoms(path: Path, name: str, reading: Reading | None = None) -> dict[in
         return dict(enumerate(structures))
     said = {n for n, atoms in enumerate(structures) if any(map(_denies_convergence, atoms.info.items()))}
     failed = sorted({*failed, *said})
-    kept = {number: atoms for number, atoms in enumerate(structures) if number not in failed}
+    converged = {number: atoms for number, atoms in enumerate(structures) if number not in failed}
     if failed:
         report_unconverged(name, failed, len(structures))
-    return kept
+    return converged
 
 
 def report_unconverged(name: str, failed: Sequence[int], frames: int) -> None:

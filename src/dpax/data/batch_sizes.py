@@ -79,13 +79,13 @@ def filter_systems(systems: Sequence[System], rule: int | Sequence[int] | str) -
         return list(systems)
     atoms = [[system.n_atoms(index) for index in range(len(system))] for system in systems]
     small = [[n <= number for n in sizes] for sizes in atoms]
-    kept = [selection for selection in map(selected, systems, small) if selection is not None]
-    if not kept:
+    selections = [selection for selection in map(selected, systems, small) if selection is not None]
+    if not selections:
         raise InputError(
             f'batch_size "{rule}" leaves out all {len(systems)} systems: the smallest frame has '
             f"{min(map(min, atoms))} atoms; choose a larger number"
         )
-    return kept
+    return selections
 
 
 def is_mixed(rule: int | Sequence[int] | str) -> bool:

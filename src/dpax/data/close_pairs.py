@@ -23,13 +23,13 @@ def without_close_pairs(systems: Sequence[System], distance: float) -> list[Syst
     if distance <= 0:
         return list(systems)
     sound = [[_is_sound(system.frame(k), distance) for k in range(len(system))] for system in systems]
-    kept = [selection for selection in map(selected, systems, sound) if selection is not None]
-    if not kept:
+    selections = [selection for selection in map(selected, systems, sound) if selection is not None]
+    if not selections:
         raise InputError(
             f"every frame of {', '.join(system.name for system in systems)} has two atoms closer than "
             f"min_pair_dist = {distance:g} Å; choose a smaller one"
         )
-    return kept
+    return selections
 
 
 def _is_sound(frame: Frame, distance: float) -> bool:

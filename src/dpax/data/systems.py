@@ -142,10 +142,10 @@ def _open(place: _Location, type_map: Sequence[str], reading: Reading | None) ->
 
 
 def _locate(paths: str | Sequence[str], base: Path | None, patterns: Sequence[str]) -> Iterator[_Location]:
-    given = [paths] if isinstance(paths, str) else list(paths)
-    if not given:
+    entries = [paths] if isinstance(paths, str) else list(paths)
+    if not entries:
         raise InputError(f"no data is named; give at least one path: {LAYOUT}")
-    for path in given:
+    for path in entries:
         if not path:
             raise InputError(f"an empty path names no data; expected {LAYOUT}")
         places = _search(path, base or Path(), patterns) or _search(path, Path(), patterns)

@@ -57,7 +57,7 @@ class GatedAttentionLayer(_AttentionModule):
         normalize: scale queries, keys and values to length 1.
         temperature: factor on the logits instead of the one from `scaling_factor`.
         bias: whether the projections have one.
-        smooth: gate by the switching function, so that nothing jumps at the cut-off.
+        smooth: gate by the switching function, so that nothing jumps at the cutoff.
         precision: of the arrays.
         seed: None for fresh entropy.
         trainable: False freezes the arrays.

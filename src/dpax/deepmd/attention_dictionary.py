@@ -147,7 +147,7 @@ def read_neighbor_layers(data: Any) -> tuple[AttentionSettings, int, dict[str, n
     layers = content["attention_layers"]
     of_heads = keys.read(keys.HEADS, layers[0]["attention_layer"], _WHAT) if layers else {}
     settings = checked(AttentionSettings, of_heads | keys.read(keys.NORMALISED, content, _WHAT), _WHAT)
-    arrays = [_arrays(one, places.ATTENTION_LAYER, settings) for one in layers]
+    arrays = [_arrays(layer, places.ATTENTION_LAYER, settings) for layer in layers]
     named = {name: array for number, own in enumerate(arrays) for name, array in placed(own, number).items()}
     compare(keys.others(keys.NORMALISED, data), neighbor_layers(settings, named, len(layers)))
     return settings, len(layers), named

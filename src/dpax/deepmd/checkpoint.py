@@ -42,9 +42,9 @@ def checkpointed_model(script: Mapping[str, Any], arrays: Arrays) -> EnergyModel
     descriptor, of_descriptor = _descriptor(script, below(network, "descriptor"))
     fitting, of_fitting = _fitting(script, descriptor.width, below(network, "fitting_net"))
     net_bias = np.zeros(descriptor.ntypes)
-    given = below(network, "fitting_net").get("bias_atom_e")
-    if given is not None:
-        net_bias = np.array(np.ravel(given), np.float64)
+    stored_bias = below(network, "fitting_net").get("bias_atom_e")
+    if stored_bias is not None:
+        net_bias = np.array(np.ravel(stored_bias), np.float64)
     net_bias[list(fitting.exclude_types)] = 0.0
     short = None
     if "use_srtab" in script:
@@ -77,21 +77,21 @@ def _descriptor(script: Mapping[str, Any], arrays: Arrays) -> tuple[DescriptorSp
 
     Older versions have not said some things, or have said them in other words: the arrays are right.
     """
-    given = dict(script["descriptor"])
+    settings = dict(script["descriptor"])
     named = places.renamed(arrays, places.DESCRIPTOR, "checkpoint")
-    if "smooth_type_embdding" in given:
-        given["smooth_type_embedding"] = given["smooth_type_embdding"]
-    given |= {
+    if "smooth_type_embdding" in settings:
+        settings["smooth_type_embedding"] = settings["smooth_type_embdding"]
+    settings |= {
         "ntypes": len(script["type_map"]),
         "type_map": list(script["type_map"]),
         "precision": named["mean"].dtype.name,
         "use_tebd_bias": "type_embedding/0/b" in named,
         "tebd_input_mode": "strip" if below(named, "pair_embedding") else "concat",
     }
-    known = descriptor_keys(given["type"])
-    _check_known(given, known, "descriptor")
-    fields = keys.read(known, given, "descriptor")
-    spec, own = fitted_descriptor(spec_of({"type": given["type"], **fields}), named)
+    known = descriptor_keys(settings["type"])
+    _check_known(settings, known, "descriptor")
+    fields = keys.read(known, settings, "descriptor")
+    spec, own = fitted_descriptor(spec_of({"type": settings["type"], **fields}), named)
     # DeePMD-kit keeps the tables in the descriptor or in its block.
     tables = {**below(arrays, "se_atten"), **arrays}
     if np.size(tables.get("type_embd_data", ())):
@@ -109,19 +109,19 @@ def _fitting(
     """A fitting net's description and arrays."""
     layers = below(arrays, *_LAYERS.split("/"))
     widths = [layers[f"{number}/w"].shape[1] for number in range(numbered(layers))]
-    given = dict(script.get("fitting_net", {})) | {
+    settings = dict(script.get("fitting_net", {})) | {
         "ntypes": len(script["type_map"]),
         "dim_descrpt": width,
         "neuron": widths[:-1],
         "precision": layers["0/w"].dtype.name,
     }
-    _check_known(given, keys.FITTING, "fitting net")
-    spec = fitting_spec_of(keys.read(keys.FITTING, given, "fitting net"))
+    _check_known(settings, keys.FITTING, "fitting net")
+    spec = fitting_spec_of(keys.read(keys.FITTING, settings, "fitting net"))
     return spec, fitted_fitting(spec, places.renamed(arrays, places.FITTING, "checkpoint"))
 
 
-def _check_known(given: Mapping[str, Any], known: keys.Keys, what: str) -> None:
-    unknown = set(given) - {key.name for key in known} - set(_OF_THE_INPUT)
+def _check_known(settings: Mapping[str, Any], known: keys.Keys, what: str) -> None:
+    unknown = set(settings) - {key.name for key in known} - set(_OF_THE_INPUT)
     if unknown:
         raise InputError(f"a {what} has no setting {min(unknown)!r}")
 

@@ -37,7 +37,8 @@ def take(data: Any, cls: str | tuple[str, ...], newest: int) -> dict:
         raise InputError(f"the dictionary describes a {class_name!r}; expected {' or '.join(names)}")
     if type(version) is not int or not 1 <= version <= newest:
         raise InputError(
-            f"the dictionary of {class_name!r} has version {shortened(version)}; this dpax reads 1 to {newest}"
+            f"the dictionary of {class_name!r} has version {shortened(version)}; "
+            f"this dpax reads 1 to {newest}"
         )
     return data
 
@@ -193,8 +194,8 @@ def compare(actual: Any, expected: Any, place: str = "") -> None:
     elif isinstance(expected, list) and any(isinstance(item, Mapping) for item in expected):
         if not isinstance(actual, (list, tuple)) or len(actual) != len(expected):
             raise InputError(f"{place} is {shortened(actual)}; expected a list of {len(expected)}")
-        for number, (one, other) in enumerate(zip(actual, expected, strict=True)):
-            compare(one, other, f"{place}.{number}")
+        for number, (element, other) in enumerate(zip(actual, expected, strict=True)):
+            compare(element, other, f"{place}.{number}")
     elif not isinstance(expected, np.ndarray) and not _same(actual, expected, place):
         raise InputError(
             f"the model contradicts itself: {place} is {shortened(actual)}, where the rest of it says "
@@ -221,8 +222,8 @@ def _same(actual: Any, expected: Any, place: str) -> bool:
     if isinstance(actual, str) and isinstance(expected, str):
         if key == "precision":
             return numpy_dtype(actual) == numpy_dtype(expected)
-        one, two = ({"linear": "none"}.get(text.lower(), text.lower()) for text in (actual, expected))
-        return one == two
+        first, second = ({"linear": "none"}.get(text.lower(), text.lower()) for text in (actual, expected))
+        return first == second
     if isinstance(actual, (list, tuple)) and isinstance(expected, (list, tuple)):
         return len(actual) == len(expected) and all(map(_same, actual, expected, [place] * len(actual)))
     if isinstance(actual, bool) != isinstance(expected, bool):

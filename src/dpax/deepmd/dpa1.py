@@ -203,7 +203,7 @@ class DescrptDPA1(Module):
     call = __call__
 
     def get_rcut(self) -> float:
-        """Cut-off radius, Å."""
+        """Cutoff radius, Å."""
         return self.se_atten.rcut
 
     def get_rcut_smth(self) -> float:
@@ -279,7 +279,7 @@ class DescrptDPA1(Module):
         return True
 
     def has_message_passing(self) -> bool:
-        """False: an atom's descriptor depends on atoms within one cut-off."""
+        """False: an atom's descriptor depends on atoms within one cutoff."""
         return False
 
     def has_message_passing_across_ranks(self) -> bool:

@@ -293,12 +293,12 @@ def _checked_names(type_map: Any, n_types: int) -> list[str]:
 
 def _types(data: Mapping[str, Any], key: str, shape: tuple[int | None, ...], n_types: int) -> list[Any]:
     """Types, or pairs of types, of a model's dictionary."""
-    given = data.get(key) or []
-    if not given:
+    declared = data.get(key) or []
+    if not declared:
         return []
     types = numbers(data, key, shape)
     if types.dtype.kind != "i" or np.any((types < 0) | (types >= n_types)):
-        raise InputError(f"{key} is {shortened(given)}; the types are 0 to {n_types - 1}")
+        raise InputError(f"{key} is {shortened(declared)}; the types are 0 to {n_types - 1}")
     return types.tolist()
 
 

@@ -45,7 +45,7 @@ def _name_training_data(content: dict[str, Any]) -> None:
     steps = next((training[key] for key in _STEPS if key in training), None)
     if isinstance(rate, Mapping) and steps and {"decay_rate", "decay_steps", "start_lr"} <= rate.keys():
         # In such files the rate of decay stands for the rate at the end.
-        kept = {key: value for key, value in rate.items() if key != "decay_rate"}
+        remaining = {key: value for key, value in rate.items() if key != "decay_rate"}
         try:
             stop = rate["start_lr"] * rate["decay_rate"] ** (steps / rate["decay_steps"])
         except (TypeError, ArithmeticError) as error:
@@ -53,7 +53,7 @@ def _name_training_data(content: dict[str, Any]) -> None:
                 "learning_rate: start_lr, decay_rate and decay_steps give no rate at the end after "
                 f"{str(steps)[:60]} steps ({error}); they should be positive numbers"
             ) from error
-        content["learning_rate"] = kept | {"stop_lr": stop}
+        content["learning_rate"] = remaining | {"stop_lr": stop}
 
 
 def _move(content: dict[str, Any], keys: tuple[str, ...], section: str) -> None:

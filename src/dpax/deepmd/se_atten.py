@@ -33,7 +33,7 @@ class DescrptBlockSeAtten(Module):
     """The descriptor without its type embedding, which the caller supplies.
 
     Args:
-        rcut: cut-off radius, Å.
+        rcut: cutoff radius, Å.
         rcut_smth: where the switching function leaves 1, Å.
         sel: slots per atom, one number or several that are added up; a constant of the model, not a
             limit: more neighbours than that all count.
@@ -58,7 +58,7 @@ class DescrptBlockSeAtten(Module):
         temperature: see `GatedAttentionLayer`.
         trainable_ln: whether layer normalisation is trained.
         ln_eps: added to its variance; None is 1e-5.
-        smooth: gate by the switching function, so that nothing jumps at the cut-off.
+        smooth: gate by the switching function, so that nothing jumps at the cutoff.
         seed: None for fresh entropy.
         trainable: False freezes all arrays.
         lmax: highest angular degree of the moments, 1 to 4.
@@ -146,9 +146,9 @@ class DescrptBlockSeAtten(Module):
         self.tables: Any = nnx.data(variables(tables, lambda _: False))
 
     def __getattr__(self, name: str) -> Any:
-        given = _ATTRIBUTES.get(name, name)
-        if given in DescriptorSpec.model_fields or given in ("nsel", "dtype"):
-            return getattr(self.description, given)
+        setting = _ATTRIBUTES.get(name, name)
+        if setting in DescriptorSpec.model_fields or setting in ("nsel", "dtype"):
+            return getattr(self.description, setting)
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     @property
@@ -234,7 +234,7 @@ class DescrptBlockSeAtten(Module):
     call = __call__
 
     def get_rcut(self) -> float:
-        """Cut-off radius, Å."""
+        """Cutoff radius, Å."""
         return self.description.rcut
 
     def get_rcut_smth(self) -> float:
@@ -274,7 +274,7 @@ class DescrptBlockSeAtten(Module):
         return True
 
     def has_message_passing(self) -> bool:
-        """False: an atom's descriptor depends on atoms within one cut-off."""
+        """False: an atom's descriptor depends on atoms within one cutoff."""
         return False
 
     def need_sorted_nlist_for_lower(self) -> bool:

@@ -88,9 +88,9 @@ def _read_checkpoint(torch: Any, path: Path) -> Source:
         ) from None
 
     def model(branch: str | None) -> EnergyModel:
-        one = script if branch is None else script["model_dict"][branch]
+        section = script if branch is None else script["model_dict"][branch]
         prefix = f"model.{branch or 'Default'}.atomic_model."
-        return checkpointed_model(_completed(one, _SMIN_ALPHA), _named(arrays, prefix))
+        return checkpointed_model(_completed(section, _SMIN_ALPHA), _named(arrays, prefix))
 
     any_branch = next(iter(script.get("model_dict") or {"Default": None}))
     distance = _distance(arrays.get(f"model.{any_branch}.min_nbor_dist"))

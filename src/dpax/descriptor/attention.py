@@ -2,7 +2,7 @@
 
 Source: D. Zhang et al., arXiv:2208.08236, eqs. 9-12, with the smooth gate of DeePMD-kit: logits are
 raised by 20, multiplied by both switches and lowered again, so that a neighbour on its way out of the
-cut-off meets the same softmax term, exp(-20), as an empty slot.
+cutoff meets the same softmax term, exp(-20), as an empty slot.
 """
 
 from dataclasses import dataclass
@@ -156,8 +156,8 @@ def _folded_rows(g: Float[Array, "block slots width"], weights: FoldedWeights) -
     q, k, v = _affine(g, weights.logits), g, _affine(g, weights.values)
     more = q.shape[-1] - g.shape[-1]
     if more:
-        one = jnp.broadcast_to(jnp.eye(1, more, dtype=g.dtype), (*g.shape[:-1], more))
-        k = jnp.concatenate([g, one], axis=-1)
+        constant = jnp.broadcast_to(jnp.eye(1, more, dtype=g.dtype), (*g.shape[:-1], more))
+        k = jnp.concatenate([g, constant], axis=-1)
     if weights.lengths is None:
         return _Rows(q, k, v, *[jnp.ones(g.shape[:-1], g.dtype)] * 3)
     return _Rows(q, k, v, *(inverse_root(squared_length(g, form)) for form in weights.lengths))

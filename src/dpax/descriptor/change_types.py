@@ -49,8 +49,8 @@ def change_types(
         fresh = drawn if new_types_from is None else new_types_from[_TYPE_ROWS]
         changed[_TYPE_ROWS] = _type_rows(rows, np.array(fresh, rows.dtype), old, new)
     pairs = [(old[a], old[b]) for a, b in spec.exclude_types]
-    kept = tuple((new.index(a), new.index(b)) for a, b in pairs if a in new and b in new)
-    return spec.changed(ntypes=len(new), type_map=new, exclude_types=kept), changed
+    remaining = tuple((new.index(a), new.index(b)) for a, b in pairs if a in new and b in new)
+    return spec.changed(ntypes=len(new), type_map=new, exclude_types=remaining), changed
 
 
 def _statistics(

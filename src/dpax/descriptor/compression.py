@@ -54,7 +54,7 @@ def radial_range(
         stddev: the same.
         smallest_distance: between two atoms in the data, Å; the entry is largest there and smallest in an
             empty slot.
-        rcut: cut-off radius, Å.
+        rcut: cutoff radius, Å.
         rcut_smth: where the switching function leaves 1, Å.
 
     Raises:
@@ -63,7 +63,7 @@ def radial_range(
     if not 0.0 < smallest_distance < rcut:
         raise InputError(
             f"min_nbor_dist is {smallest_distance} Å; the smallest distance between two atoms in the data "
-            f"lies between 0 and the cut-off, {rcut} Å"
+            f"lies between 0 and the cutoff, {rcut} Å"
         )
     with computing(True):
         largest = float(switch(jnp.float64(smallest_distance), rcut, rcut_smth)) / smallest_distance

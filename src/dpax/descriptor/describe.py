@@ -95,7 +95,7 @@ def describe(
         spec: the constants.
         weights: the arrays.
         edges: r_j - r_i, Å; zero in empty slots.
-        occupied: whether a slot holds a neighbour. Neighbours beyond the cut-off count as none, so lists
+        occupied: whether a slot holds a neighbour. Neighbours beyond the cutoff count as none, so lists
             may be made with a skin.
         types: of the centres; negative for none.
         neighbor_types: of the neighbours; in empty slots the type of the first atom of the frame, whose
@@ -107,8 +107,8 @@ def describe(
     neighbor_types = jnp.where(neighbor_types < 0, weights.no_atom, neighbor_types)
     present = inside
     if spec.exclude_types:
-        kept = jnp.asarray(kept_pairs(spec.exclude_types, weights.no_atom + 1))
-        present = inside & kept[types[:, None], neighbor_types]
+        sees = jnp.asarray(kept_pairs(spec.exclude_types, weights.no_atom + 1))
+        present = inside & sees[types[:, None], neighbor_types]
 
     env = environment(edges, present, spec.rcut, spec.rcut_smth, spec.env_protection)
     mean, stddev = weights.mean[types], weights.stddev[types]
@@ -134,10 +134,10 @@ def describe(
 
 def kept_pairs(excluded: Iterable[Sequence[int]], rows: int) -> np.ndarray:
     """bool [rows, rows], False for excluded pairs of types in either order."""
-    kept = np.ones((rows, rows), bool)
+    mask = np.ones((rows, rows), bool)
     for a, b in excluded:
-        kept[a, b] = kept[b, a] = False
-    return kept
+        mask[a, b] = mask[b, a] = False
+    return mask
 
 
 def _counted_slots(spec: DescriptorSpec, inside: Bool[Array, "block slots"]) -> Int[Array, " block"]:

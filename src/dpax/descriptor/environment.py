@@ -26,7 +26,7 @@ def switch(r: Float[Array, "..."], rcut: float, rcut_smth: float) -> Float[Array
     """The switching function: 1 below `rcut_smth`, 0 beyond `rcut`, twice differentiable.
 
     `(1-u)³(1+3u+6u²)` equals the usual `1 - 10u³ + 15u⁴ - 6u⁵` without its cancellation near the
-    cut-off, which in float32 leaves no correct digit.
+    cutoff, which in float32 leaves no correct digit.
     """
     rest = jnp.clip((rcut - r) / (rcut - rcut_smth), 0.0, 1.0)
     u = 1.0 - rest

@@ -47,7 +47,7 @@ class DescriptorHyperparameters(Settings):
     type: Annotated[Literal["se_atten", "se_atten_v2"], BeforeValidator(_dpa1_type)] = Field(
         description="`se_atten` (also spelt `dpa1`), or `se_atten_v2`: the same with strip and smooth fixed."
     )
-    rcut: float = Field(default=6.0, gt=0, description="Cut-off radius, Å.")
+    rcut: float = Field(default=6.0, gt=0, description="Cutoff radius, Å.")
     rcut_smth: float = Field(
         default=0.5, ge=0, description="Distance from which the switch to zero begins, Å."
     )
@@ -82,17 +82,17 @@ class DescriptorHyperparameters(Settings):
         default=True, description="Attention weights times the cosine between the two edges."
     )
     set_davg_zero: bool = Field(
-        default_factory=lambda given: given["type"] != V2,
+        default_factory=lambda data: data["type"] != V2,
         description="Leave the environment's mean at zero. "
         "Default: true for se_atten, false for se_atten_v2.",
     )
     smooth_type_embedding: bool = Field(
-        default_factory=lambda given: given["type"] == V2,
-        description="Attention (and the type net of strip mode) goes smoothly to zero at the cut-off. "
+        default_factory=lambda data: data["type"] == V2,
+        description="Attention (and the type net of strip mode) goes smoothly to zero at the cutoff. "
         "Default: false for se_atten; always true for se_atten_v2.",
     )
     tebd_input_mode: Literal["concat", "strip"] = Field(
-        default_factory=lambda given: "strip" if given["type"] == V2 else "concat",
+        default_factory=lambda data: "strip" if data["type"] == V2 else "concat",
         description="Type embedding as further input of the embedding net (concat), or through its own net "
         "(strip). Default: concat for se_atten; always strip for se_atten_v2.",
     )
@@ -157,12 +157,12 @@ class DescriptorHyperparameters(Settings):
 
     @property
     def jump(self) -> str | None:
-        """Why the energy jumps where an atom crosses the cut-off; None if it does not."""
+        """Why the energy jumps where an atom crosses the cutoff; None if it does not."""
         strip, mean = self.tebd_input_mode == "strip", not self.set_davg_zero
         if not self.smooth_type_embedding and (self.attn_layer > 0 or (strip and mean)):
             return "smooth_type_embedding is false (DeePMD-kit's default for se_atten)"
         if self.empty_slots == "ignore" and (self.attn_layer > 0 or mean):
-            return "empty_slots is 'ignore', and a neighbour counts in full up to the cut-off"
+            return "empty_slots is 'ignore', and a neighbour counts in full up to the cutoff"
         if mean and not strip:
             return "set_davg_zero is false in concat mode"
         return None

@@ -110,5 +110,5 @@ def with_statistics(
     spec: DescriptorSpec, arrays: Arrays, mean: np.ndarray, stddev: np.ndarray
 ) -> dict[str, Array | np.ndarray]:
     """The arrays with statistics of data, [ntypes, 4] each; `set_davg_zero` leaves the mean alone."""
-    given = {"stddev": stddev} if spec.set_davg_zero else {"mean": mean, "stddev": stddev}
-    return {**arrays, **{name: array[:, None].astype(spec.dtype) for name, array in given.items()}}
+    statistics = {"stddev": stddev} if spec.set_davg_zero else {"mean": mean, "stddev": stddev}
+    return {**arrays, **{name: array[:, None].astype(spec.dtype) for name, array in statistics.items()}}

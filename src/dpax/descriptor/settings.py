@@ -45,7 +45,7 @@ class DescriptorSettings(DescriptorHyperparameters):
     """The descriptor of an atom's surroundings: DPA-1.
 
     Defaults are those of DeePMD-kit's input file. Its default for `se_atten` is not smooth: the energy
-    jumps where an atom crosses the cut-off. Set `smooth_type_embedding: true`, or take `se_atten_v2`.
+    jumps where an atom crosses the cutoff. Set `smooth_type_embedding: true`, or take `se_atten_v2`.
     """
 
     ALIASES: ClassVar[Mapping[str, str]] = {
@@ -78,10 +78,10 @@ class DescriptorSettings(DescriptorHyperparameters):
     def _replace_stripped_type_embedding(cls, data: Any) -> Any:
         if not isinstance(data, Mapping) or "stripped_type_embedding" not in data:
             return data
-        kept = {key: value for key, value in data.items() if key != "stripped_type_embedding"}
+        remaining = {key: value for key, value in data.items() if key != "stripped_type_embedding"}
         stripped = data["stripped_type_embedding"]
         if stripped is None:
-            return kept
+            return remaining
         if not isinstance(stripped, bool):
             raise ValueError(f"stripped_type_embedding should be true or false, got {stripped!r}")
         mode = "strip" if stripped else "concat"
@@ -90,7 +90,7 @@ class DescriptorSettings(DescriptorHyperparameters):
             DeprecationWarning,
             stacklevel=2,
         )
-        return kept | {"tebd_input_mode": mode}
+        return remaining | {"tebd_input_mode": mode}
 
     @property
     def fixed_sel(self) -> int | None:

@@ -48,10 +48,10 @@ class EnvironmentStatistics:
             vectors: float [edges, 3], Å.
         """
         ti, tj = types[i], types[j]
-        kept = (ti >= 0) & (tj >= 0)
+        counted = (ti >= 0) & (tj >= 0)
         if self.excluded is not None:
-            kept &= ~self.excluded[ti, tj]
-        ti, vectors = ti[kept], vectors[kept]
+            counted &= ~self.excluded[ti, tj]
+        ti, vectors = ti[counted], vectors[counted]
         r = np.linalg.norm(vectors, axis=1)
         rest = np.clip((self.rcut - r) / (self.rcut - self.rcut_smth), 0.0, 1.0)
         u = 1.0 - rest

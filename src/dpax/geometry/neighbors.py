@@ -24,7 +24,7 @@ MOST_CELLS = 2.0**30
 
 
 class EdgeList(NamedTuple):
-    """All ordered pairs (i, j) of one frame with |r_j + shift - r_i| <= cut-off, sorted by i, j, shift."""
+    """All ordered pairs (i, j) of one frame with |r_j + shift - r_i| <= cutoff, sorted by i, j, shift."""
 
     i: np.ndarray
     """int64 [edges], the centre."""
@@ -50,7 +50,7 @@ class Pairs(NamedTuple):
 def find_edges(
     positions: ArrayLike, cell: ArrayLike | None, pbc: Sequence[int] | np.ndarray, cutoff: float
 ) -> EdgeList:
-    """List all pairs within the cut-off, periodic images included.
+    """List all pairs within the cutoff, periodic images included.
 
     The order of the list depends on the structure alone, so that sums over it repeat to the last bit.
 
@@ -85,7 +85,7 @@ def any_closer(
 def find_pairs(
     positions: ArrayLike, cell: ArrayLike | None, pbc: Sequence[int] | np.ndarray, cutoff: float
 ) -> Pairs:
-    """List all pairs within the cut-off, and perhaps a few that are beyond it by a rounding.
+    """List all pairs within the cutoff, and perhaps a few that are beyond it by a rounding.
 
     Args:
         positions: as for `find_edges`.
@@ -124,7 +124,7 @@ def _refuse_distant(distances: np.ndarray, limit: float, unit: str, reason: str)
 
 
 def edges_within(pairs: Pairs, positions: np.ndarray, translations: np.ndarray, cutoff: float) -> EdgeList:
-    """The pairs that are within the cut-off, with their vectors.
+    """The pairs that are within the cutoff, with their vectors.
 
     Args:
         pairs: all that may be within it.
@@ -153,9 +153,9 @@ def _vectors(pairs: Pairs, positions: np.ndarray, translations: np.ndarray) -> n
 
 
 def _close_gaps(positions: np.ndarray, box: np.ndarray, periodic: np.ndarray, cutoff: float) -> np.ndarray:
-    """Bring groups of atoms that are further apart than the cut-off along a free direction closer.
+    """Bring groups of atoms that are further apart than the cutoff along a free direction closer.
 
-    No pair within the cut-off changes, because whole groups move and stay out of each other's reach.
+    No pair within the cutoff changes, because whole groups move and stay out of each other's reach.
     It bounds the volume the search has to cover when atoms have evaporated from a slab or wire.
     """
     moved = positions
@@ -189,10 +189,10 @@ def _search(
 
 
 def _library_cutoff(positions: np.ndarray, box: np.ndarray, periodic: np.ndarray, cutoff: float) -> float:
-    """A cut-off, mostly the one given, with which vesin's grid keeps a cell along every direction.
+    """A cutoff, mostly the one given, with which vesin's grid keeps a cell along every direction.
 
     Above 1e5 cells vesin scales its grid down, and divides by zero where a thin direction (a sheet of
-    a million atoms) is left with none. A longer cut-off makes the grid coarser without that.
+    a million atoms) is left with none. A longer cutoff makes the grid coarser without that.
     """
     free = np.ptp(positions @ box.T, axis=0)
     lengths = np.where(periodic, heights(box), free + cutoff)

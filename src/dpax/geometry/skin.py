@@ -1,6 +1,6 @@
 """Neighbour lists that outlive the structure they were searched for.
 
-A search that reaches a skin further than the cut-off lists all pairs within the cut-off until an atom has
+A search that reaches a skin further than the cutoff lists all pairs within the cutoff until an atom has
 moved by half the skin. Which pairs are within it, and their vectors, is computed anew for every structure:
 what comes out is what a fresh search finds, to the last bit. The longer search costs several times the
 shorter one, so it is made for structures that resemble an earlier one: from a trajectory's second step on.
@@ -34,7 +34,7 @@ class _SkinList(NamedTuple):
     translations: np.ndarray
     """[pairs, 3], the shifts of the pairs as vectors in `box`, Å."""
     skin: float
-    """How much further than the cut-off the search reached, Å."""
+    """How much further than the cutoff the search reached, Å."""
 
 
 class SkinLists:
@@ -88,17 +88,19 @@ class SkinLists:
             self._keep(known, instead_of=nearest if outdone else None)
         return edges_within(known.pairs, positions, _translations(known, box), self.cutoff)
 
-    def _needed(self, one: _SkinList, positions: np.ndarray, box: np.ndarray, periodic: np.ndarray) -> float:
-        """The skin, Å, with which a list has all pairs that are now within the cut-off.
+    def _needed(
+        self, known: _SkinList, positions: np.ndarray, box: np.ndarray, periodic: np.ndarray
+    ) -> float:
+        """The skin, Å, with which a list has all pairs that are now within the cutoff.
 
-        With box = old box · F and r = old r · F + u, a pair at the distance d ≤ cut-off was at a distance of
+        With box = old box · F and r = old r · F + u, a pair at the distance d ≤ cutoff was at a distance of
         at most (d + 2 max|u|) · ‖F⁻¹‖.
         """
-        if len(one.positions) != len(positions) or (one.periodic != periodic).any():
+        if len(known.positions) != len(positions) or (known.periodic != periodic).any():
             return np.inf
-        before, shrinkage = one.positions, 1.0
-        if not np.array_equal(one.box, box):
-            stretch = np.linalg.solve(one.box, box)
+        before, shrinkage = known.positions, 1.0
+        if not np.array_equal(known.box, box):
+            stretch = np.linalg.solve(known.box, box)
             before, shrinkage = before @ stretch, np.linalg.norm(stretch, -2)
         moved = positions - before
         reach = self.cutoff + 2.0 * np.sqrt(np.einsum("ax,ax->a", moved, moved).max(initial=0.0))
@@ -113,11 +115,11 @@ class SkinLists:
     def _keep(self, newest: _SkinList, instead_of: _SkinList | None = None) -> None:
         """Put a list in front, in a new list of lists: a thread may be looking through the old one."""
         with self._lock:
-            others = [one for one in self._lists if one is not newest and one is not instead_of]
+            others = [known for known in self._lists if known is not newest and known is not instead_of]
             lists = [newest, *others[: LISTS_KEPT - 1]]
-            pairs = np.cumsum([len(one.pairs.i) for one in lists])
+            pairs = np.cumsum([len(known.pairs.i) for known in lists])
             self._lists = lists[: max(1, np.searchsorted(pairs, PAIRS_KEPT, side="right"))]
 
 
-def _translations(one: _SkinList, box: np.ndarray) -> np.ndarray:
-    return one.translations if np.array_equal(box, one.box) else one.pairs.shifts @ box
+def _translations(known: _SkinList, box: np.ndarray) -> np.ndarray:
+    return known.translations if np.array_equal(box, known.box) else known.pairs.shifts @ box

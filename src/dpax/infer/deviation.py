@@ -85,7 +85,7 @@ def model_deviation(
 
     def over_models(quantity: str, n_atoms: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """The deviation of every component, and the vector to which it may be relative."""
-        predictions = np.array([getattr(one, quantity) for one in evaluations]) / n_atoms
+        predictions = np.array([getattr(evaluation, quantity) for evaluation in evaluations]) / n_atoms
         if labels is None:
             return np.asarray(predictions.std(axis=0)), np.asarray(predictions.mean(axis=0))
         label = getattr(labels, quantity)

@@ -69,11 +69,11 @@ def tolerance(model: EnergyModel) -> float:
 
 
 def compare(
-    one: Potential, other: Potential, spacings: Sequence[tuple[float, bool]] = _LOOSE_AND_TIGHT
+    first: Potential, second: Potential, spacings: Sequence[tuple[float, bool]] = _LOOSE_AND_TIGHT
 ) -> Agreement:
     """Evaluate two potentials of the same elements on `random_frames`."""
-    frames = random_frames(one.model, spacings)
-    pairs = [_differences(a, b) for a, b in zip(one.evaluate(frames), other.evaluate(frames), strict=True)]
+    frames = random_frames(first.model, spacings)
+    pairs = [_differences(a, b) for a, b in zip(first.evaluate(frames), second.evaluate(frames), strict=True)]
     return Agreement(*np.max(np.array(pairs), axis=0).tolist())
 
 
@@ -111,10 +111,10 @@ def random_frames(
     return frames
 
 
-def _differences(one: Evaluation, other: Evaluation) -> tuple[float, float, float]:
-    n_atoms = len(one.energies)
+def _differences(first: Evaluation, second: Evaluation) -> tuple[float, float, float]:
+    n_atoms = len(first.energies)
     return (
-        abs(one.energy - other.energy) / n_atoms,
-        float(np.abs(one.forces - other.forces).max()),
-        float(np.abs(one.virial - other.virial).max()) / n_atoms,
+        abs(first.energy - second.energy) / n_atoms,
+        float(np.abs(first.forces - second.forces).max()),
+        float(np.abs(first.virial - second.virial).max()) / n_atoms,
     )

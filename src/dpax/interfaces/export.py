@@ -269,13 +269,13 @@ program.
 
 - `{program}`: the program, StableHLO serialised by `jax.export` of jax {jax}, for {platforms}. Later
   versions of jax read it as long as jax promises (at least six months). The weights are inside.
-- `potential.json`: cut-off ({rcut} Å), order of the types, energy bias (already in the energies), precision,
+- `potential.json`: cutoff ({rcut} Å), order of the types, energy bias (already in the energies), precision,
   and the arrays that the program takes and returns.
 
 Energies are in eV, lengths in Å. Turn on JAX's 64-bit mode (`jax.enable_x64(True)`): the arrays are float64,
 whatever the model computes in. The sizes `blocks`, `block` and `slots` are yours to choose; JAX compiles the
 program for each choice. It loops over `blocks`, so that it needs the memory of one block of `block` atoms,
-whatever their number. Pairs beyond the cut-off do no harm, so that lists may be kept for several steps.
+whatever their number. Pairs beyond the cutoff do no harm, so that lists may be kept for several steps.
 
 Takes, in this order:
 

@@ -49,7 +49,7 @@ def dpa1_neighbor_list(
     block by block, so that memory does not grow with what the network does for each atom; it can be
     differentiated again. Keyword arguments (`box`, `perturbation`) are handed to `displacement`. As with all
     of JAX-MD, a list that overflowed (`did_buffer_overflow`) has lost neighbours: allocate another. Where
-    a `box` handed over at run time becomes too small for the cut-off, the energy is NaN.
+    a `box` handed over at run time becomes too small for the cutoff, the energy is NaN.
 
     Args:
         displacement: from one of JAX-MD's spaces.
@@ -57,7 +57,7 @@ def dpa1_neighbor_list(
             Å; None for `space.free()`.
         model: a model file of any kind that `dpax.load` reads, or a loaded potential.
         symbols: element symbols of the atoms.
-        dr_threshold: how far lists reach beyond the cut-off, Å; they are made anew when an atom has moved by
+        dr_threshold: how far lists reach beyond the cutoff, Å; they are made anew when an atom has moved by
             half of it.
         fractional_coordinates: whether positions are fractions of the box. JAX-MD uses its cell list, whose
             cost grows only with the number of atoms, in a triclinic box only then.
@@ -91,7 +91,9 @@ def dpa1_neighbor_list(
     types = type_indices(symbols, potential.type_map, "symbols")
     nothing = np.zeros((len(types), 3))
     inputs = {"fparam": fparam, "aparam": aparam}
-    arrays: dict[str, Any] = {name: np.atleast_1d(value) for name, value in inputs.items() if value is not None}
+    arrays: dict[str, Any] = {
+        name: np.atleast_1d(value) for name, value in inputs.items() if value is not None
+    }
     frame = Frame(nothing, types, None, (False, False, False), "symbols", **arrays)
     parameters = ParameterWidths(*potential.model.spec.parameter_widths).of(frame)
     energy = _energy_of_edges(potential.model, types, parameters, devices)
@@ -120,7 +122,7 @@ def _energy_of_edges(
 ) -> Callable[[Array, Array], Array]:
     """The energy (eV, without bias) as a function of edge vectors [atoms, slots, 3] and neighbours.
 
-    A slot of a neighbour beyond the cut-off must be an empty one, as it is elsewhere in dpax.
+    A slot of a neighbour beyond the cutoff must be an empty one, as it is elsewhere in dpax.
     """
     spec, mesh = model.spec, make_mesh(devices)
     # As NumPy's, they are constants of whatever program the caller makes, on its devices.
@@ -191,7 +193,7 @@ def _check_box(box: np.ndarray, reach: float, rcut: float) -> None:
     if least < 2.0 * reach:
         raise InputError(
             f"the box is {least:.3f} Å across; JAX-MD's minimum image needs at least {2.0 * reach:.3f} Å: "
-            f"twice the cut-off of {rcut} Å and dr_threshold = {reach - rcut:.3f} Å; repeat the structure"
+            f"twice the cutoff of {rcut} Å and dr_threshold = {reach - rcut:.3f} Å; repeat the structure"
         )
 
 

@@ -47,7 +47,7 @@ class ExportedPotential:
         return self.evaluate_pairs(types, i, j, vectors, fparam, aparam)
 
     def evaluate_pairs(self, types, i, j, vectors, fparam=None, aparam=None):
-        """The same from all ordered pairs within the cut-off: i, j [pairs], r_j - r_i [pairs, 3], Å."""
+        """The same from all ordered pairs within the cutoff: i, j [pairs], r_j - r_i [pairs, 3], Å."""
         n_atoms = len(types)
         counts = np.bincount(i, minlength=n_atoms)
         # So that few shapes are compiled; the program adds one slot, and multiples of 8 are quick.
@@ -89,7 +89,7 @@ class ExportedPotential:
 
 
 def find_pairs(positions, cell, pbc, cutoff):
-    """All ordered pairs within the cut-off, periodic images included: i, j, r_j - r_i."""
+    """All ordered pairs within the cutoff, periodic images included: i, j, r_j - r_i."""
     periodic = np.asarray(pbc, bool)
     box = np.eye(3)
     if periodic.any():

@@ -139,8 +139,8 @@ def isolated_descriptors(spec: DescriptorSpec, weights: DescriptorWeights) -> Fl
 
 def _without_pairs(excluded: tuple[tuple[int, int], ...], block: Block, rows: int) -> Block:
     """The block with neighbours of excluded pairs of types turned into empty slots."""
-    kept = jnp.asarray(kept_pairs(excluded, rows))
-    seen = kept[block.types[:, None], block.neighbor_types]
+    sees = jnp.asarray(kept_pairs(excluded, rows))
+    seen = sees[block.types[:, None], block.neighbor_types]
     return block._replace(
         edges=jnp.where((block.occupied & seen)[..., None], block.edges, 0.0),
         occupied=block.occupied & seen,

@@ -271,7 +271,7 @@ def initial_model(
         rule: by which weights are drawn, see `dpax.nn.initial`.
         seeds: of the descriptor and of the fitting net by themselves, instead of `seed`.
     """
-    own, of_net = (seed if given is None else given for given in seeds)
+    own, of_net = (seed if part_seed is None else part_seed for part_seed in seeds)
     gains = child_seed(seed, 0) if seeds[0] is None else seeds[0]
     arrays = {
         **placed(descriptor_arrays.initial_arrays(spec.descriptor, own, rule, gains), "descriptor"),

@@ -138,23 +138,23 @@ def without_case(spec: FittingSpec, arrays: Arrays) -> tuple[FittingSpec, dict[s
     if not spec.dim_case_embd:
         return spec, dict(arrays)
     w, b, case = (np.asarray(arrays[name]) for name in ("0/w", "0/b", "case_embd"))
-    kept = w.shape[0] - spec.dim_case_embd
-    if w.shape[1] in (w.shape[0], 2 * w.shape[0], kept, 2 * kept):
+    width = w.shape[0] - spec.dim_case_embd
+    if w.shape[1] in (w.shape[0], 2 * w.shape[0], width, 2 * width):
         raise InputError(
             "the fitting net's first layer has a skip connection, part of which is of the inputs for the "
             "heads of a multi-task model, which a model of one task cannot have"
         )
     others = {name: array for name, array in arrays.items() if name != "case_embd"}
-    return spec.changed(dim_case_embd=0), {**others, "0/w": w[:kept], "0/b": b + case @ w[kept:]}
+    return spec.changed(dim_case_embd=0), {**others, "0/w": w[:width], "0/b": b + case @ w[width:]}
 
 
 def change_types(spec: FittingSpec, old: Sequence[str], new: Sequence[str]) -> FittingSpec:
     """What belongs to types, matched to a new list of their names."""
-    kept = None
+    remaining = None
     if spec.zero_energies:
         named = dict(zip(old, spec.zero_energies, strict=True))
-        kept = tuple(named.get(name) for name in new)
-        if spec.subtracts_zero_descriptor and all(energy is None for energy in kept):
-            kept = (0.0,) * len(new)  # one entry keeps the subtraction, which concerns every type
+        remaining = tuple(named.get(name) for name in new)
+        if spec.subtracts_zero_descriptor and all(energy is None for energy in remaining):
+            remaining = (0.0,) * len(new)  # one entry keeps the subtraction, which concerns every type
     excluded = tuple(new.index(old[t]) for t in spec.exclude_types if old[t] in new)
-    return spec.changed(ntypes=len(new), exclude_types=excluded, zero_energies=kept)
+    return spec.changed(ntypes=len(new), exclude_types=excluded, zero_energies=remaining)

@@ -1,6 +1,6 @@
 """A tabulated pair potential: cubic splines of the energy of two atoms over their distance.
 
-The file, its continuation up to the cut-off and the splines are those of DeePMD-kit's `use_srtab`
+The file, its continuation up to the cutoff and the splines are those of DeePMD-kit's `use_srtab`
 (`deepmd.utils.pair_tab`), so that one table means one potential.
 """
 
@@ -113,11 +113,11 @@ class PairTable:
 def read_pair_table(path: str | os.PathLike, rcut: float, type_map: Sequence[str]) -> PairTable:
     """Read a text file with a row for each distance: r (Å), then the energy (eV) of each pair of types.
 
-    The pairs are 00, 01, …, 0n, 11, …, nn. A table that ends before the cut-off is continued to it.
+    The pairs are 00, 01, …, 0n, 11, …, nn. A table that ends before the cutoff is continued to it.
 
     Args:
         path: the file.
-        rcut: cut-off of the model, Å.
+        rcut: cutoff of the model, Å.
         type_map: names of the types.
 
     Raises:
@@ -146,7 +146,7 @@ def read_pair_table(path: str | os.PathLike, rcut: float, type_map: Sequence[str
     if rcut > _MOST_KNOTS * (rows[1, 0] - rows[0, 0]):
         raise InputError(
             f"{path}: the distances rise by {rows[1, 0] - rows[0, 0]:.3g} Å, which makes more than "
-            f"{_MOST_KNOTS} knots up to the cut-off of {rcut} Å; take wider steps"
+            f"{_MOST_KNOTS} knots up to the cutoff of {rcut} Å; take wider steps"
         )
     rmax = float(rows[-1, 0])
     knots = _continued(rows, rcut, str(path))
@@ -170,7 +170,7 @@ def _pairs(ntypes: int) -> list[tuple[int, int]]:
 
 
 def _continued(rows: np.ndarray, rcut: float, name: str) -> np.ndarray:
-    """The table continued to the cut-off: by zeros, or by a cubic that falls to zero just before it."""
+    """The table continued to the cutoff: by zeros, or by a cubic that falls to zero just before it."""
     step = rows[1, 0] - rows[0, 0]
     rmax, last = rows[-1, 0], rows[-1, 1:]
     lacking = int(np.ceil(rcut / step - rows[0, 0] / step)) - (len(rows) - 1)
@@ -178,7 +178,7 @@ def _continued(rows: np.ndarray, rcut: float, name: str) -> np.ndarray:
         at_cutoff = last if last.any() else rows[len(rows) + lacking - 2, 1:]
         if at_cutoff.any():
             warnings.warn(
-                f"{name}: the short-range table is not zero at the cut-off of {rcut} Å: the energy jumps",
+                f"{name}: the short-range table is not zero at the cutoff of {rcut} Å: the energy jumps",
                 UserWarning,
                 stacklevel=4,
             )

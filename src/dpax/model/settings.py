@@ -222,9 +222,9 @@ class ModelSettings(Settings):
     @field_validator("srtab_add_bias")
     @classmethod
     def _table_has_a_switch(cls, value: bool, info: Any) -> bool:
-        given = info.data
-        if given.get("use_srtab") is not None and {"sw_rmin", "sw_rmax"} <= set(given):
-            low, high = given["sw_rmin"], given["sw_rmax"]
+        data = info.data
+        if data.get("use_srtab") is not None and {"sw_rmin", "sw_rmax"} <= set(data):
+            low, high = data["sw_rmin"], data["sw_rmax"]
             if low is None or high is None or low >= high:
                 raise ValueError(f"use_srtab needs sw_rmin < sw_rmax beside it, got {low} and {high}")
         return value
@@ -235,7 +235,7 @@ class ModelSettings(Settings):
         messages = []
         if self.descriptor.jump is not None:
             messages.append(
-                f"{self.descriptor.jump}: the energy jumps where an atom crosses the cut-off; "
+                f"{self.descriptor.jump}: the energy jumps where an atom crosses the cutoff; "
                 "smooth_type_embedding true with empty_slots dense, or se_atten_v2, is better for molecular "
                 "dynamics"
             )

@@ -66,7 +66,7 @@ class ModelSpec(Settings):
             raise ValueError(f"the short-range table has {short.table.ntypes} types; the model has {ntypes}")
         if short is not None and short.table.rcut != self.descriptor.rcut:
             raise ValueError(
-                f"the model's short-range table has the cut-off {short.table.rcut} Å and its descriptor "
+                f"the model's short-range table has the cutoff {short.table.rcut} Å and its descriptor "
                 f"{self.descriptor.rcut} Å; dpax reads models with one for both"
             )
         types = (*self.atom_exclude_types, *(t for pair in self.pair_exclude_types for t in pair))

@@ -36,7 +36,7 @@ def keys_without_effect(settings: type[Settings] = InputSettings) -> str:
     """Tables of all keys of DeePMD-kit that are refused or ignored, with the reasons, in Markdown."""
     refused, ignored = {}, {}
     for path, section in _all_sections(settings, ""):
-        refused |= {f"{path}{key}": one.reason for key, one in section.REFUSED.items()}
+        refused |= {f"{path}{key}": refusal.reason for key, refusal in section.REFUSED.items()}
         ignored |= {f"{path}{key}": reason for key, reason in section.IGNORED.items()}
     titles = (("refused unless it asks for nothing", refused), ("accepted, without effect", ignored))
     return "\n".join(line for title, reasons in titles for line in _reasons(title, reasons))

@@ -114,9 +114,9 @@ class MDSettings:
 
     def physics(self) -> dict[str, Any]:
         """What a restart must not change, as JSON holds it."""
-        kept = {key: value for key, value in asdict(self).items() if key not in _FREE_AT_RESTART}
-        kept["temperature"] = None if self.temperature is None else list(self.temperature)
-        return kept | ({"steps": self.steps} if self.is_ramp else {})
+        settings = {key: value for key, value in asdict(self).items() if key not in _FREE_AT_RESTART}
+        settings["temperature"] = None if self.temperature is None else list(self.temperature)
+        return settings | ({"steps": self.steps} if self.is_ramp else {})
 
 
 def check_unchanged(before: dict[str, Any], now: MDSettings) -> None:

@@ -146,7 +146,7 @@ def data_warnings(
 
 def sel_warnings(sel: int | None, seen: Sequence[Seen]) -> list[str]:
     """Whether any atom has more neighbours than `sel`; None for a `sel` that is chosen from the data."""
-    fullest = max(seen, key=lambda one: one.most_neighbors)
+    fullest = max(seen, key=lambda system: system.most_neighbors)
     if sel is None or fullest.most_neighbors <= sel:
         return []
     return [

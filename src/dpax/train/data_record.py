@@ -109,8 +109,8 @@ def _files(system: System) -> Iterator[tuple[str, FileRecord]]:
         if entry.name in TEXTS or entry.name == _LMDB:
             yield entry.name, _record(entry.path, entry.stat())
         elif entry.name.startswith("set.") and entry.is_dir():
-            arrays = (one for one in os.scandir(entry.path) if one.name in ARRAYS)
-            yield from ((f"{entry.name}/{one.name}", _record(one.path, one.stat())) for one in arrays)
+            arrays = (item for item in os.scandir(entry.path) if item.name in ARRAYS)
+            yield from ((f"{entry.name}/{item.name}", _record(item.path, item.stat())) for item in arrays)
 
 
 def _record(path: str, facts: os.stat_result) -> FileRecord:

@@ -99,8 +99,8 @@ class FullValidation:
     def open_log(self, step: int) -> None:
         """Keep what the file of errors holds up to a step and drop what lies beyond; 0 starts anew."""
         header = "# step " + " ".join(f"{name:>15s}" for name, _, _ in _COLUMNS) + "\n"
-        kept = lines_up_to(self.log, step, lambda line: int(line.split()[0]) if line[0] != "#" else 0)
-        write_text(self.log, "".join(kept or [header]))
+        lines = lines_up_to(self.log, step, lambda line: int(line.split()[0]) if line[0] != "#" else 0)
+        write_text(self.log, "".join(lines or [header]))
 
     def write_log(self, step: int, means: ErrorMeans) -> None:
         """Add a line to the file of errors; nan where nothing was labelled."""

@@ -21,7 +21,7 @@ _OF_SCHEDULE = {
 def _default_of(key: str) -> Any:
     """The default of such a key: unset for the other schedules."""
     schedule, default = _OF_SCHEDULE[key]
-    return lambda given: default if given.get("type") == schedule else None
+    return lambda data: default if data.get("type") == schedule else None
 
 
 class LearningRateSettings(Settings):
@@ -47,7 +47,7 @@ class LearningRateSettings(Settings):
         description="Final learning rate as a fraction of start_lr, instead of stop_lr.",
     )
     stop_lr: float | None = Field(
-        default_factory=lambda given: 5e-8 if given["stop_lr_ratio"] is None else None,
+        default_factory=lambda data: 5e-8 if data["stop_lr_ratio"] is None else None,
         ge=0,
         description="Learning rate at the end. Default: 5e-8, if stop_lr_ratio is not given.",
     )
@@ -273,7 +273,7 @@ class OptimizerSettings(Settings):
     adam_beta1: float = Field(default=0.9, ge=0, lt=1, description="Decay of the gradient's running mean.")
     adam_beta2: float = Field(default=0.999, ge=0, lt=1, description="Decay of its square's running mean.")
     weight_decay: float = Field(
-        default_factory=lambda given: 1e-3 if given.get("type") == "AdamW" else 0.0,
+        default_factory=lambda data: 1e-3 if data.get("type") == "AdamW" else 0.0,
         ge=0,
         description="Adam (0): times the weights, added to the gradient. AdamW (1e-3): times the weights and "
         "the learning rate, taken off the weights.",

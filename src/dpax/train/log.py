@@ -28,12 +28,12 @@ class LearningCurve:
         self._columns = [
             f"{error}_{kind}" for error in errors for kind in (("val", "trn") if validation else ("trn",))
         ]
-        kept = lines_up_to(lcurve, after, lambda line: int(line.split()[0]) if line[0] != "#" else 0)
-        if not kept:
-            kept = [
+        earlier = lines_up_to(lcurve, after, lambda line: int(line.split()[0]) if line[0] != "#" else 0)
+        if not earlier:
+            earlier = [
                 f"#  {'step':>5s}" + "".join(f" {name:>14s}" for name in self._columns) + f" {'lr':>10s}\n"
             ]
-        write_text(lcurve, "".join(kept))
+        write_text(lcurve, "".join(earlier))
         lines = lines_up_to(jsonl, after, lambda line: json.loads(line)["step"])
         write_text(jsonl, "".join(lines))
         self._lcurve = lcurve.open("a", encoding="utf-8")
@@ -84,14 +84,14 @@ def shown_errors(loss: LossSettings, labels: Collection[str]) -> tuple[str, ...]
 
 def lines_up_to(path: Path, step: int, step_of: Any) -> list[str]:
     """The leading lines of a log that are not beyond a step; a broken last line is dropped."""
-    kept: list[str] = []
+    lines: list[str] = []
     if step == 0 or not path.exists():
-        return kept
+        return lines
     for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
         try:
             if not line.endswith("\n") or step_of(line) > step:
                 break
         except (ValueError, KeyError, IndexError):
             break
-        kept.append(line)
-    return kept
+        lines.append(line)
+    return lines

@@ -140,8 +140,8 @@ def _open_folder(stack: ExitStack, training: Training) -> tuple[Checkpoints, Lea
     if settings.training.stat_file_mode == "update":
         for path in statistics_files(settings, beginning.resolved.base):
             write_statistics(path, beginning.statistics)
-    kept = settings.training.kept_checkpoints(training.total)
-    checkpoints = stack.enter_context(Checkpoints(folder.checkpoints, kept))
+    n_checkpoints = settings.training.kept_checkpoints(training.total)
+    checkpoints = stack.enter_context(Checkpoints(folder.checkpoints, n_checkpoints))
     checkpoints.drop_after(training.done)
     for validation in training.validations:
         validation.open_log(training.done)

@@ -103,8 +103,8 @@ def with_architecture(
     """An input file's content with sections of its model replaced; what the user says of training stays."""
     model = dict(content.get("model") or {})
     for name, section in sections.items():
-        given = model.get(name) or {}
-        model[name] = {**section, **{key: given[key] for key in _KEPT if key in given}}
+        requested = model.get(name) or {}
+        model[name] = {**section, **{key: requested[key] for key in _KEPT if key in requested}}
     return {**content, "model": model}
 
 
@@ -127,12 +127,12 @@ def started(fresh: EnergyModel, origin: Origin, tell: Callable[[str], None]) -> 
     check_names(origin.model)
     _check_elements(fresh, origin, tell)
     _check_architecture(fresh, origin)
-    given = _without_case(origin.model)
+    trained = _without_case(origin.model)
     # The short-range table of the input is taken, which knows the new elements.
-    given = replace(given, spec=given.spec.changed(short_range=None))
-    given = given.change_type_map(fresh.type_map, statistics_from=fresh)
+    trained = replace(trained, spec=trained.spec.changed(short_range=None))
+    trained = trained.change_type_map(fresh.type_map, statistics_from=fresh)
     taken = {
-        name: np.asarray(given.arrays[name]).astype(np.asarray(own).dtype)
+        name: np.asarray(trained.arrays[name]).astype(np.asarray(own).dtype)
         for name, own in fresh.arrays.items()
         if not (origin.random_fitting and name.startswith("fitting/"))
     }
@@ -211,14 +211,14 @@ def _check_architecture(fresh: EnergyModel, origin: Origin) -> None:
     for section, kind in _SECTIONS.items():
         if section == "fitting_net" and origin.random_fitting:
             continue
-        mine, given = (kind.model_validate(part[section]).resolved() for part in (ours, theirs))
+        mine, described = (kind.model_validate(part[section]).resolved() for part in (ours, theirs))
         differences += [
-            f"{section}.{key} is {shortened(mine[key])} and was {shortened(given[key])}"
+            f"{section}.{key} is {shortened(mine[key])} and was {shortened(described[key])}"
             for key in mine
-            if key not in _NO_ARCHITECTURE and mine[key] != given[key]
+            if key not in _NO_ARCHITECTURE and mine[key] != described[key]
         ]
     if differences:
         raise InputError(
-            f"the model section describes another model than the trained one: {'; '.join(differences)}. Correct "
-            "it, or take the trained one's with --use-pretrain-script"
+            f"the model section describes another model than the trained one: {'; '.join(differences)}. "
+            "Correct it, or take the trained one's with --use-pretrain-script"
         )

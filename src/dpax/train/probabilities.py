@@ -55,18 +55,18 @@ def system_probabilities(
     return result.tolist()
 
 
-def _explicit(given: np.ndarray, sizes: np.ndarray) -> list[float]:
-    if len(given) != len(sizes):
-        raise InputError(f"sys_probs lists {len(given)} numbers for {len(sizes)} systems")
-    open_ones = given < 0
-    left = 1.0 - given[~open_ones].sum()
+def _explicit(probabilities: np.ndarray, sizes: np.ndarray) -> list[float]:
+    if len(probabilities) != len(sizes):
+        raise InputError(f"sys_probs lists {len(probabilities)} numbers for {len(sizes)} systems")
+    open_ones = probabilities < 0
+    left = 1.0 - probabilities[~open_ones].sum()
     if left < -_ROUNDING or (left > _ROUNDING) != open_ones.any():
         raise InputError(
             f"sys_probs has probabilities that add up to {1.0 - left:.6g}; they must add up to 1, or to less "
             "and have a negative number for each system that shares the rest"
         )
     shares = np.where(open_ones, sizes, 0.0) / max(sizes[open_ones].sum(), 1.0)
-    return np.where(open_ones, left * shares, given).tolist()
+    return np.where(open_ones, left * shares, probabilities).tolist()
 
 
 def _range(text: str, rule: str) -> tuple[int, int, float]:

@@ -117,12 +117,12 @@ def _going_on(settings: InputSettings, before: InputSettings) -> InputSettings:
     if model.descriptor.fixed_sel is None:
         descriptor = model.descriptor.model_copy(update={"sel": before.model.descriptor.sel})
         model = model.model_copy(update={"descriptor": descriptor})
-    kept = {"started_from": before.dpax.started_from, "restarts": before.dpax.restarts}
+    record = {"started_from": before.dpax.started_from, "restarts": before.dpax.restarts}
     return settings.model_copy(
         update={
             "model": model,
             "training": settings.training.model_copy(update={"seed": before.training.seed}),
-            "dpax": settings.dpax.model_copy(update=kept),
+            "dpax": settings.dpax.model_copy(update=record),
         }
     )
 

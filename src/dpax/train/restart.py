@@ -156,12 +156,12 @@ class Changes:
 
     def compare_settings(self, before: InputSettings, now: InputSettings) -> None:
         """Note what differs between the settings of the run and those of its restart."""
-        for one in differences(before.resolved(), now.resolved()):
-            if one.effect is Effect.EXPERIMENT:
-                self.experiment.append(str(one))
-            elif one.effect is Effect.TOLD:
-                self.harmless.append(str(one))
-            self.reranked |= one.key.startswith(_RANKING)
+        for difference in differences(before.resolved(), now.resolved()):
+            if difference.effect is Effect.EXPERIMENT:
+                self.experiment.append(str(difference))
+            elif difference.effect is Effect.TOLD:
+                self.harmless.append(str(difference))
+            self.reranked |= difference.key.startswith(_RANKING)
 
     def compare_data(self, before: Sections | None, now: Sections) -> None:
         """Note what differs between the data of the run and those of its restart."""

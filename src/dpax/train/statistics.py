@@ -151,8 +151,8 @@ def compute_statistics(
         bias = energy_bias(np.array(counts), np.array(energies), rcond, fixed)
     else:
         means = atomic[:, 1] / np.maximum(atomic[:, 0], 1)
-        given = fixed or [None] * ntypes
-        bias = np.array([mean if e is None else e for mean, e in zip(means, given, strict=True)])
+        presets = fixed or [None] * ntypes
+        bias = np.array([mean if e is None else e for mean, e in zip(means, presets, strict=True)])
     observed = np.flatnonzero(environment.atoms).tolist()
     return Statistics(
         mean,

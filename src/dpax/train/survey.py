@@ -82,15 +82,15 @@ class Survey:
         """What in the data is suspicious or will not be used as hoped."""
         texts = data_warnings(
             self.settings,
-            [one.system for one in self.systems],
-            [one.seen for one in self.training],
-            [one.seen for one in self.validation],
+            [system.system for system in self.systems],
+            [system.seen for system in self.training],
+            [system.seen for system in self.validation],
         )
-        for one in self.systems:
-            usable = one.frames - len(one.bad_frames)
-            texts += label_warnings(self.settings, one.system.name, usable, one.labels)
+        for system in self.systems:
+            usable = system.frames - len(system.bad_frames)
+            texts += label_warnings(self.settings, system.system.name, usable, system.labels)
         return texts + sel_warnings(
-            self.settings.model.descriptor.fixed_sel, [one.seen for one in self.systems]
+            self.settings.model.descriptor.fixed_sel, [system.seen for system in self.systems]
         )
 
 

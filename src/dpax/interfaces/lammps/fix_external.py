@@ -1,6 +1,6 @@
 """LAMMPS without a compiler: its own `fix external`, which asks Python for forces.
 
-Each rank sees the copies of atoms within twice the cut-off around its part of space, and computes all
+Each rank sees the copies of atoms within twice the cutoff around its part of space, and computes all
 energies that an atom of its own has a part in. So nothing has to be sent home; the price is that atoms near a
 border are computed by several ranks. `pair_style dpax` computes each atom once.
 """
@@ -40,7 +40,7 @@ def attach(
         elements: of LAMMPS' types of atoms.
         fparam: what a model that takes parameters of frames is told.
         aparam: what a model that takes parameters of atoms is told of every atom.
-        skin: how far neighbours are searched beyond the cut-off, Å.
+        skin: how far neighbours are searched beyond the cutoff, Å.
         name: of the fix.
 
     Raises:

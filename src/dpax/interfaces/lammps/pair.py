@@ -183,10 +183,10 @@ class PairStyle:
         return np.array([-1 if element == "NULL" else type_map.index(element) for element in elements])
 
     def _load(self, path: str) -> SubdomainPotential:
-        given = self.settings
+        wanted = self.settings
         try:
             changed = Path(path).stat().st_mtime_ns
-            settings = (given.branch, tuple(given.fparam), tuple(given.aparam))
+            settings = (wanted.branch, tuple(wanted.fparam), tuple(wanted.aparam))
             return _loaded(path, changed, self._place, *settings)
         except OSError as error:
             raise InputError(f"{path}: {error.strerror}") from None
@@ -218,12 +218,12 @@ class PairStyle:
             Evaluation(float(energy), np.empty(0), forces[order, number], virial, None)
             for number, (energy, virial) in enumerate(zip(energies, virials, strict=True))
         ]
-        given = self.settings
-        deviation = model_deviation(by_model, relative=given.relative, relative_v=given.relative_v)
-        numbers = [*deviation.virial, *deviation.force, *(deviation.forces if given.atomic else ())]
-        with open(given.out_file, "w" if self._step is None else "a", encoding="utf-8") as file:
+        settings = self.settings
+        deviation = model_deviation(by_model, relative=settings.relative, relative_v=settings.relative_v)
+        numbers = [*deviation.virial, *deviation.force, *(deviation.forces if settings.atomic else ())]
+        with open(settings.out_file, "w" if self._step is None else "a", encoding="utf-8") as file:
             if self._step is None:
-                titles = [*_TITLES, *(["atm_devi_f(N)"] * given.atomic)]
+                titles = [*_TITLES, *(["atm_devi_f(N)"] * settings.atomic)]
                 file.write(f"#{'step':>11}{''.join(f'{title:>19}' for title in titles)}\n")
             file.write(f"{step:12d}{''.join(f'{number:19.6e}' for number in numbers)}\n")
         self._step = step
@@ -261,6 +261,6 @@ def _refuse_unlike(paths: Sequence[str], models: Sequence[SubdomainPotential]) -
         if model.potential.type_map != first.type_map or model.potential.rcut != first.rcut:
             one, other = (f"{' '.join(p.type_map)} and {p.rcut} Å" for p in (model.potential, first))
             raise InputError(
-                f"{path} has other elements or another cut-off ({one}) than {paths[0]} ({other}); models to "
+                f"{path} has other elements or another cutoff ({one}) than {paths[0]} ({other}); models to "
                 "be compared need the same"
             )

@@ -337,7 +337,7 @@ void PairDPAX::find_first()
   first = lowest.type;
 }
 
-// The pairs within the cut-off, centre by centre; LAMMPS lists those within cut-off and skin.
+// The pairs within the cutoff, centre by centre; LAMMPS lists those within cutoff and skin.
 void PairDPAX::collect()
 {
   double **x = atom->x;
