@@ -29,14 +29,14 @@ def computing(x64: bool) -> AbstractContextManager[None]:
 
 
 def refuse_fork() -> None:
-    """See that JAX can compute in this process.
+    """Check that JAX can compute in this process.
 
     Raises:
         InputError: the process was forked from one in which JAX had started.
     """
     if _forks.threads_lost:
         raise InputError(
-            f"process {os.getpid()} was forked after JAX had started, and whatever it computes would hang: "
+            f"process {os.getpid()} was forked after JAX had started, and any computation in it would hang: "
             "start worker processes with multiprocessing.get_context('spawn') instead of fork"
         )
 
@@ -64,7 +64,7 @@ def _jax_has_started() -> bool:
 
 
 def _is_alone() -> bool:
-    """Whether this process has one thread, as one that was forked before it imported dpax; told on Linux."""
+    """Whether this process has one thread, like one forked before it imported dpax; known on Linux only."""
     tasks = Path("/proc/self/task")
     return tasks.is_dir() and len(list(tasks.iterdir())) == 1
 

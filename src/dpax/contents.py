@@ -1,4 +1,4 @@
-"""What a file holds, taken apart with care: it may be anything."""
+"""Checks of the contents of a file, which may be anything."""
 
 import hashlib
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ import numpy as np
 from dpax.errors import InputError, shortened
 
 _DEEPEST = 100
-"""Dictionaries and lists may be nested so deeply; those of a model and its input are a fifth as deep."""
+"""The deepest nesting of dictionaries and lists; those of a model and its input are a fifth as deep."""
 
 
 def sha256(text: str, arrays: Mapping[str, np.ndarray]) -> str:
@@ -26,7 +26,7 @@ def sha256(text: str, arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def check_tree(tree: Any, most: int | None = None) -> None:
-    """See that dictionaries and lists can be walked through.
+    """Check that dictionaries and lists can be walked through.
 
     Args:
         tree: of them.
@@ -43,7 +43,7 @@ def check_tree(tree: Any, most: int | None = None) -> None:
             return
         count += sum(map(len, nodes))
         if most is not None and count > most:
-            raise InputError("its anchors repeat more than a file of this size can say")
+            raise InputError("its anchors repeat more than a file of this size can hold")
         level = [v for node in nodes for v in (node.values() if isinstance(node, dict) else node)]
     raise InputError(f"dictionaries or lists are nested more than {_DEEPEST} levels deep")
 
@@ -61,7 +61,7 @@ def real(data: Mapping[str, Any], key: str, default: float | None = None) -> flo
 
 
 def flag(data: Mapping[str, Any], key: str, default: bool) -> bool:
-    """A truth value of a dictionary.
+    """A Boolean of a dictionary.
 
     Raises:
         InputError: something else.
@@ -73,7 +73,7 @@ def flag(data: Mapping[str, Any], key: str, default: bool) -> bool:
 
 
 def expect(name: str, actual: Any, expected: Any) -> None:
-    """See that two places of a model say the same.
+    """Check that two places of a model agree.
 
     Raises:
         InputError: they do not.

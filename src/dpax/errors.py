@@ -17,17 +17,17 @@ def shortened(value: object) -> str:
 
 
 class InputError(ValueError):
-    """A mistake in what the user gave: settings, data, a model file, a structure.
+    """A mistake in the user's settings, data, model file or structure.
 
-    The message is one sentence or two that name the file, key or frame, say what was got and what
+    The message is one or two sentences that name the file, key or frame, state what was found and what
     was expected, and what to do. The command line prints it as one line and exits with code 2.
     """
 
 
 class MachineError(InputError):
-    """A failure of the machine that the user can mend: a full disk, a read-only folder, too little memory.
+    """A failure of the machine that the user can fix: a full disk, a read-only folder, too little memory.
 
-    The message names the file and says what to do, as for every `InputError`.
+    The message names the file and what to do, like that of every `InputError`.
     """
 
 
@@ -40,5 +40,5 @@ WRONG_CONTENTS = (
     TypeError,
     ValueError,
 )
-"""What code runs into where a file's contents are not what they should be. Failures of the machine, such as a
+"""What code raises if the contents of a file are wrong. Failures of the machine, such as a
 device that JAX cannot start, are not among them."""

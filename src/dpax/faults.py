@@ -1,4 +1,4 @@
-"""Failures of the machine that a user can mend, told apart from the bugs of dpax.
+"""Failures of the machine that a user can fix, as opposed to bugs of dpax.
 
 Every library reports them in its own way: Python by an error number, NumPy without it, the storage
 libraries (HDF5, safetensors, tensorstore) by a number somewhere in the text, JAX by the name of a status.
@@ -19,13 +19,13 @@ _REASONS = {
     errno.EROFS: "the file system is read-only; choose another folder, or have it mounted writable",
     errno.EACCES: "permission denied; change the permissions, or choose another place",
     errno.EPERM: "the system does not permit it; change the permissions, or choose another place",
-    errno.ENOENT: "there is no such file or folder (any more); put it back, or correct the path",
+    errno.ENOENT: "no such file or folder; put it back, or correct the path",
     errno.ESTALE: "the file was removed or replaced on its server while in use; put it back and try again",
     errno.ENOTDIR: "a part of this path is a file, not a folder; correct the path",
     errno.EISDIR: "this is a folder, where a file is needed; correct the path",
-    errno.EEXIST: "something of this name is in the way; remove it, or choose another name",
+    errno.EEXIST: "a file of this name is in the way; remove it, or choose another name",
     errno.ENAMETOOLONG: "the name is too long for the file system; choose a shorter one",
-    errno.ELOOP: "the path runs in a circle of links; correct the links",
+    errno.ELOOP: "the links of this path form a circle; correct them",
     errno.EMFILE: "this process has too many files open; raise the limit (`ulimit -n`)",
     errno.ENFILE: "this machine has too many files open; close other programs",
     errno.EIO: "the disk, or the connection to it, has failed; check it and try again",
@@ -53,7 +53,7 @@ _DEVICE_MEMORY = (
 
 @contextmanager
 def naming_checkpoint(step: Callable[[], int | None]) -> Iterator[None]:
-    """Let what stops a run say from where it can go on.
+    """Let errors that stop a run name the checkpoint from which it can continue.
 
     Args:
         step: of the last checkpoint by then; None if there is none.
@@ -68,7 +68,7 @@ def naming_checkpoint(step: Callable[[], int | None]) -> Iterator[None]:
         advice = (
             "There is no checkpoint yet"
             if last is None
-            else f"The last checkpoint is that of step {last}, from which --restart goes on"
+            else f"The last checkpoint is that of step {last}, from which --restart continues"
         )
         raise type(known)(f"{known}. {advice}") from error
 

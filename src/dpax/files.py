@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and what is said where they cannot be written."""
+"""Files that are written completely or not at all, and the errors where they cannot be written."""
 
 import hashlib
 import json
@@ -15,14 +15,14 @@ from dpax.errors import InputError
 from dpax.faults import machine_error
 
 _MARK = ".dpax-"
-"""How temporary names begin, so that nobody else's hidden files are taken for one."""
+"""The beginning of temporary names, by which they differ from other hidden files."""
 _SHOWN = 40
 """Characters of a name that its temporary name shows; a name of full length has no room for more."""
 _TEMPORARY = re.compile(rf"{re.escape(_MARK)}.*\.(?P<digest>[0-9a-f]{{8}})[0-9a-f]{{8}}(\..*)?", re.DOTALL)
 
 
 def check_output(path: Path, *, overwrite: bool | None) -> None:
-    """See that a file or folder may be written.
+    """Check that a file or folder may be written.
 
     Args:
         path: of the file or folder.
@@ -40,7 +40,7 @@ def check_output(path: Path, *, overwrite: bool | None) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Let failures of the machine say which file could not be written.
+    """Name the file that could not be written in failures of the machine.
 
     Raises:
         MachineError: a full disk, a read-only folder and so on.
@@ -58,9 +58,9 @@ def writing(path: Path) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
-    """A temporary path for what takes the place of a file or folder at once when it is whole, or not at all.
+    """A temporary path for what replaces a file or folder in one step once it is complete.
 
-    What is neither file nor folder, such as /dev/stdout, is written to as it stands.
+    What is neither file nor folder, such as /dev/stdout, is written to directly.
 
     Args:
         path: what is to be written; a file that is there is replaced.
@@ -94,7 +94,7 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, in UTF-8, at once or not at all.
+    """Write a text file in UTF-8, completely or not at all.
 
     Raises:
         MachineError: as `replacing`.
@@ -104,7 +104,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Any, indent: int | None = 2) -> None:
-    """Write a JSON file at once or not at all.
+    """Write a JSON file, completely or not at all.
 
     Raises:
         MachineError: as `replacing`.
@@ -113,7 +113,7 @@ def write_json(path: Path, content: Any, indent: int | None = 2) -> None:
 
 
 def remove_temporaries(folder: Path, names: Collection[str] | None = None) -> None:
-    """Take away what `replacing` has left behind where it was killed; nobody may be writing there.
+    """Remove what a killed `replacing` has left behind; no other process may be writing there.
 
     Args:
         folder: where it was writing.

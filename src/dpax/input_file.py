@@ -16,7 +16,7 @@ import yaml
 from dpax.errors import InputError, shortened
 
 DEEPEST = 50
-"""Sections and lists may be nested so deeply; those of dpax's settings are a tenth as deep."""
+"""The deepest nesting of sections and lists; dpax's settings are a tenth as deep."""
 MOST_REPEATED = 10_000
 """Values that the aliases of a YAML file may stand for, all together."""
 
@@ -72,7 +72,7 @@ def _text(path: Path) -> str:
 
 
 def _check(content: Any) -> None:
-    """See that what was read can be walked through, printed and used as names of files."""
+    """Check that the content can be walked through, printed and used as file names."""
     level = [content]
     for _ in range(DEEPEST):
         inner = []
@@ -159,7 +159,7 @@ def _line(text: str) -> str:
 
 
 class _CoreLoader(yaml.SafeLoader):
-    """The core schema of YAML 1.2, as far as JSON can say it too.
+    """The core schema of YAML 1.2, as far as JSON can express it too.
 
     Beyond it, as in YAML 1.1 and TOML: `<<` merges, and `_` may stand between digits.
     """

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP as a wish that is granted between two steps."""
+"""Ctrl-C, SIGTERM and SIGHUP as a request that is met between two steps."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from types import FrameType
 
 @dataclass
 class Interrupt:
-    """Whether somebody wants the work to stop."""
+    """Whether the work should stop."""
 
     signal: int | None = None
     """The signal that came, if any."""
@@ -20,7 +20,7 @@ class Interrupt:
 
 @contextmanager
 def listening() -> Iterator[Interrupt]:
-    """Note SIGINT, SIGTERM and SIGHUP instead of dying of them; a second SIGINT does raise KeyboardInterrupt.
+    """Note SIGINT, SIGTERM and SIGHUP; a second SIGINT raises KeyboardInterrupt.
 
     A SIGHUP that is ignored, as under `nohup`, stays ignored. Outside the main thread, where Python does not
     allow handlers, nothing is noted.
@@ -47,7 +47,7 @@ def listening() -> Iterator[Interrupt]:
 
 
 def _signals() -> list[signal.Signals]:
-    """What is listened to; Windows has no SIGHUP."""
+    """The signals that are handled; Windows has no SIGHUP."""
     noted = [signal.SIGINT, signal.SIGTERM]
     if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         noted.append(signal.SIGHUP)
@@ -55,7 +55,7 @@ def _signals() -> list[signal.Signals]:
 
 
 def _leave_closed(terminals: list[int]) -> None:
-    """Write no more to a terminal that was closed: every word to it would be an error."""
+    """Write no more to a closed terminal: every write would fail."""
     for descriptor in terminals:
         if not os.isatty(descriptor):
             nowhere = os.open(os.devnull, os.O_WRONLY)

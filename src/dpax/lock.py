@@ -1,4 +1,4 @@
-"""A lock on what a process writes: another process is refused for as long as the first one lives.
+"""A lock on what a process writes: other processes are refused until it ends.
 
 The lock is the system's own (flock, or LockFileEx on Windows), which ends with the process, however that
 ends; a lock file that a killed process leaves behind locks nothing. What the file says is for the message.
@@ -38,7 +38,7 @@ class _Holder(NamedTuple):
 def locked(path: Path, what: str, advice: str) -> Iterator[None]:
     """Hold a lock file while something is written; it is removed afterwards.
 
-    Where the file system has no locks, a warning says so and the work goes on.
+    Where the file system has no locks, a warning says so and work continues.
 
     Args:
         path: of the lock file, in the folder that is written to.
@@ -78,12 +78,12 @@ def _try(descriptor: int, path: Path, what: str, advice: str) -> bool:
     """Lock the open file and write into it who holds it; False if its last holder has just removed it."""
     last, here = _read(descriptor), socket.gethostname()
     if last is None and not _is_ours(descriptor):
-        raise InputError(f"{path} is not a lock file of dpax; move it away, for dpax needs the name")
+        raise InputError(f"{path} is not a lock file of dpax; move it away, because dpax needs the name")
     try:
         free = lock_descriptor(descriptor, blocking=False)
     except OSError as error:
         warnings.warn(
-            f"{what} cannot be locked: its file system has no locks ({error.strerror}). See to it that no "
+            f"{what} cannot be locked: its file system has no locks ({error.strerror}). Make sure that no "
             "other process writes there",
             stacklevel=2,
         )
@@ -125,7 +125,7 @@ def _is_ours(descriptor: int) -> bool:
 
 
 def _read(descriptor: int) -> _Holder | None:
-    """Who has written the file; None if nobody did, or it is something else."""
+    """Who wrote the lock file; None if it is empty or something else."""
     try:
         holder = json.loads(_content(descriptor))
         return _Holder(int(holder["process"]), str(holder["host"]), str(holder["since"]))
@@ -134,7 +134,7 @@ def _read(descriptor: int) -> _Holder | None:
 
 
 def _write(descriptor: int, holder: _Holder) -> None:
-    """Say who holds the lock; on a full disk it is held all the same."""
+    """Write who holds the lock; on a full disk it is held all the same."""
     os.lseek(descriptor, 0, os.SEEK_SET)
     with suppress(OSError):
         written = os.write(descriptor, b"\n" + json.dumps(holder._asdict()).encode() + b"\n")

@@ -12,7 +12,7 @@ from dpax.errors import InputError, MachineError
 DEVICES, CACHE = "DPAX_DEVICES", "DPAX_CACHE"
 """Environment variables that stand in for arguments which are not given."""
 MOST_DEVICES = 1024
-"""More are a slip of the pen, for which JAX would use up the memory."""
+"""A larger number is a typing error, for which JAX would use up the memory."""
 OFF = "off"
 """The cache's name for none."""
 
@@ -21,17 +21,17 @@ def configure(devices: int | None = None, cache: str | os.PathLike | None = None
     """Let JAX use all cores of this machine, and keep compiled programs for the next process.
 
     To be called before anything computes. Without it a process has one CPU device, which leaves most of the
-    cores idle, and compiles each program anew.
+    cores idle, and compiles every program again.
 
     Args:
         devices: number of CPU devices, and of GPUs where there are any. Default: the environment variable
             DPAX_DEVICES, or else a CPU device for each core and all GPUs.
         cache: folder for compiled programs, or "off". Default: the environment variable DPAX_CACHE, or else
-            what JAX has been told already (`jax_compilation_cache_dir`), or else a folder `dpax` where this
+            JAX's own setting (`jax_compilation_cache_dir`), or else a folder `dpax` where this
             user's programs keep what they can make again, if it can be written.
 
     Raises:
-        InputError: JAX has started already, a number of devices that makes no sense, or a folder that
+        InputError: JAX has already started, a number of devices that makes no sense, or a folder that
             cannot be written.
     """
     import jax
@@ -43,7 +43,7 @@ def configure(devices: int | None = None, cache: str | os.PathLike | None = None
             jax.config.update("jax_cuda_visible_devices", ",".join(map(str, range(wanted))))
     except RuntimeError:
         raise InputError(
-            "dpax.configure: JAX has started already, and its devices are what they are; call it before "
+            "dpax.configure: JAX has already started with its devices; call it before "
             "anything computes, right after the imports"
         ) from None
     folder = cache_folder(cache, getattr(jax.config, "jax_compilation_cache_dir", None))
@@ -53,7 +53,7 @@ def configure(devices: int | None = None, cache: str | os.PathLike | None = None
 
 
 def start_devices() -> None:
-    """Let JAX find its devices, which it does once; whatever computes would do so at some point.
+    """Let JAX find its devices, which it does once; any computation would do so at some point.
 
     Raises:
         MachineError: there are none of the kind asked for (JAX_PLATFORMS), or they do not work.
@@ -100,7 +100,7 @@ def cache_folder(wanted: str | os.PathLike | None = None, known: str | None = No
 
     Args:
         given: a folder, or "off"; as for `configure`.
-        known: the folder where nothing is said, neither here nor by DPAX_CACHE.
+        known: the folder if neither the argument nor DPAX_CACHE names one.
 
     Raises:
         InputError: a folder that cannot be written.

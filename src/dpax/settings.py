@@ -1,7 +1,7 @@
 """The base of every settings class.
 
 Each part of dpax has its own settings class beside the code that it configures. All of them share
-what stands here: they are frozen, know no key that is not declared, treat keys that start with `_`
+this base: they are frozen, know no key that is not declared, treat keys that start with `_`
 as comments, accept DeePMD-kit's alternative spellings, and report every mistake with its dotted path.
 """
 
@@ -28,7 +28,7 @@ _LONGEST = 500
 
 
 class Refused(NamedTuple):
-    """A key of DeePMD-kit that is accepted only where it asks for nothing."""
+    """A key of DeePMD-kit that is accepted only at a neutral value."""
 
     neutral: tuple[Any, ...] = (None,)
     """The values that mean "not used"."""
@@ -82,7 +82,7 @@ class Settings(BaseModel, metaclass=_RaisesInputError):
 
     @classmethod
     def from_plain(cls, tree: Mapping[str, Any]) -> Self:
-        """Build the settings from what JSON can say, where each value must be of its own kind.
+        """Build the settings from JSON types; each value must have its own type.
 
         Raises:
             InputError: any mistake in it.
@@ -155,7 +155,7 @@ def _scalars(value: Any) -> Iterator[Any]:
 
 
 def explain(settings: type[BaseModel], error: ValidationError) -> str:
-    """Turn pydantic's report into one line: every mistake with its path, what was got, what is expected."""
+    """Turn pydantic's report into one line: every mistake with its path, the value and what is expected."""
     explanations: dict[str, str] = {}
     for detail in error.errors():
         # A default that waits for another key is not a second mistake when that key is wrong.

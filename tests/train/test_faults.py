@@ -58,7 +58,7 @@ def test_a_full_disk(folder, tmp_path, monkeypatch, place, name, call, saved):
             train(settings(CHANGES), run, base=folder)
     assert "the disk is full" in str(caught.value)
     assert str(caught.value).endswith(
-        f"The last checkpoint is that of step {saved}, from which --restart goes on"
+        f"The last checkpoint is that of step {saved}, from which --restart continues"
     )
     train(settings(CHANGES), run, base=folder, restart=True)
     assert_same_run(run, whole, 8)

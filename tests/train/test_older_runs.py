@@ -11,7 +11,9 @@ from dpax.train.settings import read_settings
 
 from .test_restart import records_of
 
-WHAT_TO_DO = "Go on with that version, or start anew from the run's model: --init-model RUN/model.dpax"
+WHAT_TO_DO = (
+    "Continue with that version, or start a new run from the run's model: --init-model RUN/model.dpax"
+)
 
 
 @pytest.fixture

@@ -95,5 +95,5 @@ def test_what_has_no_meaning_is_refused(section, message):
 
 
 def test_warm_up_as_long_as_the_training():
-    with pytest.raises(InputError, match="20 steps of warm-up in a training of 20"):
+    with pytest.raises(InputError, match="20 steps of warm-up in a training run of 20"):
         rates(20, start_lr=1e-3, warmup_steps=20)

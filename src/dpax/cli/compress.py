@@ -1,4 +1,4 @@
-"""`dpax compress`: tables in the place of the embedding nets of a trained model."""
+"""`dpax compress`: tables replace the embedding nets of a trained model."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,7 +20,9 @@ def compress(
     output: Annotated[Path, typer.Option("--output", "-o", help="Model file to write: .dpax, .dp or .yaml.")],
     training_script: Annotated[
         Path | None,
-        typer.Option("--training-script", "-t", help="Input file whose data say how close atoms come."),
+        typer.Option(
+            "--training-script", "-t", help="Input file whose data give the smallest distance between atoms."
+        ),
     ] = None,
     min_distance: Annotated[
         float | None,
@@ -52,7 +54,7 @@ def compress(
     check_output(output, overwrite=overwrite)
     refuse_inputs(output, model, *([training_script] if training_script is not None else []))
     if training_script is not None and min_distance is not None:
-        raise InputError("--training-script and --min-distance both say the smallest distance; keep one")
+        raise InputError("--training-script and --min-distance both set the smallest distance; keep one")
     start_jax(devices=1)
     from dpax.interfaces.compression import compress as compress_file
 

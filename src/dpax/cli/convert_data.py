@@ -110,7 +110,7 @@ def _write(
     if kind is Format.extxyz:
         if copies is not None:
             raise InputError(
-                "extended XYZ cannot say how often a frame is taken (numb_copy.npy in the data); choose "
+                "extended XYZ cannot store how often a frame is taken (numb_copy.npy in the data); choose "
                 "another format, or leave out these files"
             )
         write_extxyz(path, frames, names)

@@ -1,4 +1,4 @@
-"""DeePMD-kit's commands that dpax does not have: whoever types one is told what to do instead."""
+"""DeePMD-kit's commands that dpax does not have, with what to do instead."""
 
 import sys
 from typing import Any
@@ -24,7 +24,7 @@ REFUSED_COMMANDS = {
 
 
 class Commands(TyperGroup):
-    """The commands of dpax; those of `dp` that are missing say why."""
+    """The commands of dpax; for the missing ones of `dp` a message says why."""
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Find a command by its name."""

@@ -25,7 +25,7 @@ _CACHE_TROUBLE = re.compile(r"Error \w+ persistent compilation cache entry for '
 def guarded(directory: Path | None = None) -> Iterator[None]:
     """Turn exceptions into one line on stderr and an exit code.
 
-    A closed standard output (`dpax ... | head`) ends the command without a word.
+    A closed standard output (`dpax ... | head`) ends the command silently.
 
     Args:
         directory: where the traceback of an unexpected failure is written; by default the folder for
@@ -60,8 +60,8 @@ def show_warning(message: Warning | str, category: type[Warning], *_: Any, **__:
     else:
         _say_once(
             "warning",
-            f"the folder of compiled programs cannot be used ({trouble[1]}), so all are compiled anew; "
-            "empty it, or choose another one with DPAX_CACHE",
+            f"the folder of compiled programs cannot be used ({trouble[1]}), so all programs are compiled "
+            "again; empty it, or choose another one with DPAX_CACHE",
         )
 
 

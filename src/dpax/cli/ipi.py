@@ -13,12 +13,15 @@ from dpax.errors import InputError
 def ipi(
     model: Annotated[Path, typer.Argument(help="Model file.")],
     structure: Annotated[
-        Path, typer.Argument(help="Elements in i-PI's order, and periodicity: any file that ASE reads.")
+        Path,
+        typer.Argument(
+            help="Structure with elements in i-PI's order and its periodicity, in any format of ASE."
+        ),
     ],
     unix: Annotated[str | None, typer.Option(help="Name of i-PI's UNIX socket (its <address>).")] = None,
     host: Annotated[str | None, typer.Option(help="Host where i-PI listens.")] = None,
     port: Annotated[int | None, typer.Option(help="Its port.", min=1, max=65535)] = None,
-    wait: Annotated[float, typer.Option(help="Wait so long for i-PI to listen, seconds.", min=0.0)] = 30.0,
+    wait: Annotated[float, typer.Option(help="Time to wait for i-PI, seconds.", min=0.0)] = 30.0,
     type_map: LammpsTypesOption = None,
     branch: Branch = None,
     devices: Devices = None,

@@ -21,11 +21,11 @@ class LiveLine:
 
     @property
     def is_live(self) -> bool:
-        """Whether the line is shown now, and so need not be told how much time is left."""
+        """Whether the line is shown now, so that the remaining time need not be printed."""
         return self._progress is not None
 
     def start(self, total: int, done: int, *, shows_time: bool = True) -> None:
-        """A job of `total` steps begins, or goes on after `done` of them."""
+        """A job of `total` steps begins, or continues after `done` of them."""
         self._total, self._done = total, done
         if self._console.is_terminal:
             self._progress = Progress(
@@ -46,7 +46,7 @@ class LiveLine:
             self._progress.update(self._task, completed=self._done)
 
     def show(self, step: int, text: str) -> None:
-        """A step that there is something to say of."""
+        """A step with something to report."""
         self.tick(step)
         if self._progress is not None:
             self._progress.update(self._task, text=text)
@@ -54,11 +54,11 @@ class LiveLine:
             self.message(f"step {step}/{self._total}: {text}")
 
     def message(self, text: str) -> None:
-        """Anything worth a line of its own."""
+        """A message on a line of its own."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def finish(self, text: str = "") -> None:
-        """The job is over, for whatever reason."""
+        """The job has ended, for any reason."""
         if self._progress is not None:
             self._progress.stop()
             self._progress = None

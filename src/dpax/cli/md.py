@@ -29,7 +29,7 @@ def md(
         ),
     ],
     steps: Annotated[
-        int, typer.Option("--steps", "-n", help="Steps from the beginning, those before a restart included.")
+        int, typer.Option("--steps", "-n", help="Total number of steps, those before a restart included.")
     ],
     temperature: Annotated[
         str | None, typer.Option("--temperature", "-t", help="K; 300:600 for a ramp over all steps.")
@@ -47,9 +47,10 @@ def md(
     pressure: Annotated[float, typer.Option("--pressure", "-p", help="bar, of npt.")] = MDSettings.pressure,
     barostat_time: Annotated[float, typer.Option(help="fs, of npt.")] = MDSettings.barostat_time,
     cell_motion: Annotated[
-        CellMotion, typer.Option(help="What npt changes: the volume, or all lengths and angles.")
+        CellMotion,
+        typer.Option(help="Degrees of freedom of the cell in npt: the volume, or all lengths and angles."),
     ] = MDSettings.cell_motion,
-    seed: Annotated[int, typer.Option(help="Of velocities and random forces.", min=0)] = MDSettings.seed,
+    seed: Annotated[int, typer.Option(help="Seed of velocities and random forces.", min=0)] = MDSettings.seed,
     keep_velocities: Annotated[
         bool, typer.Option("--keep-velocities", help="Start with the velocities in the structure.")
     ] = MDSettings.keep_velocities,
@@ -73,12 +74,12 @@ def md(
         tuple[int, int, int], typer.Option(help="Repeat the structure along its lattice vectors.")
     ] = (1, 1, 1),
     type_map: LammpsTypesOption = None,
-    restart: Annotated[bool, typer.Option("--restart", help="Go on from the checkpoint.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Continue from the checkpoint.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
     branch: Branch = None,
     devices: Devices = None,
 ) -> None:
-    """Simulate with a model; Ctrl-C stops after a checkpoint, and --restart goes on from it.
+    """Simulate with a model; Ctrl-C stops after a checkpoint, and --restart continues from it.
 
     The exit code after Ctrl-C is 130, after SIGTERM 143, after SIGHUP 129, as shells have it.
     """

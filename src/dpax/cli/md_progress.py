@@ -1,4 +1,4 @@
-"""What a simulation shows."""
+"""The progress of a simulation on the terminal."""
 
 from rich.console import Console
 
@@ -8,7 +8,7 @@ from dpax.simulate.thermo import Thermo
 
 
 class MDReporter:
-    """Tells of a simulation's progress; the simulation calls it and does not know what it does.
+    """Shows the progress of a simulation, which calls it.
 
     Args:
         console: where to write; by default standard output.
@@ -19,8 +19,8 @@ class MDReporter:
         self.tick, self.finish = self._line.tick, self._line.finish
 
     def start(self, settings: MDSettings, first_step: int, text: str) -> None:
-        """A simulation begins, or goes on, after `first_step` steps."""
-        verb = f"goes on from step {first_step}" if first_step else "begins"
+        """A simulation begins or continues after `first_step` steps."""
+        verb = f"continues from step {first_step}" if first_step else "begins"
         self._line.message(f"{text}: the simulation {verb}; {settings.steps} steps in all")
         self._line.start(settings.steps, first_step)
 

@@ -35,7 +35,7 @@ def model_devi(
     system: SystemOption = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path("model_devi.out"),
     frequency: Annotated[
-        int, typer.Option("--frequency", "-f", min=1, help="Steps of the trajectory from frame to frame.")
+        int, typer.Option("--frequency", "-f", min=1, help="Steps of the trajectory between two frames.")
     ] = 1,
     real_error: Annotated[
         bool,

@@ -6,14 +6,14 @@ from dpax.errors import InputError
 
 
 def refuse_inputs(output: Path, *inputs: Path | str) -> None:
-    """See that a file to be written is none of those that the command reads, nor one of a training run.
+    """Check that an output file is neither an input of the command nor a file of a training run.
 
     Args:
         output: the file to be written.
         inputs: files, and folders of DeePMD-kit's layout.
 
     Raises:
-        InputError: it is one, under whatever name.
+        InputError: it is one, under any name.
     """
     _refuse_run_files(output)
     for path in map(Path, inputs):

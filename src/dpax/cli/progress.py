@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from dpax.train.settings import InputSettings
 
 _QUANTITIES = (("e", "E", "meV/atom"), ("f", "F", "meV/Å"), ("v", "V", "meV/atom"))
-"""Stem of the keys in the record (eV/atom or eV/Å), letter and unit shown; shown a thousandfold."""
+"""Stem of the keys in the record (eV/atom or eV/Å), letter and unit shown; shown times 1,000."""
 
 
 class TrainReporter:
-    """Tells of a training's progress; the trainer calls it and does not know what it does.
+    """Shows the progress of a training run, which calls it.
 
     Args:
         console: where to write; by default standard output.
@@ -29,11 +29,11 @@ class TrainReporter:
         self.tick, self.message, self.finish = self._line.tick, self._line.message, self._line.finish
 
     def start(self, settings: "InputSettings", total_steps: int, first_step: int) -> None:
-        """A training begins, or goes on, after `first_step` steps of `total_steps`."""
+        """A training run begins or continues after `first_step` steps of `total_steps`."""
         self._total = total_steps
         self._shows_errors = settings.training.disp_training
         self._shows_speed = settings.training.time_training
-        verb = f"training goes on from step {first_step}" if first_step else "training begins"
+        verb = f"training continues from step {first_step}" if first_step else "training begins"
         self.message(f"{verb}; {total_steps} steps in all")
         self._line.start(total_steps, first_step, shows_time=self._shows_speed)
 

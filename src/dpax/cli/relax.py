@@ -1,4 +1,4 @@
-"""`dpax relax`: the structure of least energy."""
+"""`dpax relax`: relax a structure."""
 
 from pathlib import Path
 from typing import Annotated
@@ -19,11 +19,11 @@ def relax(
     structure: Structure,
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", help="File for the relaxed structure, of any kind that ASE writes."),
+        typer.Option("--output", "-o", help="File for the relaxed structure, in any format that ASE writes."),
     ],
     cell: Annotated[bool, typer.Option("--cell", help="Relax the cell too.")] = False,
-    pressure: Annotated[float, typer.Option(help="bar, that the cell is relaxed to.")] = 0.0,
-    fmax: Annotated[float, typer.Option(help="Largest force that may be left, eV/Å.")] = 0.01,
+    pressure: Annotated[float, typer.Option(help="Pressure to which the cell is relaxed, bar.")] = 0.0,
+    fmax: Annotated[float, typer.Option(help="Largest force at the end, eV/Å.")] = 0.01,
     steps: Annotated[int, typer.Option("--steps", "-n", help="Steps after which to give up.")] = 1000,
     optimizer: Annotated[OptimizerName, typer.Option(help="ASE's optimizer.")] = "BFGS",
     index: Index = -1,
@@ -60,6 +60,6 @@ def relax(
         raise InputError(
             f"not relaxed after {result.steps} steps: the largest force is {result.fmax:.3g} eV/Å, above "
             f"--fmax {fmax:g}; {output} holds the structure so far, from which more --steps or another "
-            "--optimizer may go on"
+            "--optimizer may continue"
         )
     typer.echo(f"relaxed in {result.steps} steps: {output}")

@@ -1,4 +1,4 @@
-"""`dpax show`: what a model file says of its model, by DeePMD-kit's names."""
+"""`dpax show`: the contents of a model file, under DeePMD-kit's names."""
 
 from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
@@ -39,7 +39,7 @@ def show(
 
     scripts = read_scripts(model)
     if Attribute.MODEL_BRANCH in attributes and None in scripts:
-        raise InputError(f"{model}: model-branch is of multi-task models; this file holds one model")
+        raise InputError(f"{model}: model-branch is for multi-task models; this file holds one model")
     for attribute in Attribute:
         if attribute in attributes:
             _PRINTERS[attribute](model, scripts)
@@ -85,7 +85,7 @@ def _print_observed(path: Path, scripts: Scripts) -> None:
     for branch, script in scripts.items():
         elements = (script.get("info") or {}).get("observed_type")
         if elements is None:
-            # Files that do not say: as in DeePMD-kit, elements with an energy bias were in the data.
+            # Files without this record: as in DeePMD-kit, elements with an energy bias were in the data.
             model = _model(path, branch)
             elements = [
                 name for name, bias in zip(model.type_map, model.bias, strict=True) if abs(bias) > 1e-6

@@ -1,4 +1,4 @@
-"""The options by which commands are told their data, with DeePMD-kit's letters, and the systems they name."""
+"""The options that select data, with DeePMD-kit's letters, and the systems that they name."""
 
 import os
 from collections.abc import Collection, Iterable
@@ -62,7 +62,7 @@ LammpsTypesOption = Annotated[
 ]
 """The option `--type-map` of commands that start from a structure."""
 SetPrefixOption = Annotated[str | None, typer.Option("--set-prefix", "-S", hidden=True)]
-"""DeePMD-kit's deprecated option; it has no meaning there any more either."""
+"""DeePMD-kit's deprecated option, without effect there too."""
 
 
 def reading(
@@ -70,7 +70,7 @@ def reading(
     keep_unconverged: bool = False,
     lammps_types: Iterable[str] | None = None,
 ) -> "Reading":
-    """What the options say of how files of other programs are read.
+    """How files of other programs are read, according to the options.
 
     Raises:
         InputError: `keys` of another form than QUANTITY=KEY.
@@ -82,7 +82,7 @@ def reading(
 
 
 def report_unread(system: "System | DpdataSystem", labels: Collection[str] = ()) -> None:
-    """Warn of what looks like a label and is not read.
+    """Warn about what looks like a label and is not read.
 
     Args:
         system: the data.
@@ -99,7 +99,7 @@ def report_unread(system: "System | DpdataSystem", labels: Collection[str] = ())
 
 
 def listed_systems(datafile: Path) -> list[str]:
-    """The paths in a file with one in each line, as they stand there; empty lines are skipped.
+    """The paths in a file with one per line; empty lines are skipped.
 
     Raises:
         InputError: the file cannot be read, or names nothing.
@@ -124,11 +124,11 @@ def only_one(**options: object) -> None:
     """
     flags = [f"--{name.replace('_', '-')}" for name, value in options.items() if value]
     if len(flags) > 1:
-        raise InputError(f"{' and '.join(flags)} each say which data; keep one of them")
+        raise InputError(f"{' and '.join(flags)} each select data; keep one of them")
 
 
 def no_set_prefix(value: str | None) -> None:
-    """Tell the user of DeePMD-kit's old option that it does nothing."""
+    """Warn that DeePMD-kit's old option has no effect."""
     if value is not None:
         say("warning", "--set-prefix has no effect, as in DeePMD-kit: the folders are called set.*")
 

@@ -1,4 +1,4 @@
-"""What the commands that compute begin with: JAX's devices, and a model."""
+"""How commands that compute start: JAX's devices and a model."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,9 +11,7 @@ from dpax.machine import configure, start_devices
 if TYPE_CHECKING:
     from dpax.infer import Potential
 
-Devices = Annotated[
-    int | None, typer.Option(help="Devices to share the work; default: every core, or all GPUs.")
-]
+Devices = Annotated[int | None, typer.Option(help="Number of devices; default: every core, or all GPUs.")]
 """The option `--devices` of every command that computes."""
 Branch = Annotated[
     str | None,
@@ -31,10 +29,10 @@ def start_jax(devices: int | None) -> None:
     """See `dpax.configure`; whether JAX computes in float64 the models say themselves.
 
     Args:
-        devices: what the option `--devices` says.
+        devices: value of the option `--devices`.
 
     Raises:
-        InputError: not a sensible number of devices, or JAX does not find those that it is told to use.
+        InputError: not a sensible number of devices, or JAX does not find those that it should use.
     """
     if devices is not None and devices < 1:
         raise InputError(f"--devices: should be at least 1, got {devices}")

@@ -49,10 +49,10 @@ def compare(
         typer.Option("--rand-seed", "-r", min=0, help="Seed of that order."),
     ] = None,
     atomic: Annotated[
-        bool, typer.Option("--atomic", "-a", help="Compare atomic energies too; all data need them.")
+        bool, typer.Option("--atomic", "-a", help="Also compare atomic energies; all data need them.")
     ] = False,
     hessian: Annotated[
-        bool, typer.Option("--hessian", help="Compare Hessians too, where the data have them.")
+        bool, typer.Option("--hessian", help="Also compare Hessians, where the data have them.")
     ] = False,
     detail: Annotated[
         str | None,

@@ -1,4 +1,4 @@
-"""`dpax train`: learn a model from data."""
+"""`dpax train`: train a model on data."""
 
 from functools import partial
 from pathlib import Path
@@ -15,12 +15,14 @@ from dpax.errors import InputError
 def train(
     input_file: Annotated[Path, typer.Argument(metavar="INPUT", help="Input file (.json, .yaml or .toml).")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.")],
-    restart: Annotated[bool, typer.Option("--restart", help="Go on from the run's last checkpoint.")] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Continue from the run's last checkpoint.")
+    ] = False,
     allow_changes: Annotated[
         bool,
         typer.Option(
             "--allow-changes",
-            help="With --restart: go on even with other data, learning rate, loss and so on.",
+            help="With --restart: continue even with other data, learning rate, loss and so on.",
         ),
     ] = False,
     init_model: Annotated[
@@ -55,17 +57,17 @@ def train(
             "--use-pretrain-script", help="Take descriptor and fitting_net from the model, not from INPUT."
         ),
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing run.")] = False,
     skip_neighbor_stat: Annotated[
         bool,
         typer.Option(
             "--skip-neighbor-stat",
-            help="Do not count neighbours before the training: sel must be a number then.",
+            help="Do not count neighbours before training; sel must then be a number.",
         ),
     ] = False,
     devices: Devices = None,
 ) -> None:
-    """Train a model; Ctrl-C stops after a checkpoint, and --restart goes on from it.
+    """Train a model; Ctrl-C stops after a checkpoint, and --restart continues from it.
 
     The exit code after Ctrl-C is 130, after SIGTERM 143, after SIGHUP 129, as shells have it.
     """
@@ -111,7 +113,7 @@ def train(
 
 
 def _check_inputs(output: Path, path: Path) -> None:
-    """Refuse a new run that would remove what it is made from.
+    """Refuse a new run that would remove its own inputs.
 
     Raises:
         InputError: the input file or the trained model is a file of the run that lies there.
@@ -125,7 +127,7 @@ def _check_inputs(output: Path, path: Path) -> None:
 def _start(
     restart: bool, init_model: Path | None, finetune: Path | None, branch: str | None, whole: bool
 ) -> Start | None:
-    """What the options say of the start, None where weights are fresh or the run goes on.
+    """The starting model that the options name; None with random weights or in a restart.
 
     Raises:
         InputError: options that exclude each other, or that would have no effect.
@@ -133,14 +135,12 @@ def _start(
     ways = {"--restart": restart, "--init-model": init_model, "--finetune": finetune}
     chosen = [name for name, value in ways.items() if value]
     if len(chosen) > 1:
-        raise InputError(f"{' and '.join(chosen)} each say what the training starts from; keep one of them")
+        raise InputError(f"{' and '.join(chosen)} each set the starting model; keep one of them")
     if finetune is not None:
         return Start("finetune", finetune, branch, whole)
     if init_model is not None:
         return Start("init-model", init_model, branch, whole)
     if branch is not None or (whole and not restart):
         option = "--use-pretrain-script" if branch is None else "--model-branch"
-        raise InputError(
-            f"{option} is about a trained model: give --finetune MODEL or --init-model MODEL too"
-        )
+        raise InputError(f"{option} needs a trained model: give --finetune MODEL or --init-model MODEL too")
     return None

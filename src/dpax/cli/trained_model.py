@@ -1,4 +1,4 @@
-"""Trained models on the command line: from any file or run, and as what `dpax train` starts from."""
+"""Trained models on the command line: from any file or run, and as starting points of `dpax train`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ def _last_of_run(run: "RunFolder", branch: str | None) -> "tuple[EnergyModel, di
 
 @dataclass
 class Start:
-    """What a training starts from, if not from fresh weights, and what that changes of the input file."""
+    """What a training run starts from, if not from random weights, and how that changes the input file."""
 
     how: str
     """init-model or finetune."""
@@ -91,7 +91,7 @@ class Start:
 
 
 def recorded_start(content: Mapping[str, Any]) -> Start | None:
-    """What the run of an input file started from, if it says so, as the `input.json` of a run does."""
+    """What the run of an input file started from, if it records that, as the `input.json` of a run does."""
     from dpax.train.settings import StartedFromSettings
 
     section = content.get("dpax")

@@ -1,4 +1,4 @@
-"""`dpax validate`: everything about an input file and its data that can be known before training."""
+"""`dpax validate`: everything that can be checked in an input file and its data before training."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated

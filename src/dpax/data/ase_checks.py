@@ -1,4 +1,4 @@
-"""What is looked at before ASE reads a file: numbers on which its readers would hang or fill the memory."""
+"""Checks before ASE reads a file: numbers on which its readers would hang or fill the memory."""
 
 import re
 import sys
@@ -10,12 +10,12 @@ from typing import IO
 from dpax.errors import InputError
 
 MOST_COLUMNS = 100_000
-"""Numbers of an atom, at most, in extended XYZ."""
+"""Most numbers of an atom in extended XYZ."""
 _PROPERTIES = re.compile(r"Properties *= *[\"']?([^\s\"']*)")
 
 
 def check_extxyz(path: Path, name: str, frames: int | None = None) -> None:
-    """See that the atoms of each frame of an extended XYZ file follow.
+    """Check that the atoms of each frame of an extended XYZ file follow.
 
     Args:
         path: the file.
@@ -31,7 +31,7 @@ def check_extxyz(path: Path, name: str, frames: int | None = None) -> None:
     except InputError:
         raise
     except (OSError, ValueError):
-        return  # no number, or no text: ASE says it where it reads the file
+        return  # no number, or no text: ASE reports it when it reads the file
 
 
 def _check_frames(lines: IO[str], name: str, frames: int | None) -> None:

@@ -23,7 +23,7 @@ from dpax.geometry.cell import volume
 
 _CONVERGENCE = re.compile(r"(?P<negative>un|non?[-_ ]?|not[-_ ]?)?converge(?:d|nce)", re.IGNORECASE)
 _OTHER_LOOPS = re.compile(r"ion|geom|relax|opt|forc|struct|max|threshold|crit|tol", re.IGNORECASE)
-"""Of keys about another convergence than that of the electrons, or about what counts as one."""
+"""Keys about a convergence other than that of the electrons, or about its criterion."""
 _FALSE, _TRUE = (
     ("false", "f", "0", "0.0", "no", "n", ".false."),
     ("true", "t", "1", "1.0", "yes", "y", ".true."),
@@ -35,14 +35,14 @@ class Reading:
     """How files of other programs are read."""
 
     keys: Mapping[str, str] = field(default_factory=dict)
-    """The key of each label that goes by an unusual one in files that ASE reads (`label_keys.KEYED`)."""
+    """The key of each label with an unusual key in files that ASE reads (`label_keys.KEYED`)."""
     keep_unconverged: bool = False
     """Take the labels of electronic loops that did not converge."""
     lammps_types: tuple[str, ...] = ()
     """The elements of the types 1, 2, … of LAMMPS files that name none."""
 
     def with_options(self, options: "Reading") -> "Reading":
-        """The same, but for what the options of a command say otherwise."""
+        """The defaults, unless the options of a command say otherwise."""
         return Reading(
             {**self.keys, **options.keys},
             self.keep_unconverged or options.keep_unconverged,
@@ -126,7 +126,7 @@ def read_atoms(path: Path, name: str, reading: Reading | None = None) -> dict[in
 
 
 def report_unconverged(name: str, failed: Sequence[int], frames: int) -> None:
-    """Warn of frames that are left out.
+    """Warn about frames that are left out.
 
     Raises:
         InputError: all of them are.
@@ -135,10 +135,10 @@ def report_unconverged(name: str, failed: Sequence[int], frames: int) -> None:
     text = f"{name}: {len(failed)} of {frames} frames did not converge electronically ({numbers}, from 0)"
     if len(failed) == frames:
         raise InputError(
-            f"{text}; no frame is left. --keep-unconverged (keep_unconverged: true) takes them anyway"
+            f"{text}; no frame is left. Use --keep-unconverged (keep_unconverged: true) to take them anyway"
         )
     warnings.warn(
-        f"{text}; they are left out. --keep-unconverged (keep_unconverged: true) takes them anyway",
+        f"{text}; they are left out. Use --keep-unconverged (keep_unconverged: true) to take them anyway",
         stacklevel=1,
     )
 
@@ -165,7 +165,7 @@ def _check_named_keys(structures: Iterable[ase.Atoms], keys: Mapping[str, str], 
     for quantity, key in keys.items():
         if key not in present:
             raise InputError(
-                f"{name}: no frame has the key {key!r}, which is to be read as {quantity}; its keys are "
+                f"{name}: no frame has the key {key!r}, which should be read as {quantity}; its keys are "
                 f"{', '.join(sorted(present)) or 'none'}"
             )
 
@@ -249,7 +249,7 @@ def _quantities(
 def _value(
     quantity: Quantity, keys: Sequence[str], places: Sequence[Mapping], n_atoms: int, source: str
 ) -> np.ndarray | None:
-    """A quantity under the first of its keys; two that both mean it must not differ."""
+    """A quantity under the first of its keys; two keys of one quantity must agree."""
     values = {
         key: _floats(place, key, quantity.sized(n_atoms), source)
         for key in reversed(keys)
@@ -271,7 +271,7 @@ def _value(
 
 
 def _floats(place: Mapping, name: str, shape: tuple[int, ...], source: str) -> np.ndarray | None:
-    """What stands under a name, in a shape in which one length may be open."""
+    """The array under a name, in a shape in which one length may be open."""
     value = place.get(name)
     if value is None:
         return None
@@ -301,7 +301,7 @@ def _fits(array: np.ndarray, shape: tuple[int, ...]) -> bool:
 def _virial(
     atoms: ase.Atoms, stress: np.ndarray | None, virial: np.ndarray | None, source: str
 ) -> np.ndarray | None:
-    """From the stress, or as it stands in the file; a stress without a volume means nothing."""
+    """From the stress, or as stored in the file; a stress without a volume means nothing."""
     size = volume(atoms.cell.array)
     if stress is None or size == 0:
         return virial
@@ -315,7 +315,7 @@ def _virial(
 
 
 def _check_agreement(own: np.ndarray, virial: np.ndarray, size: float, source: str) -> None:
-    """See that the virial W of a frame is that of its stress, as far as the digits of a file go."""
+    """Check that the virial W of a frame is that of its stress, as far as the digits of a file go."""
     digits = 1e-3 * np.abs(virial).max() + 1e-6 * size
     if np.abs(own - virial).max() <= digits:
         return

@@ -17,7 +17,7 @@ RULES = (
 
 
 def checked_rule(rule: Any) -> int | tuple[int, ...] | str:
-    """A rule as it stands in an input file; a list becomes a tuple.
+    """A rule as written in an input file; a list becomes a tuple.
 
     Raises:
         InputError: it is not one of `RULES`.
@@ -63,9 +63,9 @@ def batch_sizes(systems: Sequence[System], rule: int | Sequence[int] | str) -> l
 
 
 def filter_systems(systems: Sequence[System], rule: int | Sequence[int] | str) -> list[System]:
-    """The systems that the rule keeps: with "filter:N" without their frames of more than N atoms.
+    """The systems that the rule keeps: with "filter:N" without frames of more than N atoms. Empty
 
-    Systems of which nothing is left are left out. Frames of one folder in DeePMD-kit's layout go or stay
+    systems are left out. Frames of one folder in DeePMD-kit's layout go or stay
     together, since all count with the length of type.raw.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Frames put together into arrays of few distinct shapes."""
+"""Batches: frames packed into arrays of few distinct shapes."""
 
 from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
@@ -41,11 +41,11 @@ class Labels(NamedTuple):
     has: dict[str, np.ndarray]
     """By name: float64 [frames], 1 or 0."""
     n_atoms: np.ndarray
-    """int32 [frames]; 1 for a frame that only pads, so that it can be divided by."""
+    """int32 [frames]; 1 for a padding frame, so that it can be divided by."""
 
     @property
     def n_frames(self) -> int:
-        """Real frames and those that only pad."""
+        """Real frames and padding."""
         return self.n_atoms.shape[0]
 
 
@@ -68,7 +68,7 @@ def make_batch(
     parameters: ParameterWidths | None = None,
     labels: LabelWidths | None = None,
 ) -> Batch:
-    """Put frames of any sizes into one batch.
+    """Pack frames of any sizes into one batch.
 
     Args:
         frames: at least one.
@@ -93,7 +93,7 @@ def make_batch(
 
 
 def label_widths(systems: Sequence[System]) -> LabelWidths:
-    """The labels that a data set needs room for. Reads frames to see how long an open axis is."""
+    """The labels that a data set needs room for. Reads frames for the length of an open axis."""
     names = frozenset().union(*(system.labels for system in systems))
     frames = [
         next(
@@ -175,7 +175,7 @@ def _padded_shape(label: Quantity, size: int, width: int) -> tuple[int, ...]:
 
 
 def _place(label: Quantity, number: int, atoms: slice) -> tuple[int | slice, ...]:
-    """Where in a batch the label of a frame stands."""
+    """The place of a frame's label in a batch."""
     if not label.is_atomic:
         return (number,)
     everything = slice(None)

@@ -52,7 +52,7 @@ class CapacityPlanner:
         return new
 
     def prime(self, needs: Sequence[Capacity]) -> None:
-        """Choose the sizes for batches of which these are a sample; forgets what was known.
+        """Choose the sizes for batches from a sample; earlier sizes are forgotten.
 
         The needs are put in the order of their cost and cut into at most `programs` - 2 runs, each
         served by one size (at least one run), so that the total cost is least.
@@ -70,7 +70,7 @@ class CapacityPlanner:
         return {"capacities": [list(capacity) for capacity in self._known]}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from where `state` was taken, perhaps with another number of devices."""
+        """Continue from a `state`, perhaps with another number of devices."""
         self._known = list(dict.fromkeys(self._rounded(*sizes) for sizes in state["capacities"]))
 
     def _rounded(self, atoms: float, slots: float) -> Capacity:
@@ -83,7 +83,7 @@ class CapacityPlanner:
         return self._rounded(max(atoms, default=exact.atoms), max(slots, default=1.125 * exact.slots))
 
     def _beyond(self, exact: Capacity) -> Capacity:
-        """A size for a need that no known size holds; generous as the programs run out."""
+        """A new size for a need that no known size holds; with more room as fewer programs are left."""
         if not self._known:
             return exact
         left = self.programs - len(self._known)

@@ -1,4 +1,4 @@
-"""Data without the frames in which two atoms are too close to each other."""
+"""Data without frames in which two atoms are too close to each other."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from dpax.geometry.neighbors import any_closer
 def without_close_pairs(systems: Sequence[System], distance: float) -> list[System]:
     """The systems without the frames that have two atoms closer than a distance; reads every frame once.
 
-    An atom's own periodic images do not count. Systems of which nothing is left are left out.
+    An atom's own periodic images do not count. Empty systems are left out.
 
     Args:
         systems: the data.

@@ -1,4 +1,4 @@
-"""Which structures in a code's output come from an electronic loop that did not converge.
+"""The structures in a code's output whose electronic loop did not converge.
 
 The readers of ASE take such structures like any other. Energies and forces of a loop that ran out of
 iterations can be wrong by any amount, so the outputs are looked through once more, by the words with which
@@ -16,9 +16,9 @@ class _Words(NamedTuple):
     """What a code writes about an electronic loop."""
 
     end: str
-    """At the end of each loop, or behind it, whether it converged or not."""
+    """Text at the end of each loop, or after it, whether it converged or not."""
     failed: str
-    """Within a loop that did not converge, or after the last one."""
+    """Text within a loop that did not converge, or after the last one."""
 
 
 _WORDS = {
@@ -41,11 +41,11 @@ _WORDS = {
     "psi4": _Words(r"Energy (?:and wave function )?converged|did not converge", r"did not converge"),
     "dftb": _Words(r"Total Energy:", r"SCC is NOT converged"),
 }
-"""Of each code, by the first word of the name of its format in ASE or dpdata."""
+"""The texts of each code, by the first word of the name of its format in ASE or dpdata."""
 
 
 def is_known(form: str) -> bool:
-    """Whether `unconverged` knows what the code of a format says of its loops."""
+    """Whether `unconverged` knows the output of the code of a format."""
     return form in _VASP or _code(form) in _WORDS
 
 
@@ -62,7 +62,7 @@ def unconverged(path: Path, form: str, structures: int) -> list[int]:
         structures: how many the file has.
 
     Returns:
-        Indices. If the loops that failed cannot be told from the others, because the file has another number
+        Indices. If the loops that failed cannot be identified, because the file has another number
         of loops than of structures, all of them.
     """
     if form in _VASP:
@@ -88,7 +88,7 @@ def _loops(text: str, words: _Words) -> list[bool]:
 
 
 def _vasprun_loops(path: Path) -> Iterator[bool]:
-    """Whether each ionic step took fewer electronic steps than it might."""
+    """Whether each ionic step took fewer electronic steps than allowed."""
     most, steps = 60, 0  # VASP's default of NELM
     try:
         for _, element in ElementTree.iterparse(path):
@@ -109,7 +109,7 @@ _NELM = re.compile(r"\bNELM\s*=\s*(\d+)")
 
 
 def _outcar_loops(path: Path) -> Iterator[bool]:
-    """Whether each ionic step says that its loop ended, or took fewer electronic steps than it might.
+    """Whether each ionic step reports the end of its loop, or took fewer electronic steps than allowed.
 
     A step of VASP's machine-learned force field has no loop.
     """

@@ -15,7 +15,7 @@ _POWERS = {"²": "**2", "³": "**3"}
 
 
 def _expressions(unit: str) -> tuple[str, str]:
-    """A unit of dpax as pint writes it, and the atomic unit in its place."""
+    """A unit of dpax as pint writes it, and the corresponding atomic unit."""
     for power, written in _POWERS.items():
         unit = unit.replace(power, written)
     unit = unit.replace("Å", "angstrom")
@@ -48,15 +48,15 @@ _SPELLINGS = {
     "kb": "kilobar",
     "kbar": "kilobar",
 }
-"""Spellings that pint takes for something else or does not know, in any case: "A" is its ampere, and "au" its
-astronomical unit."""
+"""Spellings that pint does not know or takes for something else, in upper or lower case: "A" is its
+ampere, and "au" its astronomical unit."""
 _PER_MOLE = ("kJ", "kilojoule", "kcal", "kilocalorie", "cal", "calorie")
 _WORDS = (
     *("eV", "meV", "keV", "hartree", "rydberg", "J", "joule", *_PER_MOLE, "mol", "mole"),
     *("angstrom", "bohr", "nm", "nanometer", "pm", "picometer", "m", "meter"),
     *("gigapascal", "megapascal", "MPa", "Pa", "pascal", "kilobar", "bar", "atm"),
 )
-"""What a unit may be made of; pint knows thousands of others, among them furlongs and percent."""
+"""The units that may occur in a declared one; pint knows thousands more, furlongs and percent among them."""
 _LENGTH_WORDS = (
     *("pos", "position", "positions", "coord", "coords", "coordinate", "coordinates"),
     *("length", "lengths", "distance", "distances", "cell", "lattice"),
@@ -77,7 +77,7 @@ def unit_keys(names: Iterable[Any], quantity: str | None = None) -> list[str]:
 
 
 def unit_of(key: str) -> str:
-    """What a key declares the unit of, as it stands there: "REF_energy" in "REF_energy_unit"."""
+    """What a key declares the unit of, as spelled there: "REF_energy" in "REF_energy_unit"."""
     match = _KEY.fullmatch(key)
     assert match is not None
     return (match["before"] or match["after"] or "").strip("-_ ")
@@ -132,7 +132,7 @@ def declared_factors(
 
 
 def _check_understood(info: Mapping[str, Any], source: str, present: Collection[str]) -> None:
-    """See that nothing that looks like the unit of a label is passed over."""
+    """Check that nothing that looks like the unit of a label is passed over."""
     for key, value in info.items():
         if not (isinstance(key, str) and isinstance(value, str) and _HINT.search(key)):
             continue
@@ -144,7 +144,7 @@ def _check_understood(info: Mapping[str, Any], source: str, present: Collection[
 
 
 def check_complete(factors: Mapping[str, float], labels: Iterable[str], source: str) -> None:
-    """See that no label lacks a unit where another one has a unit that is not dpax's.
+    """Check that no label lacks a unit where another one has a unit that is not dpax's.
 
     Raises:
         InputError: one does, so that nobody can tell whether its numbers are in eV and Å.
@@ -171,7 +171,7 @@ def _quantity(key: str) -> str | None:
 def _check_whole(value: str, declared: str) -> None:
     if value.strip().lower() not in _OF_DPAX:
         raise InputError(
-            f"{declared} does not say which quantity it is the unit of; write energy_unit, force_unit and "
+            f"{declared} does not name the quantity whose unit it is; write energy_unit, force_unit and "
             "so on, or convert the file to eV and Å and remove it"
         )
 
@@ -181,7 +181,7 @@ def _factor(text: str, quantity: str, declared: str) -> float:
     expression = atomic if text.strip().lower() in _ATOMIC else text
     try:
         return _in_units(expression, unit)
-    except Exception:  # pint raises whatever its parser runs into
+    except Exception:  # pint's parser raises many kinds of exception
         raise InputError(
             f"{declared} is no unit of {quantity} that dpax knows; expected for example {unit} or {atomic}. "
             "Correct it, or convert the file to eV and Å and remove it"

@@ -100,7 +100,7 @@ def _read(path: Path, form: str, name: str, keep_unconverged: bool) -> dict[str,
     ):
         try:
             data = kind(str(path), fmt=form, **options).data
-        except (Exception, SystemExit) as error:  # dpdata's readers raise whatever they run into
+        except (Exception, SystemExit) as error:  # dpdata's readers raise anything
             failures.append(error)
             continue
         if failures and not isinstance(failures[0], NotImplementedError):

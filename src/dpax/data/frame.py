@@ -17,7 +17,7 @@ HEAVIEST = 118
 
 @dataclass(frozen=True, eq=False)
 class Frame(Quantities):
-    """One structure with whatever labels it has; checked when it is made.
+    """One structure with its labels, checked when it is made.
 
     Raises:
         InputError: wrong shapes, NaN or infinite numbers, a periodic cell without volume, no atoms;
@@ -54,7 +54,7 @@ class Frame(Quantities):
             raise InputError(f"{self.source}: {error}") from None
 
     def _check(self, quantity: Quantity) -> None:
-        """See that what the frame has of a quantity is finite and of the right shape."""
+        """Check that what the frame has of a quantity is finite and of the right shape."""
         name, value = quantity.name, getattr(self, quantity.name)
         if value is None:
             return
@@ -152,7 +152,7 @@ class System(Protocol):
 
 
 def check_numbers(numbers: np.ndarray, source: str) -> None:
-    """See that atomic numbers are those of elements; 0 stands for no element.
+    """Check that atomic numbers are those of elements; 0 stands for no element.
 
     Raises:
         InputError: one is not, in the structure called `source`.

@@ -181,7 +181,7 @@ def find_groups(file: Path, group: str) -> list[str]:
 
 
 def open_file(path: Path) -> h5py.File:
-    """An HDF5 file, the same one for all that hold it; a file that was written anew is another one.
+    """An HDF5 file, the same one for all that hold it; a file that has been rewritten is another one.
 
     Raises:
         InputError: it is not a whole HDF5 file.
@@ -199,7 +199,7 @@ def open_file(path: Path) -> h5py.File:
 
 @contextmanager
 def _reading(path: Path | str) -> Iterator[None]:
-    """Damage is an `InputError`, whatever HDF5 and h5py make of it."""
+    """Damage is an `InputError`, whatever HDF5 and h5py raise."""
     try:
         yield
     except (InputError, MemoryError):

@@ -20,7 +20,7 @@ _ENTRY = np.dtype([("number", "<u2"), ("references", "<u2"), ("reserved", "<u4")
 
 
 def check_heaps(file: Path, dataset: Any, path: str) -> None:
-    """See that every entry of the heaps that hold a dataset's strings leads on to the next.
+    """Check that every entry of the heaps that hold a dataset's strings leads on to the next.
 
     Args:
         file: the HDF5 file.

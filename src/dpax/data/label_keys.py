@@ -99,7 +99,7 @@ def parsed_keys(texts: Iterable[str]) -> dict[str, str]:
 
 
 def check_keys(keys: Mapping[str, Any], where: str) -> None:
-    """See that the quantities are those that may have a key of their own.
+    """Check that the quantities are those that may have a key of their own.
 
     Raises:
         InputError: one is not.

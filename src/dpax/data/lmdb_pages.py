@@ -57,7 +57,7 @@ class LmdbPages:
         self._file = path.open("rb", buffering=0)
         self._size = os.fstat(self._file.fileno()).st_size
         first = self._tree(0)
-        # The two descriptions are written in turns; the one of the later transaction counts.
+        # The two descriptions are written alternately; the one of the later transaction counts.
         self._now = max(first, self._tree(first.page_size), key=lambda tree: tree.transaction)
         if self._now.page_size != first.page_size:
             raise DamagedError("its two descriptions have different sizes of a page")

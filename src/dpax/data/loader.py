@@ -26,7 +26,7 @@ SAMPLE_ATOMS = 20_000
 class BatchLoader:
     """An endless iterator over batches and the states of their order; also a context manager.
 
-    Work goes on ahead of the consumer, but `order` and `planner` stand at all times where the batches
+    Work runs ahead of the consumer, but `order` and `planner` are always in the state of the batches
     *consumed* have brought them: a checkpoint written after a batch holds `order.state()` and
     `planner.state()`, and a loader made from the restored two continues bit for bit. A planner that
     knows no sizes is primed with the first batches.

@@ -27,7 +27,7 @@ class NeighborStatistics:
         self.max_neighbors = 0
         """Of all types together, around any atom."""
         self.crowded = ""
-        """The frame where an atom has as many."""
+        """The frame with that atom."""
         self.max_by_type = np.zeros(n_types, np.int64)
         """Neighbours of each type, around any atom."""
         self._atoms = self._neighbors = 0

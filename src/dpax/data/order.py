@@ -14,7 +14,7 @@ _DRAW, _SHUFFLE = 0, 1
 class BatchOrder:
     """An endless sequence of batches, each of frames of one system, or mixed from all of them.
 
-    At each step a system is drawn. Its frames are shuffled, consumed in batches, and shuffled anew
+    At each step a system is drawn. Its frames are shuffled, consumed in batches, and shuffled again
     when fewer than a batch are left (those wait for another shuffle); a system smaller than its batch
     gives all its frames each time. A mixed batch is drawn frame by frame: each time a system, which gives
     its next frame. Every random number follows from the seed and the counters, so the state is the

@@ -1,7 +1,7 @@
 """Everything that a frame may carry beside its structure: each label and each input, defined once.
 
 Readers, writers, batches, the loss, error sums and the command line take what they need to know about a label
-from here. A new label is a field of `Quantities`; if the loss weighs it, `train/loss.py` says how.
+from here. A new label is a field of `Quantities`; if it has a loss term, that is in `train/loss.py`.
 """
 
 from collections.abc import Sequence

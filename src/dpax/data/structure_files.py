@@ -51,7 +51,7 @@ def iterate_structures(
 ) -> Iterator[ase.Atoms]:
     """The structures in a file without their labels, one at a time: it may be longer than the memory.
 
-    Positions and cells are in Å, whatever unit of length the file declares.
+    Positions and cells are in Å, in whichever unit of length the file declares them.
 
     Args:
         path: any file that ASE reads, perhaps compressed (.gz, .bz2, .xz).
@@ -129,7 +129,7 @@ def _iterate(
 
 @contextmanager
 def _ase_errors(path: Path, name: str) -> Iterator[None]:
-    """Whatever ASE's readers raise when their parsing runs into something, as one line."""
+    """Any exception of ASE's readers, as one line."""
     try:
         yield
     except InputError:
@@ -143,7 +143,7 @@ def _ase_errors(path: Path, name: str) -> Iterator[None]:
 
 @contextmanager
 def uncompressed(path: Path) -> Iterator[Path]:
-    """The file itself, or a decompressed copy that lives for a while under its name without the suffix."""
+    """The file itself, or a temporary decompressed copy under its name without the suffix."""
     opener = _OPENERS.get(path.suffix)
     if opener is None:
         yield path
@@ -249,7 +249,7 @@ def _dump_units(header: Sequence[str]) -> str:
 
 
 def _correct_dump(atoms: ase.Atoms, columns: Sequence[str], names: Sequence[str], source: str) -> None:
-    """Replace what ASE makes up where a dump says nothing: an energy of 0, and elements."""
+    """Remove what ASE invents where a dump has nothing: an energy of 0, and elements."""
     if atoms.calc is not None:
         atoms.calc.results.pop("energy", None)
     if "element" in columns:
@@ -257,7 +257,7 @@ def _correct_dump(atoms: ase.Atoms, columns: Sequence[str], names: Sequence[str]
     types = atoms.arrays["type"]
     if not names:
         raise InputError(
-            f"{source}: has the types of its atoms as LAMMPS counts them, but no elements; name those of the "
+            f"{source}: has the atom types of LAMMPS, but no elements; name those of the "
             "types 1, 2, … with --type-map (for a training run: `dpax convert-data --type-map`), or write "
             "the dump with `dump_modify element`"
         )

@@ -23,7 +23,7 @@ LAYOUT = (
 
 
 class _Location(NamedTuple):
-    """Where systems were found: a folder in the npy layout, a file, or a group in an HDF5 file."""
+    """The place of a system: a folder in the npy layout, a file, or a group in an HDF5 file."""
 
     path: Path
     name: str
@@ -31,7 +31,7 @@ class _Location(NamedTuple):
 
     @property
     def folder(self) -> NpyFolder | Hdf5Group | None:
-        """The system folder that it is, if it is one."""
+        """The system folder, if it is one."""
         if self.group is not None:
             return Hdf5Group(self.path, self.group)
         return NpyFolder(self.path) if self.path.is_dir() and not is_lmdb(self.path) else None
@@ -52,7 +52,7 @@ def open_systems(
     Args:
         paths: each a system folder, a folder that holds system folders at any depth, the same in an HDF5
             file, a folder of LMDB, a file that ASE reads, or a glob pattern for these. A system named twice
-            counts twice. A data set in LMDB is as many systems as it was made from, as far as it says so,
+            counts twice. A data set in LMDB is as many systems as it was made from, if it records them,
             and otherwise one for each number of atoms.
         type_map: the model's element names, which the types of the frames index.
         base: the folder that relative paths start from first; the working directory alone if not given.
@@ -75,11 +75,11 @@ def open_systems(
 
 
 def absolute_path(path: str, base: Path | None = None, patterns: Sequence[str] = ()) -> str:
-    """The same systems as a path or pattern names, wherever it is read from.
+    """An absolute path or pattern for the same systems.
 
     Args:
-        path: as for `open_systems`; something is there.
-        base: as for `open_systems`.
+        path: as for `open_systems`; it exists. base:
+        as for `open_systems`.
         patterns: as for `open_systems`.
     """
     for folder in (base or Path(), Path()):
@@ -121,7 +121,7 @@ def type_names(paths: str | Sequence[str], base: Path | None = None) -> list[str
 
 
 def _names(place: _Location) -> set[str]:
-    """The elements of a system; empty where it has indices alone."""
+    """The elements of a system; empty if it only has indices."""
     folder = place.folder
     if folder is not None:
         return used_names(folder)
@@ -156,7 +156,7 @@ def _locate(paths: str | Sequence[str], base: Path | None, patterns: Sequence[st
 
 
 def _search(path: str, base: Path, patterns: Sequence[str]) -> list[_Location]:
-    """What exists by this very name, before anything in it is taken for a group, a home or a pattern.
+    """What exists under exactly this name, before any of it is read as a group, a home folder or a pattern.
 
     A pattern may match a folder and folders in it, and links may lead in a circle: each system is there once.
     """
@@ -198,7 +198,7 @@ def _expanded(path: str) -> str:
 
 
 def _matches_of(pattern: str, base: Path) -> list[str]:
-    """The files that match a pattern; as much of it as exists by this very name is no pattern."""
+    """The files that match a pattern; leading folders that exist under exactly this name are no pattern."""
     literal, parts = Path(), list(Path(pattern).parts)
     while len(parts) > 1 and _exists(base / literal / parts[0]):
         literal /= parts.pop(0)

@@ -55,7 +55,7 @@ def read_names(folder: Folder) -> list[str] | None:
 
 
 def check_range(used: np.ndarray, limit: int, source: str, where: str) -> None:
-    """See that every index but that of virtual atoms is one of `limit` names.
+    """Check that every index but that of virtual atoms is one of `limit` names.
 
     Raises:
         InputError: one is not.

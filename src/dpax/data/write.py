@@ -128,7 +128,7 @@ def _formula(types: Sequence[int], type_map: Sequence[str]) -> str:
 
 
 def _sets(frames: Sequence[Frame], members: Sequence[int]) -> list[list[int]]:
-    """The frames of a system, put apart where they differ in what they have."""
+    """The frames of a system, grouped by the quantities that they have."""
     sets: dict[tuple, list[int]] = defaultdict(list)
     for number in members:
         sets[tuple((k, np.shape(v)[-1:]) for k, v in frames[number].values().items())].append(number)

@@ -75,7 +75,7 @@ def _check_kind(script: Mapping[str, Any]) -> None:
 def _descriptor(script: Mapping[str, Any], arrays: Arrays) -> tuple[DescriptorSpec, dict[str, np.ndarray]]:
     """A descriptor's description and arrays.
 
-    Older versions have not said some things, or have said them in other words: the arrays are right.
+    Older versions leave some settings out or spell them differently; the arrays decide.
     """
     settings = dict(script["descriptor"])
     named = places.renamed(arrays, places.DESCRIPTOR, "checkpoint")

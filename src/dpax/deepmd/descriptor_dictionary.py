@@ -231,7 +231,7 @@ def fitted_descriptor(
 
 
 def read_tables(spec: DescriptorSpec, compress: Any) -> dict[str, np.ndarray]:
-    """The arrays of a compressed descriptor that stand in the place of nets, from the entry `compress`.
+    """The arrays of a compressed descriptor that replace networks, from the entry `compress`.
 
     Raises:
         InputError: the tables do not belong to such a descriptor.

@@ -162,7 +162,7 @@ def checked(kind: type[Spec], fields: Mapping[str, Any], what: str) -> Spec:
 
 
 def compare(actual: Any, expected: Any, place: str = "") -> None:
-    """See that a dictionary says nowhere else than dpax would for the same model.
+    """Check that a dictionary says nowhere else than dpax would for the same model.
 
     Where it lacks a key it says nothing: older versions do. Arrays are not compared.
 

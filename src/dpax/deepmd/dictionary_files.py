@@ -1,6 +1,6 @@
 """DeePMD-kit's files that hold a model as a dictionary: `.dp`, `.yaml`, `.hlo`.
 
-`.dp` is HDF5: the dictionary as JSON in the attribute `json`, with the path of a dataset in the place of
+`.dp` is HDF5: the dictionary as JSON in the attribute `json`, with the path of a dataset instead of
 every array below a key `@variables`. `.hlo` is the same, with compiled programs beside it that are not read.
 In `.yaml` an array is a small dictionary with its dtype and its numbers.
 """

@@ -251,7 +251,7 @@ class DescrptDPA1(Module):
         return 0
 
     def get_geo_compress(self) -> bool:
-        """Whether a table stands in the place of the radial network."""
+        """Whether a table replaces the radial network."""
         return self.geo_compress
 
     def has_chg_spin_ebd(self) -> bool:
@@ -311,7 +311,7 @@ class DescrptDPA1(Module):
 
     @property
     def geo_compress(self) -> bool:
-        """Whether a table stands in the place of the radial network."""
+        """Whether a table replaces the radial network."""
         return "table/knots" in self.se_atten.tables
 
     def enable_compression(
@@ -324,7 +324,7 @@ class DescrptDPA1(Module):
     ) -> None:
         """Compute with tables instead of networks from now on; meant for trained models.
 
-        The arguments are those of `dpax.descriptor.compression.compressed`, which says what is done.
+        The arguments are those of `dpax.descriptor.compression.compressed`, which describes what is done.
 
         Raises:
             InputError: compressed already, another `tebd_input_mode` than "strip", `resnet_dt`, or knots

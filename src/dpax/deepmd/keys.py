@@ -19,7 +19,7 @@ _REQUIRED = object()
 
 @dataclass(frozen=True)
 class Key:
-    """One key of a dictionary that says what a part of a model is."""
+    """One key of a dictionary that describes a part of a model."""
 
     name: str
     """In the dictionary."""

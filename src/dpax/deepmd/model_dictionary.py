@@ -110,7 +110,7 @@ def for_deepmd(model: EnergyModel) -> EnergyModel:
     Energies of isolated atoms become numbers of the bias, as they are with the weights of now.
 
     Raises:
-        InputError: there is none; the message says why.
+        InputError: there is none; the message gives the reason.
     """
     spec, short = model.spec, model.spec.short_range
     own = keys.written(keys.OWN, spec.descriptor)

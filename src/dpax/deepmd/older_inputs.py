@@ -1,4 +1,4 @@
-"""Input files of older versions of DeePMD-kit, said in today's keys.
+"""Input files of older versions of DeePMD-kit, translated to today's keys.
 
 DeePMD-kit 3.2 reads these forms too and rewrites them by the same rules: systems named in `training` (1.x),
 `numb_test` (1.x), a warm-up in `training` (3.0), an optimizer in `training` (3.1).
@@ -64,7 +64,7 @@ def _move(content: dict[str, Any], keys: tuple[str, ...], section: str) -> None:
         return
     present = content.get(section) or {}
     if not isinstance(present, Mapping):
-        return  # what it is instead of a section is told where the section is read
+        return  # reported where the section is read
     twice = sorted(moved.keys() & present.keys())
     if twice:
         raise InputError(f"training and {section} both have {twice[0]}; keep the one in {section}")

@@ -23,7 +23,7 @@ from dpax.model.energy_model import EnergyModel
 _DEFAULTS = {"axis_neuron": 16, "set_davg_zero": True}
 """Where DeePMD-kit's PyTorch classes have other defaults than its NumPy and JAX ones."""
 _SMIN_ALPHA = 0.1
-"""The only value that DeePMD-kit's PyTorch models are made with, whatever their input says."""
+"""The only value that DeePMD-kit's PyTorch models are made with, whatever the input file says."""
 _NAMES = {
     "filter_layers_strip": "embeddings_strip",
     "se_atten.filter_layers": "se_atten.embeddings",
@@ -56,7 +56,7 @@ def read_torch(path: Path) -> Source:
 
 
 def _check_archive(path: Path) -> None:
-    """See that the parts of a file have their checksums, which PyTorch does not look at.
+    """Check that the parts of a file have their checksums, which PyTorch does not look at.
 
     Raises:
         InputError: it has not, or is no archive.
@@ -70,7 +70,7 @@ def _check_archive(path: Path) -> None:
             for name in archive.namelist():
                 if name.endswith(".pkl"):  # PyTorch takes memory for whatever length a damaged string claims
                     deque(pickletools.genops(archive.read(name)), maxlen=0)
-    except Exception as error:  # whatever the parts of an archive are damaged to
+    except Exception as error:  # a damaged archive can raise anything
         raise InputError(f"not a PyTorch file, or a damaged one ({brief(error)})") from None
     if changed is not None:
         raise InputError(f"the file is damaged: the checksum of its part {changed} is not right")
@@ -171,7 +171,7 @@ def _distance(array: np.ndarray | None) -> float | None:
 
 
 def _plain(tree: Any) -> Any:
-    """The input with lists in the place of tensors, so that it can be written as JSON."""
+    """The input with lists instead of tensors, so that it can be written as JSON."""
     plain = json.loads(json.dumps(tree, default=lambda item: item.tolist()))
     check_tree(plain)
     return plain

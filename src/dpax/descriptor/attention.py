@@ -117,7 +117,7 @@ class FoldedWeights(NamedTuple):
 def folded(weights: AttentionWeights, spec: AttentionSpec) -> AttentionWeights | FoldedWeights:
     """The same attention with less to multiply, where there is anything to save.
 
-    Of queries and keys nothing but products and lengths is wanted, and of values their projection:
+    Only products and lengths of queries and keys are needed, and only the projection of values:
     q·k = g (Wq Wkᵀ) g and |q|² = g (Wq Wqᵀ) g, whose gradient 2 (Wq Wqᵀ) g costs nothing more
     (`squared_length`). With DeePMD-kit's 128 components for 100 features energy and forces take a fifth fewer
     operations, and so does a training step.

@@ -1,4 +1,4 @@
-"""A descriptor's types matched to a new list of elements: what concerns known elements stays as it is."""
+"""A descriptor's types matched to a new list of elements: arrays of known elements do not change."""
 
 from collections.abc import Sequence
 

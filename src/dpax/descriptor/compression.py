@@ -1,4 +1,4 @@
-"""Compression: tables in the place of the embedding nets of a trained descriptor.
+"""Compression: tables replace the embedding nets of a trained descriptor.
 
 In strip mode the net of type pairs has as many values as there are pairs, and the radial net sees one number.
 Between two knots a polynomial of degree 5 takes over that net's value and its first two derivatives at both
@@ -163,7 +163,7 @@ def compressed(
     table_stride_2: float = 0.1,
     check_frequency: int = -1,
 ) -> dict[str, Array | np.ndarray]:
-    """The arrays of a descriptor with tables in the place of its nets.
+    """The arrays of a descriptor with tables instead of networks.
 
     The net of type pairs gives way to its values. Without attention layers the radial net gives way to
     polynomials. The nets stay among the arrays, but what happens to them no longer matters.

@@ -21,7 +21,7 @@ class EmbeddingWeights(NamedTuple):
     pairs: Float[Array, "types types width"] | None
     """strip: the second network's output for (centre, neighbour); concat: None."""
     table: Table | None
-    """A compressed descriptor's table, in the place of `radial`."""
+    """A compressed descriptor's table, instead of `radial`."""
 
 
 def prepare_embedding(

@@ -71,7 +71,7 @@ class DescriptorHyperparameters(Settings):
         default=True, description="Whether it changes scale and shift of the LayerNorms."
     )
     exclude_types: tuple[tuple[int, int], ...] = Field(
-        default=(), description="Pairs of types that do not see each other."
+        default=(), description="Pairs of types that do not interact."
     )
     env_protection: float = Field(
         default=0.0, ge=0, description="Added to every distance in a denominator, Å."
@@ -101,7 +101,7 @@ class DescriptorHyperparameters(Settings):
     )
     tebd_dim: Width = Field(default=8, description="Length of the type embedding.")
     use_econf_tebd: bool = Field(
-        default=False, description="Embed electronic configurations instead of type numbers (elements only)."
+        default=False, description="Embed electron configurations instead of type numbers (elements only)."
     )
     use_tebd_bias: bool = Field(default=False, description="Bias in the type embedding's layer.")
     scaling_factor: float = Field(
@@ -109,7 +109,7 @@ class DescriptorHyperparameters(Settings):
     )
     normalize: bool = Field(default=True, description="Queries, keys and values have length 1.")
     temperature: float | None = Field(
-        default=None, gt=0, description="If given, the factor of the logits itself."
+        default=None, gt=0, description="Factor on the logits, instead of the one from scaling_factor."
     )
     concat_output_tebd: bool = Field(default=True, description="Append the central type's embedding to D.")
     attn_norm: Literal["sum", "branch"] = Field(

@@ -1,4 +1,4 @@
-"""The arrays of a descriptor by name: what training starts from, and which of them it changes.
+"""The arrays of a descriptor by name: their initial values, and which of them are trained.
 
 | name | what it is |
 | --- | --- |
@@ -8,7 +8,7 @@
 | `attention/N/in_proj`, `out_proj`, `norm` | attention layer N: projections, and the normalisation after it |
 | `degree_gains` | lmax > 1: the gain of each degree from 2 on |
 | `mean`, `stddev` | statistics of the environment, [ntypes, 1, 4] |
-| `type_pairs`, `table` | compressed: what stands in the place of nets |
+| `type_pairs`, `table` | compressed: what replaces networks |
 
 A layer has the arrays `w`, `b` and `idt`, as far as it has them.
 """
@@ -32,7 +32,7 @@ _SEED_NAMES = {
     "pair_embedding": "se_atten/embeddings_strip/layers",
     "attention": "se_atten/dpa1_attention/attention_layers",
 }
-"""What weights are drawn by: the names of layers in the first version. Others would be other weights."""
+"""The layer names of the first version, by which weights are drawn; other names would give other weights."""
 
 
 def plan_layers(spec: DescriptorSpec) -> Iterator[LayerPlan]:
@@ -69,7 +69,7 @@ def array_shapes(spec: DescriptorSpec) -> Iterator[tuple[str, tuple[int, ...]]]:
 def initial_arrays(
     spec: DescriptorSpec, seed: Seed = None, rule: str = "dpax", gain_seed: Seed = None
 ) -> dict[str, np.ndarray]:
-    """The arrays of a descriptor that has learned nothing, in its precision.
+    """The arrays of a descriptor with random weights, in its precision.
 
     Args:
         spec: of the descriptor.

@@ -1,4 +1,4 @@
-"""The description of a descriptor: everything about it that is no array."""
+"""The description of a descriptor: everything except arrays."""
 
 from typing import Annotated, Self
 
@@ -14,7 +14,7 @@ Types = Annotated[int, Field(ge=1, le=1000)]
 """A number of types. The table of all pairs of more types would not fit into memory."""
 
 _MOST_SLOTS = 1_000_000
-"""Of an atom. DeePMD-kit's dictionary has statistics for every one of them."""
+"""Limit for an atom. DeePMD-kit's dictionary has statistics for every slot."""
 
 
 class DescriptorSpec(DescriptorHyperparameters):
@@ -58,12 +58,12 @@ class DescriptorSpec(DescriptorHyperparameters):
 
     @property
     def strip(self) -> bool:
-        """Whether types have a net of their own, and are no inputs of the radial one."""
+        """Whether types have their own net, instead of being inputs of the radial net."""
         return self.tebd_input_mode == "strip"
 
     @property
     def type_inputs(self) -> int:
-        """Width of what the layer of the type embedding sees of each type."""
+        """Width of the input of the type embedding for each type."""
         return SPIN_ORBITALS if self.use_econf_tebd else self.ntypes
 
     @property

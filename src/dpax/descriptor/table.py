@@ -1,8 +1,8 @@
-"""A table in the place of the radial embedding net, and how it is evaluated.
+"""The table that replaces the radial embedding net, and how it is evaluated.
 
 The radial net sees one number, the normalised radial entry x of an environment row. Between two knots a
 polynomial of degree 5 stands for it; the knots are dense as far as the distances in the data reach and sparse
-beyond. Below and above the table a straight line goes on with the value and slope at its end.
+beyond. Below and above the table a straight line continues with the value and slope at its end.
 
 DeePMD-kit reads these tables and dpax reads DeePMD-kit's; both compute the same numbers from them.
 """
@@ -22,13 +22,13 @@ from dpax.nn.arrays import Arrays, numbers
 from dpax.nn.primitives import einsum
 
 TABLES = ("type_pairs", "table/knots", "table/coefficients")
-"""Arrays of a compressed descriptor that stand in the place of nets."""
+"""Arrays of a compressed descriptor that replace networks."""
 TERMS = 6
 """Of a polynomial."""
 
 
 class Knots(NamedTuple):
-    """Where the knots lie, and with them how a number finds its polynomial."""
+    """The positions of the knots, from which the polynomial of a number follows."""
 
     lower: float
     """The first knot."""
@@ -39,7 +39,7 @@ class Knots(NamedTuple):
     fine: float
     coarse: float
     check_frequency: float
-    """DeePMD-kit's files carry it; not used."""
+    """Part of DeePMD-kit's files; not used."""
 
 
 class Table(NamedTuple):
@@ -93,7 +93,7 @@ def is_compressed(arrays: Collection[str]) -> bool:
 
 
 def fitted_tables(spec: DescriptorSpec, arrays: Arrays) -> dict[str, np.ndarray]:
-    """The arrays that stand in the place of nets, in a descriptor's precision.
+    """The arrays that replace networks, in a descriptor's precision.
 
     Args:
         spec: of the descriptor. Half precisions could not index a radial table, which stays in float32.
@@ -117,7 +117,7 @@ def fitted_tables(spec: DescriptorSpec, arrays: Arrays) -> dict[str, np.ndarray]
 
 
 def _check_knots(knots: Knots, rows: int) -> None:
-    """See that the knots of a table rise, and that there are as many intervals as the table has rows."""
+    """Check that the knots of a table rise, and that there are as many intervals as the table has rows."""
     lower, upper, top, fine, coarse, _ = knots
     if not (-math.inf < lower < upper <= top < math.inf and fine > 0 and coarse > 0):
         raise InputError(f"the knots of a compressed descriptor's table do not rise: {list(knots)}")
@@ -129,7 +129,7 @@ def _check_knots(knots: Knots, rows: int) -> None:
 
 
 def radial_table(arrays: Arrays) -> Table | None:
-    """The table in the place of a descriptor's radial net, with the lines that continue it at both ends; None
+    """The table that replaces a descriptor's radial net, with the lines that continue it at both ends; None
     where there is none."""
     if "table/knots" not in arrays:
         return None

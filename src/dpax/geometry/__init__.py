@@ -1,1 +1,1 @@
-"""Cells, neighbours and the names of recurring arrays; nothing here knows of models."""
+"""Cells, neighbours and the names of recurring arrays; independent of any model."""

@@ -13,11 +13,11 @@ NeighborIndex = Int[Array, "atoms slots"]
 NeighborTypes = Int[Array, "atoms slots"]
 """Type of the neighbour j; in an empty slot the type of the first atom of the same frame."""
 Types = Int[Array, " atoms"]
-"""Index into `type_map`; -1 for an atom that only pads the array."""
+"""Index into `type_map`; -1 for padding."""
 FrameIndex = Int[Array, " atoms"]
-"""The frame an atom belongs to; the number of frames for an atom that only pads the array."""
+"""The frame an atom belongs to; the number of frames for padding."""
 Parameters = Float[Array, "atoms inputs"]
-"""What the fitting net is told of an atom beside its surroundings; of zero width where it is told nothing."""
+"""Frame and atomic parameters of each atom; zero width without any."""
 AtomicEnergies = Float[Array, " atoms"]
 """eV."""
 Forces = Float[Array, "atoms 3"]

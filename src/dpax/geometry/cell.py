@@ -14,7 +14,7 @@ FLAT = 1e-8
 def complete_cell(cell: ArrayLike | None, pbc: Sequence[int] | np.ndarray) -> np.ndarray:
     """Replace the rows that are not periodic by unit vectors normal to all other rows.
 
-    What a file holds in those rows (zeros, vacuum, anything) plays no part in the physics. With the
+    The contents of those rows in a file (zeros, vacuum, anything) have no physical meaning. With the
     result, fractional coordinates along them are plain distances in Å.
 
     Args:

@@ -1,4 +1,4 @@
-"""Atoms with their neighbours in padded slots: what everything that computes works on.
+"""Atoms with their neighbours in padded slots, the input of all computations.
 
 `sel` plays no part here: the number of slots follows from the real neighbour counts, and no neighbour is ever
 dropped.
@@ -34,7 +34,7 @@ class Neighborhoods(NamedTuple):
 
 
 class Capacity(NamedTuple):
-    """The sizes of the arrays, as opposed to the number of real atoms and neighbours in them."""
+    """The sizes of the arrays, padding included."""
 
     atoms: int
     slots: int
@@ -52,7 +52,7 @@ class Surroundings(NamedTuple):
     vectors: np.ndarray
     """[pairs, 3], r_j - r_i, Å."""
     first_type: int
-    """The type of the first atom of the structure, which stands in empty slots."""
+    """The type of the first atom of the structure, used in empty slots."""
     neighbors: np.ndarray | None = None
     """int [pairs], which of these atoms the neighbours are; None if they are others'."""
 
@@ -70,7 +70,7 @@ def neighbor_counts(i: np.ndarray, n_atoms: int) -> np.ndarray:
 
 
 def slots_needed(largest: int) -> int:
-    """The slots that hold so many neighbours: one more, rounded up."""
+    """The number of slots for so many neighbours: one more, rounded up."""
     return -(-(largest + 1) // SLOT_MULTIPLE) * SLOT_MULTIPLE
 
 
@@ -129,7 +129,7 @@ def pack(
         if parameters:
             inputs[start:stop] = parameters[number]
         start = stop
-    # The field types name JAX arrays, which these become on their way into a compiled function.
+    # The fields are declared as JAX arrays, which these become in a compiled function.
     arrays: tuple[Any, ...] = (edges, neighbors, neighbor_types, types, frames, inputs)
     return Neighborhoods(*arrays)
 
@@ -148,12 +148,12 @@ def from_slots(
     capacity: Capacity,
     dtype: np.dtype,
 ) -> Neighborhoods:
-    """The atoms of one frame whose neighbours stand in slots already; it can be traced by JAX.
+    """The atoms of one frame with neighbours already in slots; JAX can trace it.
 
     Args:
         edges: r_j - r_i, Å; anything in empty slots.
         neighbors: j; -1 in slots that are empty, anywhere in a row.
-        types: -1 for an atom that only pads the array.
+        types: -1 for padding.
         parameters: of each atom.
         capacity: array sizes, with one slot more than there are at least.
         dtype: of the edge vectors.

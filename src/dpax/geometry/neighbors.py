@@ -85,7 +85,7 @@ def any_closer(
 def find_pairs(
     positions: ArrayLike, cell: ArrayLike | None, pbc: Sequence[int] | np.ndarray, cutoff: float
 ) -> Pairs:
-    """List all pairs within the cutoff, and perhaps a few that are beyond it by a rounding.
+    """List all pairs within the cutoff, and perhaps a few beyond it by rounding error.
 
     Args:
         positions: as for `find_edges`.
@@ -174,7 +174,7 @@ def _close_gaps(positions: np.ndarray, box: np.ndarray, periodic: np.ndarray, cu
 def _search(
     positions: np.ndarray, box: np.ndarray, periodic: np.ndarray, cutoff: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The library's search with its order made our own: i, j and the lattice vectors added to r_j."""
+    """The library's search, sorted: i, j and the lattice vectors added to r_j."""
     reach = _library_cutoff(positions, box, periodic, cutoff)
     library = vesin.NeighborList(cutoff=reach, full_list=True, sorted=False, n_threads=1)
     i, j, distances, images = library.compute(positions, box, periodic, "ijdS")

@@ -1,7 +1,7 @@
-"""Neighbour lists that outlive the structure they were searched for.
+"""Neighbour lists that are reused for later structures.
 
 A search that reaches a skin further than the cutoff lists all pairs within the cutoff until an atom has
-moved by half the skin. Which pairs are within it, and their vectors, is computed anew for every structure:
+moved by half the skin. Which pairs are within it, and their vectors, is computed for every structure:
 what comes out is what a fresh search finds, to the last bit. The longer search costs several times the
 shorter one, so it is made for structures that resemble an earlier one: from a trajectory's second step on.
 """
@@ -19,7 +19,7 @@ from dpax.geometry.neighbors import EdgeList, Pairs, edges_within, find_pairs
 SKIN = 1.0
 """Å; a wider one is searched for less often, and has more pairs to look through at every step."""
 LISTS_KEPT = 64
-"""Lists are looked through one after the other, which must stay cheap beside an evaluation of a molecule."""
+"""Lists are tried one after the other, which must stay cheap compared with the evaluation of a molecule."""
 PAIRS_KEPT = 500_000
 """The newest list is kept in any case, older ones while all together have at most this many (25 MB)."""
 
@@ -40,7 +40,7 @@ class _SkinList(NamedTuple):
 class SkinLists:
     """Edge lists of structures that come one at a time and resemble earlier ones.
 
-    Several lists are kept, so that the images of a band or two simulations in turn each find their own.
+    Several lists are kept, so that the images of a band, or two alternating simulations, each find their own.
     Threads may share them: a list never changes, and which ones there are changes under a lock. No thread
     waits for another one's search.
 
@@ -60,7 +60,7 @@ class SkinLists:
     def find(
         self, positions: np.ndarray, cell: ArrayLike | None, pbc: Sequence[int] | np.ndarray
     ) -> EdgeList:
-        """What `find_edges` finds, from a list that is at hand or from a new search.
+        """The result of `find_edges`, from an existing list or from a new search.
 
         Args:
             positions: [atoms, 3], Å.

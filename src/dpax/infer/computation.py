@@ -129,7 +129,7 @@ class Computation:
         return np.asarray(rows, np.float64)[:n, :, :n].reshape(3 * n, 3 * n)
 
     def descriptors(self, prepared: Prepared) -> list[np.ndarray]:
-        """What the fitting net is told of each atom's surroundings: of each structure [atoms, width]."""
+        """The descriptors of each structure, [atoms, width], as the fitting net sees them."""
         with computing(self.model.needs_x64):
             rows = np.asarray(self._descriptors(self.weights, prepared.neighborhoods))
         ends = np.cumsum([len(frame.types) for frame in prepared.frames])

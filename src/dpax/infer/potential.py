@@ -218,7 +218,7 @@ class Potential:
         return self.computation.hessian(self.preparation.prepare_exactly(frame))
 
     def descriptors(self, structures: Sequence[ase.Atoms | Frame]) -> list[np.ndarray]:
-        """What the fitting net is told of every atom's surroundings.
+        """The descriptor of every atom, as the fitting net sees it.
 
         Args:
             structures: as for `evaluate`.

@@ -30,8 +30,8 @@ class SubdomainPotential:
 
     Args:
         potential: evaluated on its own devices.
-        fparam: what a model that takes parameters of frames is told; none means its own default.
-        aparam: what a model that takes parameters of atoms is told of every atom.
+        fparam: frame parameters, for a model that takes them; none means the default of the model.
+        aparam: atomic parameters, the same for every atom, for a model that takes them.
 
     Raises:
         InputError: another number of parameters than the model takes.

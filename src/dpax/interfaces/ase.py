@@ -28,8 +28,8 @@ class Calculator(AseCalculator):
 
     Args:
         model: a model file of any kind that `dpax.load` reads, or a loaded potential.
-        fparam: what a model that takes parameters of frames is told, a number or several. Without it, it is
-            told `atoms.info["fparam"]`. Parameters of atoms are always `atoms.arrays["aparam"]`.
+        fparam: frame parameters, one number or several, for a model that takes them. Without it, the model
+            gets `atoms.info["fparam"]`. Atomic parameters always come from `atoms.arrays["aparam"]`.
         **kwargs: handed to ASE's base class (`label`, `directory`, …).
 
     Raises:
@@ -61,7 +61,7 @@ class Calculator(AseCalculator):
         vars(self).update(state, _lock=threading.RLock())
 
     def get_property(self, name: str, atoms: ase.Atoms | None = None, allow_calculation: bool = True) -> Any:
-        """One property, in ASE's units; what belongs to other atoms is computed anew."""
+        """One property, in ASE's units; results for other atoms are recomputed."""
         with self._lock:  # of the atoms that the results belong to, until they are read
             return super().get_property(name, atoms, allow_calculation)
 
@@ -76,7 +76,7 @@ class Calculator(AseCalculator):
         return changes if self._told(atoms) == self._last_told else [*changes, "parameters"]
 
     def _told(self, atoms: ase.Atoms) -> tuple[bytes, ...]:
-        """The parameters that the model is told beside the structure."""
+        """The frame and atomic parameters that the model gets with the structure."""
         n_frame, n_atom, _ = self.potential.model.spec.parameter_widths
         fparam = atoms.info.get("fparam") if self.fparam is None else self.fparam
         values = [fparam] * (n_frame > 0) + [atoms.arrays.get("aparam")] * (n_atom > 0)

@@ -1,4 +1,4 @@
-"""A model with tables in the place of its nets, compared with the model as it was."""
+"""A model with tables instead of networks, compared with the original."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -72,7 +72,7 @@ def compress(
     distance = provenance.get("min_nbor_dist") if smallest_distance is None else smallest_distance
     if distance is None and tabulated:
         raise InputError(
-            f"{source}: does not say how close the atoms of its data come; give their smallest distance, "
+            f"{source}: does not state the smallest distance between atoms in its data; give it, "
             "or the input file that names the data"
         )
     if distance is not None and not 0 < distance < np.inf:
@@ -102,7 +102,7 @@ def _compared(before: Potential, after: Potential, distance: float) -> Compresse
 
 
 def _check(target: Path, result: Compressed, bound: float) -> None:
-    """See that all deviations are within the bound."""
+    """Check that all deviations are within the bound."""
     within = 0.0 if result.table is None else result.table.within
     if not np.max([within, *result.agreement]) <= bound:
         raise InputError(

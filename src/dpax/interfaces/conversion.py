@@ -58,7 +58,7 @@ def convert(source: Path, target: Path, branch: str | None = None) -> Agreement:
         write_model(temporary, before.model, before.provenance)
         differences = compare(before, load(temporary))
         if max(differences) > tolerance(before.model) or not np.isfinite(differences).all():
-            raise InputError(f"{target}: not written, for it would differ from {source}: {differences}")
+            raise InputError(f"{target}: not written, because it would differ from {source}: {differences}")
     return differences
 
 

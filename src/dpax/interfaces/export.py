@@ -55,7 +55,7 @@ def export_potential(
 
     Raises:
         InputError: the folder exists or cannot be made, or an unknown platform.
-        RuntimeError: the program does not say what the potential says.
+        RuntimeError: the program disagrees with the potential.
     """
     folder = Path(folder)
     check_output(folder, overwrite=None)

@@ -65,7 +65,7 @@ def serve(client: SocketClient, potential: Potential, atoms: ase.Atoms) -> Itera
     """
     structure = atoms.copy()
     structure.calc = Calculator(potential)
-    structure.get_potential_energy()  # what is wrong is said before the server asks
+    structure.get_potential_energy()  # errors appear before the server asks
     count = 0
     try:
         for _ in client.irun(structure, use_stress=bool(structure.pbc.all())):

@@ -46,7 +46,7 @@ class Driver(Dummy_driver):
         if atoms is None:
             raise InputError(f"{template}: holds no structure")
         self.atoms = atoms
-        self.potential.evaluate(self.atoms)  # what is wrong is said before i-PI starts
+        self.potential.evaluate(self.atoms)  # errors appear before i-PI starts
         super().__init__(*args, **kwargs)
 
     def compute(self, cell: Any, pos: Any) -> Any:

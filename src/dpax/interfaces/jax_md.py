@@ -57,7 +57,7 @@ def dpa1_neighbor_list(
             Å; None for `space.free()`.
         model: a model file of any kind that `dpax.load` reads, or a loaded potential.
         symbols: element symbols of the atoms.
-        dr_threshold: how far lists reach beyond the cutoff, Å; they are made anew when an atom has moved by
+        dr_threshold: how far lists reach beyond the cutoff, Å; they are rebuilt when an atom has moved by
             half of it.
         fractional_coordinates: whether positions are fractions of the box. JAX-MD uses its cell list, whose
             cost grows only with the number of atoms, in a triclinic box only then.
@@ -168,7 +168,7 @@ def _square(vectors: Array) -> Array:
 
     On CPUs jaxlib 0.10.2 computes a product of matrices with more than 16,384 rows wrongly when the sum of
     its squares is taken along an axis (github.com/jax-ml/jax/issues/39103), and in a triclinic box that would
-    be neighbours lost without a word.
+    silently lose neighbours.
     """
     x, y, z = jnp.moveaxis(vectors, -1, 0)
     return x * x + y * y + z * z

@@ -1,4 +1,4 @@
-"""Model files of all kinds: dpax's own and DeePMD-kit's, told apart by the endings of their names."""
+"""Model files of all kinds: dpax's own and DeePMD-kit's, distinguished by their suffixes."""
 
 import os
 from pathlib import Path

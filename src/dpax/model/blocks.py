@@ -1,4 +1,4 @@
-"""Atoms in blocks, shared out over devices, and functions of a block applied to all of them.
+"""Atoms in blocks, shared out over devices, and functions applied to all blocks.
 
 A block of atoms is the unit of work: memory beyond the inputs is that of one block on each device. Neighbours
 are unevenly spread, and arithmetic for empty slots is lost. So atoms with as many neighbours come into the
@@ -22,7 +22,7 @@ from dpax.model.energies import Block
 MESH_AXIS = "atoms"
 """The mesh axis over which blocks of atoms are shared out."""
 NARROWER = (13 / 16, 7 / 8)
-"""Shares of the slots that blocks with few neighbours are computed on."""
+"""Fractions of the slots on which blocks with few neighbours are computed."""
 NARROWER_IN_TRAINING = (7 / 8,)
 """The program of a training step takes longer to compile, and one share has most of the gain."""
 _ROWS_ON_CPU = 832
@@ -39,7 +39,7 @@ class Axes(enum.Enum):
     ATOM = enum.auto()
     """[atoms, …]"""
     SLOT = enum.auto()
-    """[atoms, slots, …]; zero in slots that a block is computed without."""
+    """[atoms, slots, …]; zero in slots that a block leaves out."""
 
 
 def make_mesh(devices: list[Any] | None = None) -> Mesh:
@@ -69,7 +69,7 @@ def default_block_size(slots: int, platform: str) -> int:
 
 
 class Layout(NamedTuple):
-    """How atoms are laid out as blocks: each device has as many, the last of its blocks filled up."""
+    """The layout of atoms in blocks: every device has the same number, and its last block is padded."""
 
     devices: int
     share: int
@@ -88,13 +88,13 @@ class Layout(NamedTuple):
         return x.reshape(self.devices * self.blocks, self.size, *x.shape[2:])
 
     def join(self, x: Array) -> Array:
-        """What `split` has split."""
+        """The inverse of `split`."""
         x = x.reshape(self.devices, self.blocks * self.size, *x.shape[2:])
         return x[:, : self.share].reshape(self.devices * self.share, *x.shape[2:])
 
 
 def layout(atoms: int, n_devices: int, block_size: int) -> Layout:
-    """Blocks of at most `block_size` atoms and at least half as many, with the least filling."""
+    """Blocks of at most `block_size` atoms and at least half as many, with the least padding."""
     share, rest = divmod(atoms, n_devices)
     if rest:
         raise ValueError(f"{atoms} atoms cannot be shared out over {n_devices} devices")
@@ -147,7 +147,7 @@ class Blocks:
         )
 
     def _split(self, x: Array, fill: Any = 0) -> Array:
-        """What is known of each atom, as of each atom of the blocks."""
+        """Per-atom arrays in the order of the blocks."""
         return self._layout.split(x if self._order is None else x[self._order], fill)
 
     def _join(self, x: Array) -> Array:

@@ -31,13 +31,13 @@ from dpax.nn.primitives import einsum
 
 
 class Prediction(NamedTuple):
-    """What a model says of the frames of a batch; energies are without the energy bias of the types."""
+    """Predictions for the frames of a batch; energies are without the energy bias of the types."""
 
     energies: AtomicEnergies
     forces: Forces
     virials: Virials
     hessian: Float[Array, "atoms 3 atoms 3"] | None = None
-    """eV/Å², where it was asked for."""
+    """eV/Å², if requested."""
 
 
 def energies_only(
@@ -50,12 +50,12 @@ def energies_only(
 def atomic_descriptors(
     spec: ModelSpec, weights: ModelWeights, neighborhoods: Neighborhoods, mesh: Mesh, block_size: int
 ) -> Float[Array, "atoms width"]:
-    """What the fitting net is told of every atom's surroundings."""
+    """The descriptor of every atom, as the fitting net sees it."""
     return Blocks(neighborhoods, mesh, block_size).map(partial(block_descriptors, spec), weights, Axes.ATOM)
 
 
 class EdgeGradients(NamedTuple):
-    """What forces and virials are sums of."""
+    """The terms whose sums are forces and virials."""
 
     energies: Float[Array, " atoms"]
     """Of the atoms, without the energy bias of their types, eV."""

@@ -1,4 +1,4 @@
-"""Atomic energies of a block of atoms from its edge vectors, and nothing else."""
+"""Atomic energies of a block of atoms from its edge vectors."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -28,7 +28,7 @@ class Block(NamedTuple):
     neighbor_types: Int[Array, "block slots"]
     """In empty slots the type of the first atom of the frame."""
     parameters: Float[Array, "block inputs"]
-    """What the fitting net is told beside the surroundings; of zero width where it is told nothing."""
+    """Frame and atomic parameters of each atom; zero width without any."""
 
     @classmethod
     def of(cls, neighborhoods: Neighborhoods) -> "Block":
@@ -52,7 +52,7 @@ class Vacuum(NamedTuple):
     descriptors: Float[Array, "types width"]
     """For each type, that of no atom last."""
     applies: Float[Array, " types"]
-    """1 or 0: whether a type's is. No flag, since weights are differentiated."""
+    """1 or 0: whether a type's is. A number, since weights are differentiated."""
 
 
 class ModelWeights(NamedTuple):
@@ -62,7 +62,7 @@ class ModelWeights(NamedTuple):
     fitting: FittingWeights
     vacuum: Vacuum | None
     missing_bias: Float[Array, " types"] | None
-    """eV: the energy bias that the short-range potential goes without; None if it has it too."""
+    """eV: the energy bias that the short-range potential lacks; None if it includes it."""
 
 
 def prepare(spec: ModelSpec, arrays: Arrays, bias: Sequence[float]) -> ModelWeights:
@@ -80,7 +80,7 @@ def prepare(spec: ModelSpec, arrays: Arrays, bias: Sequence[float]) -> ModelWeig
 
 
 def _vacuum(spec: ModelSpec, descriptor: DescriptorWeights) -> Vacuum | None:
-    """What the net's energies are relative to: a descriptor of zeros, or atoms without neighbours."""
+    """The reference of the net's energies: a descriptor of zeros, or atoms without neighbours."""
     n, dtype = spec.descriptor.ntypes, spec.fitting.dtype
     if spec.isolated_energies is not None:
         asked = [energy is not None for energy in spec.isolated_energies]
@@ -111,7 +111,7 @@ def atomic_energies(spec: ModelSpec, weights: ModelWeights, block: Block) -> Flo
 
 
 def block_descriptors(spec: ModelSpec, weights: ModelWeights, block: Block) -> Float[Array, "block width"]:
-    """What the fitting net is told of the surroundings of the atoms of a block."""
+    """The descriptors of a block of atoms, as the fitting net sees them."""
     return _described(spec, weights, _visible(spec, weights, block))
 
 
@@ -122,7 +122,7 @@ def _described(spec: ModelSpec, weights: ModelWeights, block: Block) -> Float[Ar
 
 
 def _visible(spec: ModelSpec, weights: ModelWeights, block: Block) -> Block:
-    """The block as the model sees it: without the neighbours that it is told not to see."""
+    """The block as the model sees it, without the neighbours of excluded pairs."""
     if not spec.pair_exclude_types:
         return block
     return _without_pairs(spec.pair_exclude_types, block, weights.descriptor.no_atom + 1)

@@ -31,12 +31,12 @@ _PARTS = {
     "descriptor/attention/": "attention",
     "fitting/": "fitting net",
 }
-"""Which part of a model its weights belong to, by the beginnings of their names."""
+"""The parts of a model, by the prefixes of the names of their weights."""
 
 
 @dataclass(frozen=True, eq=False)
 class EnergyModel:
-    """A DPA-1 energy model. It does not change: what alters a model makes another one.
+    """A DPA-1 energy model. It is immutable: methods that alter a model return a new one.
 
     The bias is kept apart, in float64 on the host: it is thousands of eV where the network's part
     is a few, and float32 sums would lose it.
@@ -99,7 +99,7 @@ class EnergyModel:
         return counts
 
     def with_arrays(self, arrays: Arrays) -> Self:
-        """The model with other arrays in the places of those that have their names."""
+        """The model with arrays replaced by name."""
         return replace(self, arrays={**self.arrays, **arrays})
 
     def with_bias(self, bias: Sequence[float] | np.ndarray) -> Self:
@@ -142,7 +142,7 @@ class EnergyModel:
     def change_type_map(
         self, type_map: Sequence[str], seed: Seed = None, statistics_from: Self | None = None
     ) -> Self:
-        """The model of a new `type_map`, matched by name; what concerns known elements stays as it is.
+        """The model of a new `type_map`, matched by name; arrays of known elements do not change.
 
         Weights of new types are drawn at random, their bias is 0, and nothing is preset for them.
 
@@ -182,7 +182,7 @@ class EnergyModel:
 
 
 def _change_types(spec: ModelSpec, new: Sequence[str]) -> dict[str, object]:
-    """What a model says of types, for a new list of their names."""
+    """The type-dependent settings of a model for a new type_map."""
     old = spec.type_map
     pairs = [(old[a], old[b]) for a, b in spec.pair_exclude_types]
     energies = {
@@ -199,7 +199,7 @@ def _change_types(spec: ModelSpec, new: Sequence[str]) -> dict[str, object]:
 
 
 def check_numbers(model: EnergyModel) -> None:
-    """See that a model can compute with its numbers.
+    """Check that a model can compute with its numbers.
 
     Raises:
         InputError: some are not finite, or the environment would be divided by a number that is not positive.
@@ -263,7 +263,7 @@ def initial_model(
     rule: str = "dpax",
     seeds: tuple[int | None, int | None] = (None, None),
 ) -> EnergyModel:
-    """A model that has learned nothing.
+    """A model with random weights.
 
     Args:
         spec: its description.

@@ -37,12 +37,12 @@ _DIGEST = "digest"
 
 @dataclass(frozen=True)
 class ModelFile:
-    """What is in a model file."""
+    """The contents of a model file."""
 
     version: int
     """Of the format."""
     model: dict[str, Any]
-    """The description of the model, as JSON says it."""
+    """The description of the model in JSON."""
     provenance: dict[str, Any]
     """Where the model comes from."""
     digest: str | None
@@ -52,7 +52,7 @@ class ModelFile:
 
 
 def save_model(path: str | os.PathLike, model: EnergyModel, provenance: dict) -> None:
-    """Write a model file; a file that is there is replaced at once or not at all.
+    """Write a model file, completely or not at all.
 
     Args:
         path: usually ends in `.dpax`.
@@ -66,7 +66,7 @@ def save_model(path: str | os.PathLike, model: EnergyModel, provenance: dict) ->
     check_output(path, overwrite=True)
     header, arrays = encoded(model, provenance)
     with replacing(path) as temporary:
-        # Not save_file: its temporary file stays where it is killed, and others may not read what it writes.
+        # Not save_file: a kill leaves its temporary file behind, and other users may not read its files.
         temporary.write_bytes(save(arrays, metadata=header | {_DIGEST: digest(header, arrays)}))
 
 
@@ -106,7 +106,7 @@ def read_header(path: str | os.PathLike) -> ModelFile:
 
 
 def read_file(path: str | os.PathLike) -> ModelFile:
-    """What is in a model file, of whatever format dpax has had.
+    """The contents of a model file of any format that dpax has had.
 
     Raises:
         InputError: the file is missing, not a model file, damaged, or of a newer format.
@@ -132,10 +132,10 @@ def load_model(path: str | os.PathLike) -> tuple[EnergyModel, dict]:
 
 @contextmanager
 def reading(path: str | os.PathLike) -> Iterator[None]:
-    """What goes wrong names the file, whatever Python raises for wrong contents.
+    """Errors name the file, whatever Python raises for wrong contents.
 
     Raises:
-        InputError: in the place of all that.
+        InputError: instead of any of these exceptions.
     """
     try:
         yield
@@ -158,7 +158,7 @@ def model_in(file: ModelFile) -> EnergyModel:
     parts = ("descriptor/", "fitting/", *(() if short is None else ("short_range/",)))
     for name in arrays:
         if name != "bias" and not name.startswith(parts):
-            raise InputError(f"the array {name} is of no use to a model of these settings")
+            raise InputError(f"the array {name} does not belong to a model with these settings")
     spec = ModelSpec.from_plain(tree)
     if short is not None:
         spec = spec.changed(short_range=_short_range(short, spec.descriptor.rcut, arrays))
@@ -174,7 +174,9 @@ def model_in(file: ModelFile) -> EnergyModel:
     check_numbers(model)
     statistics = (np.asarray(model.arrays[f"descriptor/{name}"]) for name in ("mean", "stddev"))
     if spec.descriptor.isotropic and not is_isotropic(*statistics):
-        raise InputError("the descriptor is said to be isotropic; its mean and stddev are not")
+        raise InputError(
+            "the description says that the descriptor is isotropic, but its mean and stddev are not"
+        )
     return model
 
 
@@ -254,7 +256,7 @@ def _read(path: str | os.PathLike, with_arrays: bool) -> ModelFile:
     if with_arrays and _DIGEST in header and header[_DIGEST] != digest(header, arrays):
         raise InputError(
             f"{path}: the model file is damaged: its contents are not those that its digest was made of; "
-            "copy it again from where it was written, or make it anew from a checkpoint with `dpax freeze`"
+            "copy it again from where it was written, or write it again from a checkpoint with `dpax freeze`"
         )
     return ModelFile(version, **parsed, digest=header.get(_DIGEST), arrays=arrays)
 
@@ -268,7 +270,7 @@ def _parse(text: str) -> dict:
 
 
 def _check_provenance(provenance: dict) -> None:
-    """See that what is used of it is what it should be; the rest is shown only."""
+    """Check the entries that are used; the rest is only shown."""
     distance = provenance.get("min_nbor_dist", 1.0)
     if not real({"min_nbor_dist": distance}, "min_nbor_dist") > 0:
         raise InputError(f"provenance: min_nbor_dist is {distance} Å; expected a distance above 0")

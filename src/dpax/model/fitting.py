@@ -1,7 +1,7 @@
-"""From the descriptor of an atom to its energy, up to the energy bias of its type.
+"""The fitting net: from the descriptor of an atom to its energy, without the energy bias of its type.
 
 The arrays of a fitting net by name: `N/w`, `N/b` and `N/idt` of layer N, the last one linear; `fparam_avg`,
-`fparam_inv_std`, `aparam_avg` and `aparam_inv_std` where it is told parameters; `case_embd` in a head of a
+`fparam_inv_std`, `aparam_avg` and `aparam_inv_std` where it takes parameters; `case_embd` in a head of a
 multi-task model.
 """
 
@@ -26,9 +26,9 @@ class FittingWeights(NamedTuple):
     layers: tuple[Affine, ...]
     """The last one is linear."""
     parameters: tuple[Float[Array, " inputs"], Float[Array, " inputs"]] | None
-    """Mean of what the net is told beside the descriptor, and one over its deviation; None without."""
+    """Mean of the frame and atomic parameters, and one over their deviation; None without parameters."""
     case: Float[Array, " cases"] | None
-    """Which head of a multi-task model this is; None where it does not say."""
+    """One-hot vector of the head of a multi-task model; None for other models."""
 
 
 def fit(
@@ -37,7 +37,7 @@ def fit(
     descriptor: Float[Array, "block width"],
     parameters: Float[Array, "block inputs"],
 ) -> Float[Array, " block"]:
-    """Energies from descriptors and from what the net is told beside them."""
+    """Energies from descriptors and parameters."""
     *hidden, last = weights.layers
     x = descriptor.astype(last.w.dtype)
     if weights.parameters is not None:
@@ -92,14 +92,14 @@ def array_shapes(spec: FittingSpec) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 def initial_arrays(spec: FittingSpec, seed: Seed = None, rule: str = "dpax") -> dict[str, np.ndarray]:
-    """The arrays of a fitting net that has learned nothing, in its precision.
+    """The arrays of a fitting net with random weights, in its precision.
 
     Args:
         spec: of the net.
         seed: None for fresh entropy.
         rule: by which weights are drawn, see `dpax.nn.initial`.
     """
-    # Weights are drawn by the names of layers in the first version: others would be other weights.
+    # Weights are drawn by the layer names of the first version; other names would give other weights.
     draws, drawn = Draws(seed, rule), {}
     for layer in plan_layers(spec):
         drawn |= layer.initial(draws, f"net/layers/{layer.name}")
@@ -128,7 +128,7 @@ def with_statistics(
 
 
 def without_case(spec: FittingSpec, arrays: Arrays) -> tuple[FittingSpec, dict[str, Array | np.ndarray]]:
-    """The net without the input that says which head of a multi-task model it is.
+    """The net without its one-hot input of the head of a multi-task model.
 
     That input is constant, so that it can be a part of the first layer's bias.
 
@@ -149,7 +149,7 @@ def without_case(spec: FittingSpec, arrays: Arrays) -> tuple[FittingSpec, dict[s
 
 
 def change_types(spec: FittingSpec, old: Sequence[str], new: Sequence[str]) -> FittingSpec:
-    """What belongs to types, matched to a new list of their names."""
+    """The type-dependent settings, matched to a new type_map."""
     remaining = None
     if spec.zero_energies:
         named = dict(zip(old, spec.zero_energies, strict=True))

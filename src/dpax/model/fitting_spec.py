@@ -1,4 +1,4 @@
-"""What the fitting net can be asked for, and the description of one: everything about it that is no array."""
+"""The options of a fitting net, and its description: everything except arrays."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Self
@@ -20,7 +20,7 @@ def _flag_or_flags(value: Any) -> Any:
 
 
 def none_if_empty(value: Any) -> Any:
-    """DeePMD-kit writes an empty list for what is not given."""
+    """DeePMD-kit writes an empty list for an absent value."""
     return None if isinstance(value, Sequence) and len(value) == 0 else value
 
 
@@ -35,7 +35,7 @@ class FittingHyperparameters(Settings):
     )
     trainable: Annotated[bool | tuple[bool, ...], BeforeValidator(_flag_or_flags)] = Field(
         default=True,
-        description="Whether training changes the net; a list says it for each layer, the last included.",
+        description="Whether training changes the net; a list has one entry per layer, the last included.",
     )
     rcond: float | None = Field(
         default=None,
@@ -45,13 +45,11 @@ class FittingHyperparameters(Settings):
     numb_fparam: int = Field(
         default=0,
         ge=0,
-        description="Numbers that the net is told of each frame (fparam.npy): a temperature, say.",
+        description="Number of frame parameters (fparam.npy), a temperature for example.",
     )
-    numb_aparam: int = Field(
-        default=0, ge=0, description="Numbers that it is told of each atom (aparam.npy)."
-    )
+    numb_aparam: int = Field(default=0, ge=0, description="Number of atomic parameters (aparam.npy).")
     default_fparam: Annotated[tuple[float, ...] | None, BeforeValidator(none_if_empty)] = Field(
-        default=None, description="What a frame without fparam.npy counts as saying."
+        default=None, description="Frame parameters of frames without fparam.npy."
     )
 
     @field_validator("default_fparam")
@@ -59,7 +57,7 @@ class FittingHyperparameters(Settings):
     def _as_many_as_fparam(cls, value: Any, info: Any) -> Any:
         wanted = info.data.get("numb_fparam")
         if value is not None and wanted is not None and len(value) != wanted:
-            raise ValueError(f"should have the {wanted} numbers that numb_fparam says, got {len(value)}")
+            raise ValueError(f"should have the {wanted} numbers given by numb_fparam, got {len(value)}")
         return value
 
     @field_validator("trainable")
@@ -77,18 +75,18 @@ class FittingSpec(FittingHyperparameters):
     """All constants of a fitting net."""
 
     ntypes: int = Field(ge=1, description="The number of types.")
-    descriptor_width: Width = Field(description="Of what it is told of an atom's surroundings.")
+    descriptor_width: Width = Field(description="Width of the descriptor.")
     dim_case_embd: int = Field(
-        default=0, ge=0, description="Heads of the multi-task model that the net is one of."
+        default=0, ge=0, description="Number of heads of the multi-task model that the net was part of."
     )
     use_aparam_as_mask: bool = Field(
         default=False,
-        description="aparam are DeePMD-kit's mask of another descriptor, and the net is not told them.",
+        description="aparam is DeePMD-kit's mask for another descriptor and no input of the net.",
     )
     zero_energies: tuple[float | None, ...] | None = Field(
         default=None,
         description="DeePMD-kit's atom_ener: where any entry is given, the net's energy of a descriptor of "
-        "zeros is subtracted from every atom. The numbers themselves do not count.",
+        "zeros is subtracted from every atom. The numbers themselves have no effect.",
     )
     exclude_types: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         default=(), description="Types whose energy is the bias of the model alone."
@@ -113,7 +111,7 @@ class FittingSpec(FittingHyperparameters):
 
     @property
     def parameters(self) -> tuple[int, int]:
-        """Numbers that the net is told of each frame and of each atom."""
+        """The numbers of frame parameters and of atomic parameters."""
         return self.numb_fparam, 0 if self.use_aparam_as_mask else self.numb_aparam
 
     @property

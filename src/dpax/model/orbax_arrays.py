@@ -1,4 +1,4 @@
-"""Arrays in a folder that orbax has written."""
+"""Arrays in a folder written by orbax."""
 
 import math
 from pathlib import Path
@@ -18,7 +18,7 @@ def read_arrays(folder: Path) -> Any:
     """A tree of NumPy's arrays: JAX's would need the writer's devices, and its 64-bit mode in every thread.
 
     Raises:
-        InputError: the arrays are said to be far larger than the folder's files. Other damage makes orbax and
+        InputError: the arrays claim to be far larger than the folder's files. Other damage makes orbax and
             its storage raise exceptions of many kinds.
     """
     handler = ocp.PyTreeCheckpointHandler()

@@ -69,7 +69,7 @@ class PairTable:
         types: Int[Array, " block"],
         neighbor_types: Int[Array, "block slots"],
     ) -> Float[Array, "block slots"]:
-        """Energies of pairs at distances r (Å), eV; nearer than the first knot its polynomial goes on."""
+        """Energies of pairs at distances r (Å), eV; below the first knot its polynomial continues."""
         n_spans = self.coefficients.shape[2]
         x = (r - self.rmin) / self.spacing
         span = jnp.clip(jnp.floor(x), 0, n_spans - 1)
@@ -99,7 +99,7 @@ class PairTable:
         return type(self)(knots, coefficients, self.rmax, self.rcut)
 
     def check(self) -> None:
-        """See that the table is one.
+        """Check that the table is one.
 
         Raises:
             InputError: distances that do not rise in equal steps, or numbers that are not finite.

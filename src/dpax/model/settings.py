@@ -69,7 +69,7 @@ class FittingSettings(FittingHyperparameters):
 
         Args:
             ntypes: the number of types.
-            descriptor_width: of what the net is told of an atom's surroundings.
+            descriptor_width: width of the descriptor.
         """
         shared = {name: getattr(self, name) for name in FittingHyperparameters.model_fields}
         return FittingSpec(**shared, ntypes=ntypes, descriptor_width=descriptor_width)
@@ -117,7 +117,7 @@ class ModelSettings(Settings):
     finetune_head: str | None = Field(
         default=None,
         description="Fine-tuning: the branch of a multi-task model to start from, or RANDOM for a fresh "
-        "fitting net; --model-branch says the same.",
+        "fitting net; same as --model-branch.",
     )
     data_stat_nbatch: int = Field(
         default=10, gt=0, description="Batches of every training system from which statistics are taken."
@@ -148,7 +148,9 @@ class ModelSettings(Settings):
         "input file.",
     )
     smin_alpha: float = Field(
-        default=0.1, gt=0, description="use_srtab: how softly the nearest neighbour is told from others, Å."
+        default=0.1,
+        gt=0,
+        description="use_srtab: width of the soft minimum that picks the nearest neighbour, Å.",
     )
     sw_rmin: float | None = Field(
         default=None, ge=0, description="use_srtab: below this distance the pair potential acts alone, Å."

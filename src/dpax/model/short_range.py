@@ -1,4 +1,4 @@
-"""A pair potential in the place of the network where atoms are close: E_i = (1 - w_i) E_DP,i + w_i E_pair,i.
+"""A pair potential replaces the network where atoms are close: E_i = (1 - w_i) E_DP,i + w_i E_pair,i.
 
 Source: H. Wang, X. Guo, L. Zhang, H. Wang and J. Xue, "Deep learning inter-atomic potential model for
 accurate irradiation damage simulations", Appl. Phys. Lett. 114, 244101 (2019); DeePMD-kit's 'zbl' model.
@@ -26,7 +26,7 @@ class ShortRange(Settings):
     )
     sw_rmax: float = Field(gt=0, description="Softly nearest distance above which it does not act, Å.")
     smin_alpha: float = Field(
-        default=0.1, gt=0, description="How softly the nearest neighbour is told from the others, Å."
+        default=0.1, gt=0, description="Width of the soft minimum that picks the nearest neighbour, Å."
     )
     add_bias: bool = Field(
         default=True,

@@ -82,7 +82,7 @@ class ModelSpec(Settings):
 
     @property
     def parameter_widths(self) -> tuple[int, int, tuple[float, ...] | None]:
-        """What the model is told beside the structure: `fparam`, `aparam`, and the default of `fparam`.
+        """The parameters that the model takes: `fparam`, `aparam`, and the default of `fparam`.
 
         The arguments of `dpax.data.ParameterWidths`.
         """

@@ -1,1 +1,1 @@
-"""What networks are made of: named arrays, layers, activations, initial weights; pure functions all."""
+"""Building blocks of networks: named arrays, layers, activations, initial weights; all pure functions."""

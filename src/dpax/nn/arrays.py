@@ -1,7 +1,7 @@
 """Trees of named arrays: plain dictionaries whose keys are paths, such as "descriptor/embedding/0/w".
 
 Parameters, statistics and tables of a model all lie in one such tree. It is what is trained, averaged, saved
-and restored, and whatever is true of an array (that it is trained, say) is said of its name.
+and restored, and whatever is true of an array (that it is trained, for example) is stated for its name.
 """
 
 from collections.abc import Iterable, Mapping
@@ -59,12 +59,12 @@ def fitted(
             checked[name] = array.astype(dtype)
     unknown = [name for name in arrays if name not in checked]
     if unknown:
-        raise InputError(f"the array {unknown[0]} is of no use to a model of these settings")
+        raise InputError(f"the array {unknown[0]} does not belong to a model with these settings")
     return checked
 
 
 def numbers(arrays: Mapping[str, Any], name: str, shape: tuple[int | None, ...]) -> np.ndarray:
-    """One of a dictionary's arrays.
+    """An array of a dictionary.
 
     Args:
         arrays: by name.

@@ -65,7 +65,7 @@ def apply_layers(
 
 
 class LayerPlan(NamedTuple):
-    """A layer that does not exist yet: its name, its widths, and which arrays it has."""
+    """The plan of a layer: its name, widths and arrays."""
 
     name: str
     """Of the layer in the tree of arrays."""

@@ -1,4 +1,4 @@
-"""Names of floating-point precisions, and what JAX must be told before they can be used."""
+"""Names of floating-point precisions, and the JAX settings that they need."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Functions whose derivatives stay finite, or fast, where the textbook form's do not."""
+"""Functions with derivatives that stay finite, or fast, where those of the textbook form do not."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ this number, and 1e48 would be infinite, which makes NaN of the zeros in empty s
 
 
 EXACT = jax.lax.Precision.HIGHEST
-"""Of products of matrices. JAX's default is TF32 on GPUs and bfloat16 on TPUs: float32 stays what it says."""
+"""Of matrix products. JAX's default is TF32 on GPUs and bfloat16 on TPUs: float32 keeps its precision."""
 
 
 def einsum(formula: str, *factors: Array) -> Array:

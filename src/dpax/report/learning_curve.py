@@ -55,7 +55,7 @@ def plot_learning_curve(run_dir: str | Path, out: str | Path) -> None:
 
     Args:
         run_dir: folder of the run.
-        out: image file; its ending says the format.
+        out: image file; its suffix selects the format.
 
     Raises:
         InputError: the run has logged nothing.

@@ -26,7 +26,7 @@ def plot_parity(panels: Sequence[ParityPanel], out: str | Path) -> None:
 
     Args:
         panels: what to show.
-        out: image file; its ending says the format.
+        out: image file; its suffix selects the format.
     """
     figure = Figure(figsize=(3.8 * len(panels), 3.8), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]

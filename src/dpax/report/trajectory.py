@@ -17,7 +17,7 @@ def plot_energy_drift(time: np.ndarray, potential: np.ndarray, total: np.ndarray
         time: [frames], fs.
         potential: [frames], potential energy, eV/atom.
         total: [frames], potential and kinetic energy, eV/atom.
-        out: image file; its ending says the format.
+        out: image file; its suffix selects the format.
     """
     figure = Figure(figsize=(5.0, 3.4), layout="constrained")
     axis = figure.subplots()

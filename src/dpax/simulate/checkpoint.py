@@ -18,7 +18,7 @@ from dpax.files import replacing
 from dpax.simulate.thermo import Thermo
 
 _FACTS, _DIGEST = "facts", "digest"
-_REMEDY = "start the simulation anew with --overwrite; its last frame may be the structure to start from"
+_REMEDY = "start a new simulation with --overwrite; its last frame may be the structure to start from"
 
 _Count = Annotated[int, Field(ge=0)]
 _Sizes = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=2, max_length=2)]
@@ -98,7 +98,7 @@ class Checkpoint:
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     """The arrays of an `.npz` file, none of which is larger than the file.
 
-    NumPy's own reader allocates whatever a damaged header asks for.
+    NumPy's own reader allocates as much as a damaged header asks for.
     """
     size, arrays = path.stat().st_size, {}
     with zipfile.ZipFile(path) as archive:
@@ -118,7 +118,7 @@ def _checked(arrays: dict[str, np.ndarray], text: str) -> dict[str, Any]:
     """The facts, where arrays and facts are those of a checkpoint.
 
     Raises:
-        Exception: of any kind, which says what is wrong with them.
+        Exception: of any kind, with what is wrong.
     """
     facts = json.loads(text)
     Thermo(**facts["start"])

@@ -27,7 +27,7 @@ class MDFiles:
 
     @property
     def checkpoint(self) -> Path:
-        """What `--restart` goes on from."""
+        """The file that `--restart` continues from."""
         return self.trajectory.with_suffix(".checkpoint")
 
     @property
@@ -46,7 +46,7 @@ class MDFiles:
         check_output(self.trajectory, overwrite=True)
 
     def check_new(self) -> None:
-        """See that nothing would be replaced.
+        """Check that nothing would be replaced.
 
         Raises:
             InputError: files that are there.

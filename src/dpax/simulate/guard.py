@@ -11,7 +11,7 @@ from dpax.simulate.settings import MDSettings
 CLOSE = 0.8
 """Atoms closer than this part of the smallest distance in the training data count as blown up."""
 MIN_DISTANCE = 0.5
-"""Å, where the model does not say how close the atoms of its training data came."""
+"""Å, where the model does not state the smallest distance in its training data."""
 HOT, HOT_ENOUGH = 10.0, 5000.0
 """Times the highest temperature asked for, and K: the higher is the limit."""
 STEPS_BETWEEN_SEARCHES = 10

@@ -44,7 +44,7 @@ class Integrator:
         self._dynamics.step()
 
     def conserved(self) -> float | None:
-        """The energy (eV) that stays as it is, but for the errors of integration; None: Langevin has none.
+        """The energy (eV) that is conserved up to integration errors; None: Langevin has none.
 
         Along a ramp, what the change of the thermostat's temperature adds is taken off.
         """

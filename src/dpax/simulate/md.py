@@ -34,10 +34,10 @@ class MDResult:
 
 
 class Reporter(Protocol):
-    """Is told of a simulation's progress."""
+    """Receives the progress of a simulation."""
 
     def start(self, settings: MDSettings, first_step: int, text: str) -> None:
-        """It begins, or goes on, after `first_step` steps; the text says of what."""
+        """It begins or continues after `first_step` steps; the text describes it."""
         ...
 
     def tick(self, step: int) -> None:
@@ -49,7 +49,7 @@ class Reporter(Protocol):
         ...
 
     def finish(self, text: str = "") -> None:
-        """It is over, for whatever reason."""
+        """It has ended, for any reason."""
         ...
 
 
@@ -81,7 +81,7 @@ def molecular_dynamics(
 ) -> MDResult:
     """Simulate, and write trajectory, log and checkpoints.
 
-    A restarted simulation goes on as it would have gone on, bit for bit on the same machine. One that was
+    A restarted simulation continues bit for bit as an uninterrupted one on the same machine. One that was
     killed loses the steps since its last checkpoint, and nothing of them stays in its files. SIGINT, SIGTERM
     and SIGHUP end it after a checkpoint. While it runs, its files are locked.
 
@@ -94,7 +94,7 @@ def molecular_dynamics(
             `.log` and `.checkpoint`.
         restart: go on from the checkpoint; from the beginning, if it ended before it had written one.
         overwrite: replace files that are there.
-        reporter: is told of the progress.
+        reporter: receives the progress.
 
     Raises:
         InputError: a structure or settings that do not fit each other or the potential, files that are there
@@ -121,7 +121,7 @@ def molecular_dynamics(
 
 
 def _checkpoint_of(files: MDFiles) -> Checkpoint | None:
-    """What a restart goes on from; None if there is no more than a beginning.
+    """The checkpoint that a restart continues from; None if there is none yet.
 
     Raises:
         InputError: there is neither, or the files of the checkpoint are in another format.
@@ -185,7 +185,7 @@ def _last_words(step: int, stopped: int | None, files: MDFiles) -> str:
 
 
 class _Loop:
-    """The steps of a simulation, and what is written and told between them.
+    """The steps of a simulation, with what is written and reported between them.
 
     Args:
         simulation: where it stands.
@@ -193,7 +193,7 @@ class _Loop:
         checkpoint: the last one.
         trajectory: open for the frames that follow.
         log: open for the lines that follow.
-        reporter: told of the progress.
+        reporter: receives the progress.
     """
 
     def __init__(

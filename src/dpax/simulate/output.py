@@ -24,7 +24,7 @@ class Trajectory(Protocol):
         ...
 
     def mark(self) -> int:
-        """Bring all frames to the disk; a number that stands for the file as it is."""
+        """Bring all frames to the disk; a number that identifies the present state of the file."""
         ...
 
     def close(self) -> None:
@@ -36,7 +36,7 @@ def open_trajectory(path: Path, mark: int | None) -> Trajectory:
     """Begin a trajectory, or go on with one.
 
     Args:
-        path: the file; its ending says the format.
+        path: the file; its suffix selects the format.
         mark: go on behind what the file held when it was marked; None: a new file.
 
     Raises:
@@ -58,7 +58,7 @@ class TextFile:
         if size < mark:
             raise InputError(
                 f"{path}: is shorter ({size} bytes) than when the checkpoint was written ({mark} bytes); "
-                "put the file back, or start the simulation anew"
+                "put the file back, or start a new simulation"
             )
         with writing(path):
             os.truncate(path, mark)
@@ -116,7 +116,7 @@ class AseTrajectory:
 
 def _keep_frames(path: Path, count: int) -> None:
     if not path.is_file():
-        raise InputError(f"{path}: cannot be read; put the file back, or start the simulation anew")
+        raise InputError(f"{path}: cannot be read; put the file back, or start a new simulation")
     try:
         with (
             replacing(path) as temporary,
@@ -126,7 +126,7 @@ def _keep_frames(path: Path, count: int) -> None:
             if len(reader) < count:
                 raise InputError(
                     f"{path}: has {len(reader)} frames, fewer than at the time of the checkpoint ({count}); "
-                    "put the file back, or start the simulation anew"
+                    "put the file back, or start a new simulation"
                 )
             for number in range(count):
                 writer.write(reader[number])
@@ -135,7 +135,7 @@ def _keep_frames(path: Path, count: int) -> None:
     except Exception as error:  # ASE raises many kinds for a damaged file
         raise InputError(
             f"{path}: cannot be read as a trajectory ({brief(error)}); put the file back, or start the "
-            "simulation anew"
+            "new simulation"
         ) from None
 
 

@@ -48,11 +48,11 @@ def relax(
         potential: computes the forces.
         atoms: the structure; not changed. Its constraints are honoured.
         cell: relax the cell too, with ASE's `FrechetCellFilter`.
-        pressure: bar, that the cell is relaxed to.
+        pressure: Pressure to which the cell is relaxed, bar.
         fmax: eV/Å.
         steps: after which to give up.
         optimizer: one of ASE's.
-        report: is told step, energy (eV) and largest force (eV/Å).
+        report: called with the step, the energy (eV) and the largest force (eV/Å).
 
     Raises:
         InputError: a number that makes no sense, an element that the potential does not know, a cell that

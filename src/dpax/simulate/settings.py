@@ -1,4 +1,4 @@
-"""What a simulation is told: a plain dataclass, so that the command line may show its defaults at once."""
+"""The settings of a simulation: a plain dataclass, so that the command line may show its defaults at once."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -120,7 +120,7 @@ class MDSettings:
 
 
 def check_unchanged(before: dict[str, Any], now: MDSettings) -> None:
-    """See that a restart goes on with the simulation that was begun.
+    """Check that a restart continues the same simulation.
 
     Args:
         before: what `physics` was.
@@ -135,8 +135,8 @@ def check_unchanged(before: dict[str, Any], now: MDSettings) -> None:
         key = changed[0]
         raise InputError(
             f"--restart: {_option(key)} was {shortened(before.get(key))} and is now {shortened(after[key])}; "
-            "a restart goes on with the simulation that was begun: give the same options, or another "
-            "--output to start anew"
+            "a restart continues the same simulation: give the same options, or another "
+            "--output to start a new one"
         )
 
 

@@ -67,7 +67,7 @@ class Simulation:
         self.check()
 
     def check(self) -> None:
-        """See that the atoms still behave like atoms.
+        """Check that the atoms still behave like atoms.
 
         Raises:
             InputError: they do not.

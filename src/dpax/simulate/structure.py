@@ -56,7 +56,7 @@ def read_structure(
 
 
 def check_elements(atoms: ase.Atoms, type_map: Sequence[str], path: Path) -> None:
-    """See that a potential knows all elements of a structure that was read.
+    """Check that a potential knows all elements of a structure that was read.
 
     Raises:
         InputError: it does not; the message names the file and the elements.

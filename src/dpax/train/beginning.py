@@ -1,4 +1,4 @@
-"""Where a training run begins: a new one, or one that goes on from its last checkpoint."""
+"""Where a training run begins: from scratch, or at its last checkpoint."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -33,11 +33,11 @@ class Beginning:
     record: Sections
     """What the data are now."""
     checkpoint: Checkpoint | None = None
-    """What goes on; None at step 0."""
+    """The restored checkpoint; None at step 0."""
     reranked: bool = False
     """Whether errors on the validation data cannot be compared with those from before."""
     is_new: bool = True
-    """Whether it is a new run, and not one that goes on, even from step 0."""
+    """Whether it is a new run; a restart, even from step 0, is not."""
 
 
 def new_run(
@@ -56,7 +56,7 @@ def new_run(
         base: folder that relative paths in the settings start from.
         origin: a trained model to start from.
         mesh: devices.
-        tell: hears what is worth a line.
+        tell: called with each line worth showing.
 
     Raises:
         InputError: settings, data or the trained model do not fit each other.
@@ -77,14 +77,14 @@ def new_run(
 def restarted_run(
     settings: InputSettings, folder: RunFolder, base: Path | None, allow_changes: bool, tell: Tell
 ) -> Beginning:
-    """A run as its last good checkpoint left it; as a new one if it has none yet. Nothing is written.
+    """A run restored from its last good checkpoint; a new one if it has none yet. Nothing is written.
 
     Args:
         settings: a whole input.
         folder: of the run.
         base: folder that relative paths in the settings start from.
         allow_changes: of data and settings, even those that make the restart another experiment.
-        tell: hears what is worth a line.
+        tell: called with each line worth showing.
 
     Raises:
         InputError: there is no run, or the restart would be another experiment.
@@ -97,7 +97,7 @@ def restarted_run(
     record = _record(resolved)
     checkpoint = _last_checkpoint(folder, before, tell)
     changes = _changes(before, settings, resolved, folder, record, checkpoint)
-    # A run that has learned nothing yet may become any experiment.
+    # A run without a checkpoint may become any experiment.
     if checkpoint is not None and not allow_changes:
         changes.check()
     for text in changes.texts:
@@ -115,7 +115,7 @@ def restarted_run(
 
 
 def adjusted(model: EnergyModel, resolved: Resolved, mesh: Mesh, tell: Tell) -> EnergyModel:
-    """The model with its energy bias shifted by what it leaves of the energies of the training data."""
+    """The model with its energy bias refitted to its errors on the training data."""
     return with_adjusted_bias(model, statistics_sample(resolved.settings, resolved.data), mesh, tell)
 
 
@@ -129,7 +129,7 @@ def _record(resolved: Resolved) -> Sections:
 
 
 def _statistics(resolved: Resolved, folder: RunFolder) -> Statistics:
-    """Statistics of the training data, from a file or anew."""
+    """Statistics of the training data, from a file or computed."""
     shared = statistics_files(resolved.settings, resolved.base)
     for path in shared:
         folder.check_shared("training.stat_file", path, resolved.settings)
@@ -184,7 +184,7 @@ def _changes(
 
 
 def _warn(resolved: Resolved, statistics: Statistics, tell: Tell) -> None:
-    """Tell of what is suspicious about the data, as far as the statistics have looked."""
+    """Report what is suspicious about the frames that the statistics are taken of."""
     seen = Seen(
         frozenset(statistics.observed),
         statistics.max_neighbors,

@@ -1,7 +1,7 @@
 """The energy bias of a model's types, adjusted to data.
 
 After DeePMD-kit's `change_out_bias`: what the compositions of frames explain of their energies, or of what a
-model leaves of them, is the types' business and not the network's.
+model leaves of them, is left to the types, not to the network.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -23,7 +23,7 @@ from dpax.model.energy_model import EnergyModel
 from dpax.train.statistics import energy_bias
 
 Mode = Literal["change", "set"]
-"""change: add what fits the errors of the model; set: take what fits the energies, whatever it says."""
+"""change: add what fits the errors of the model; set: take what fits the energies alone."""
 
 
 def adjusted_bias(model: EnergyModel, frames: Iterable[Frame], mode: Mode, mesh: Mesh) -> np.ndarray:
@@ -33,7 +33,7 @@ def adjusted_bias(model: EnergyModel, frames: Iterable[Frame], mode: Mode, mesh:
     bias with "change", and gets 0 with "set". Types whose bias is preset keep it.
 
     Args:
-        model: to be adjusted; it stays as it is.
+        model: to be adjusted; it is not changed itself.
         frames: those without an energy are passed over.
         mode: what is fitted.
         mesh: devices.
@@ -61,13 +61,13 @@ def adjusted_bias(model: EnergyModel, frames: Iterable[Frame], mode: Mode, mesh:
 def with_adjusted_bias(
     model: EnergyModel, frames: Iterable[Frame], mesh: Mesh, tell: Callable[[str], None]
 ) -> EnergyModel:
-    """The model with its energy bias shifted by what it leaves of the energies of frames.
+    """The model with its energy bias refitted to its errors on frames.
 
     Args:
         model: to be adjusted.
         frames: those without an energy are passed over.
         mesh: devices.
-        tell: hears what has changed.
+        tell: called with what has changed.
     """
     adjusted = model.with_bias(adjusted_bias(model, frames, "change", mesh))
     changes = zip(model.type_map, model.bias, adjusted.bias, strict=True)

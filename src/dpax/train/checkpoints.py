@@ -1,4 +1,4 @@
-"""Checkpoints: the whole state of a training, stored by orbax, verified when read."""
+"""Checkpoints: the complete state of a training run, stored by orbax, verified when read."""
 
 import errno
 import json
@@ -29,14 +29,14 @@ _DIGEST = "sha256"
 _ITEMS = ("arrays", "meta")
 _PATTERN = frozenset("*?[\\")
 _NOT_DAMAGE = {errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ENOMEM}
-"""Reasons why a checkpoint cannot be read now, though nothing may be wrong with it."""
+"""Reasons why a checkpoint cannot be read now, although it may be intact."""
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a training needs to go on as if it had not been interrupted."""
+    """What a training run needs to continue as if it had not been interrupted."""
 
     arrays: dict[str, np.ndarray]
     """By name: parameters, their average, fixed arrays of the model, optimizer."""
@@ -45,7 +45,7 @@ class Checkpoint:
 
 
 class _Facts(dict):
-    """A dictionary of a checkpoint: what it lacks is not a mistake of the program."""
+    """A dictionary of a checkpoint, where a missing key is no bug of the program."""
 
     def __missing__(self, key: str) -> Any:
         raise InputError(
@@ -53,11 +53,11 @@ class _Facts(dict):
         )
 
 
-_REMEDY = "Go on with that version, or start anew from the run's model: --init-model RUN/model.dpax"
+_REMEDY = "Continue with that version, or start a new run from the run's model: --init-model RUN/model.dpax"
 
 
 def reads_contents(function: Callable[P, T]) -> Callable[P, T]:
-    """A function that takes a checkpoint apart: what it stumbles over becomes an `InputError`."""
+    """A function that takes a checkpoint apart; its failures become an `InputError`."""
 
     @wraps(function)
     def guarded(*args: P.args, **keywords: P.kwargs) -> T:
@@ -80,11 +80,11 @@ class Checkpoints:
     Args:
         folder: made if it is not there, unless it is only read.
         keep: how many of the latest are kept; None keeps all.
-        read_only: change nothing: whatever is half-written may belong to a training under way.
+        read_only: change nothing: half-written files may belong to a training run in progress.
     """
 
     def __init__(self, folder: Path, keep: int | None = None, *, read_only: bool = False):
-        # orbax tells of its every move and failure; users hear of them from the training itself.
+        # orbax logs every step and failure; the training run itself reports them to users.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         self.folder = folder
         self._link = ExitStack()
@@ -103,7 +103,7 @@ class Checkpoints:
         self._link.close()
 
     def steps(self) -> list[int]:
-        """Steps of the checkpoints that are there, oldest first."""
+        """Steps of the existing checkpoints, oldest first."""
         names = [path.name for path in self.folder.iterdir() if path.is_dir()]
         return sorted(int(name) for name in names if name.isdecimal())
 
@@ -126,7 +126,7 @@ class Checkpoints:
             )
 
     def drop_after(self, step: int) -> None:
-        """Remove the checkpoints of later steps: damaged ones, which a resumed training passes again."""
+        """Remove the checkpoints of later steps: damaged ones, which a restarted run will rewrite."""
         assert self._manager is not None
         for later in self.steps():
             if later > step:
@@ -165,7 +165,7 @@ class Checkpoints:
         return checkpoint
 
     def latest(self, warn: Callable[[str], None]) -> Checkpoint:
-        """Read the latest checkpoint that is not damaged; tell of each that is.
+        """Read the latest checkpoint that is not damaged; report each that is.
 
         Raises:
             InputError: there is none.
@@ -186,7 +186,7 @@ class Checkpoints:
 
 @contextmanager
 def _plain_path(folder: Path) -> Iterator[Path]:
-    """A path to a folder for orbax, which takes the characters of file patterns in it for a pattern."""
+    """A path to a folder for orbax, in which characters of file patterns are escaped."""
     path = folder.absolute()
     if not _PATTERN.intersection(str(path)):
         yield path
@@ -198,7 +198,7 @@ def _plain_path(folder: Path) -> Iterator[Path]:
 
 
 def _manager(folder: Path, keep: int | None) -> ocp.CheckpointManager:
-    """What writes and removes checkpoints; those that are being written belong to nobody and are removed."""
+    """What writes and removes checkpoints. Unfinished ones belong to no process and are removed."""
     options = ocp.CheckpointManagerOptions(
         max_to_keep=keep,
         enable_async_checkpointing=False,
@@ -217,7 +217,7 @@ def _manager(folder: Path, keep: int | None) -> ocp.CheckpointManager:
 
 @cache
 def _ignore_late_writes() -> None:
-    """Print nothing of writes that end after another one has failed: nobody waits for them any more.
+    """Print nothing about writes that end after another one has failed: nothing waits for them any more.
 
     The storage library reports them to an event loop that is closed, from threads of its own, and the event
     loop reports the tasks of orbax that it had begun.
@@ -292,7 +292,7 @@ def restored_model(model: EnergyModel, checkpoint: Checkpoint, *, averaged: bool
 
 
 def _with_names(tree: Any) -> Any:
-    """Plain facts whose dictionaries say what they lack."""
+    """Plain facts; a missing key of theirs is reported by name."""
     if isinstance(tree, Mapping):
         return _Facts({key: _with_names(value) for key, value in tree.items()})
     return tree

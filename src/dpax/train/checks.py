@@ -1,4 +1,4 @@
-"""What is wrong or suspicious about data: the same for `dpax validate` and for a training run."""
+"""What is wrong or suspicious about data, for `dpax validate` and for a training run."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -12,27 +12,27 @@ from dpax.train.settings import InputSettings
 from dpax.train.setup import Data, weighed_labels
 
 _TOO_CLOSE = 0.5
-"""Å; no two atoms of condensed matter or of a molecule come so near."""
+"""Å; no two atoms of condensed matter or of a molecule are that close."""
 _NEEDED = ("energy", "forces")
-"""Labels that are hardly left out on purpose where the file has them by another name."""
+"""Labels that are hardly left out on purpose if the file has them under another name."""
 
 
 class Seen(NamedTuple):
-    """What frames hold that were looked at, all or a sample."""
+    """The contents of the frames that were read, all or a sample."""
 
     types: frozenset[int]
     """Of their atoms."""
     most_neighbors: int
     crowded: str
-    """The frame where an atom has so many."""
+    """The frame with that atom."""
     closest: float
     """Å, between two atoms; infinite if none has a neighbour."""
     closest_in: str
-    """The frame where they are."""
+    """The frame with these atoms."""
 
 
 def check_labels(settings: InputSettings, data: Data) -> None:
-    """Refuse training data without any label that the loss weighs.
+    """Refuse training data without any label in the loss.
 
     Raises:
         InputError: energies are absent although the loss wants them, nothing that it wants is there, a label
@@ -63,7 +63,7 @@ def check_names(settings: InputSettings, data: Data) -> None:
 
     Raises:
         InputError: a system has a label under another name alone, or no system has it and one has something
-            that looks like it; the message says how to have it read.
+            that looks like it; the message says how to read it.
     """
     for system, label, keys in _misnamed(settings, data.systems):
         if label in _NEEDED and label not in system.labels:
@@ -106,7 +106,7 @@ def data_warnings(
     training: Sequence[Seen],
     validation: Sequence[Seen] = (),
 ) -> list[str]:
-    """What may be, but is hardly wanted.
+    """Settings and data that are allowed, but hardly intended.
 
     Args:
         settings: of the run.
@@ -140,7 +140,7 @@ def data_warnings(
         if seen.closest < _TOO_CLOSE:
             texts.append(f"{seen.closest_in}: two atoms are only {seen.closest:.3f} Å apart")
     if settings.training.validation_data is None:
-        texts.append("no validation_data: the best model cannot be told from an overfitted one")
+        texts.append("no validation_data: an overfitted model cannot be recognised")
     return texts
 
 
@@ -156,7 +156,7 @@ def sel_warnings(sel: int | None, seen: Sequence[Seen]) -> list[str]:
 
 
 def label_warnings(settings: InputSettings, name: str, frames: int, labels: Mapping[str, int]) -> list[str]:
-    """Which labels that the loss weighs some of the frames of a system lack.
+    """The labels in the loss that some frames of a system lack.
 
     Args:
         settings: of the run.

@@ -1,6 +1,6 @@
-"""What the data of a run are: sizes, times and digests of their files, by which a restart tells changes.
+"""The record of a run's data: sizes, times and digests of the files, by which a restart detects changes.
 
-A file whose size, times and number on the file system are what they were is not read again. Digests are made
+A file whose size, times and number on the file system are unchanged is not read again. Digests are made
 in a thread of their own, so that no training waits for them.
 """
 
@@ -23,7 +23,7 @@ _CHUNK = 1 << 20
 _LMDB = "data.mdb"
 """The file of a data set in LMDB."""
 _SHOWN = 8
-"""Sentences that a message lists."""
+"""The number of sentences that a message lists."""
 _PATIENCE = 5.0
 """Seconds that the end of a training waits for digests; a file without one counts as changed once touched."""
 
@@ -38,10 +38,10 @@ class FileRecord:
     digest: str | None = None
     """Of its contents, where it was read."""
     path: str | None = field(default=None, compare=False)
-    """Where it lies; not known of a file in the past."""
+    """Its path; not known for a file of the past."""
 
     def is_now(self, other: "FileRecord") -> bool:
-        """Whether another file has the contents that this one had; it is read where need be."""
+        """Whether another file has the contents that this one had; it is read if necessary."""
         if self.size != other.size:
             return False
         if self.stamp == other.stamp:
@@ -67,7 +67,7 @@ class SystemRecord:
     """By their names within the system, wherever that lies."""
 
     def changed_files(self, now: "SystemRecord") -> list[str]:
-        """The names of the files that are not what they were."""
+        """The names of the files that have changed."""
         names = dict.fromkeys([*self.files, *now.files])
         pairs = {name: (self.files.get(name), now.files.get(name)) for name in names}
         return [name for name, (old, new) in pairs.items() if not (old and new and old.is_now(new))]
@@ -83,7 +83,7 @@ Sections = dict[str, list[SystemRecord]]
 
 
 def describe(sections: Mapping[str, Sequence[System]]) -> Sections:
-    """What the systems are now; nothing is read."""
+    """The present state of the systems; nothing is read."""
     seen: dict[str, FileRecord] = {}  # systems may share a file
     return {
         section: [
@@ -146,7 +146,7 @@ def _named(old: SystemRecord, new: SystemRecord) -> str:
 
 
 def check_sizes(before: Sequence[SystemRecord], now: Sequence[SystemRecord]) -> None:
-    """See that training data have the systems and frames that the order of the batches counts.
+    """Check that training data have the systems and frames that the order of the batches counts.
 
     Raises:
         InputError: they have others.
@@ -157,7 +157,7 @@ def check_sizes(before: Sequence[SystemRecord], now: Sequence[SystemRecord]) -> 
         changes = [_grown(a, b) for a, b in zip(before, now, strict=True) if a.frames != b.frames]
     if changes:
         raise InputError(
-            f"--restart: {listed(changes)}; a run goes on with the frames that it began with. Put the data "
+            f"--restart: {listed(changes)}; a run continues with the frames that it began with. Put the data "
             "back, or start from the model in another folder (--init-model)"
         )
 
@@ -182,7 +182,7 @@ def digests(sections: Sections, path: Path) -> Iterator[None]:
         for file in _every_file(sections):
             if not stop.is_set():
                 file.read(stop)
-        with suppress(OSError, MachineError):  # on a full disk the training itself will say so
+        with suppress(OSError, MachineError):  # on a full disk the training run itself reports it
             write(sections, path)
 
     thread = Thread(target=work, name="digests of the data", daemon=True)
@@ -212,7 +212,7 @@ def _digest(path: str, chunk: int, stop: Event | None) -> str | None:
 
 
 def write(sections: Sections, path: Path) -> None:
-    """Write a record; a file that is there is replaced at once or not at all."""
+    """Write a record, completely or not at all."""
     content = {
         section: [
             {

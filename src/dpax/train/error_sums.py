@@ -1,4 +1,4 @@
-"""Errors as sums that add up over batches: of them come RMSE and MAE of any number of batches."""
+"""Errors as sums over batches, from which RMSE and MAE of any number of batches follow."""
 
 import math
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from dpax.data.quantities import TERMS
 from dpax.train.learning_settings import LossSettings
 
 SHOWN_FORCES = "f_shown"
-"""The error of forces as the loss takes it, where that is not by components: `relative_f`, `f_use_norm`."""
+"""The error of forces in the loss, where that is not by components: `relative_f`, `f_use_norm`."""
 
 
 class Sums(NamedTuple):
@@ -54,7 +54,7 @@ class ErrorMeans:
     sums: dict[str, list[float]] = field(default_factory=dict)
 
     def add(self, errors: Errors) -> None:
-        """Pool in the errors of a batch."""
+        """Add the errors of a batch."""
         self.loss += float(errors.loss)
         self.batches += 1
         for name, sums in errors.sums.items():
@@ -101,7 +101,7 @@ def error_name(name: str, loss: LossSettings) -> str:
 
 
 def validation_error(means: ErrorMeans, loss: LossSettings) -> float:
-    """One number by which the best model is told: the mean square errors with the loss's limit prefactors.
+    """One number by which the best model is chosen: the mean square errors with the loss's limit prefactors.
 
     Energies and virials enter per atom, so that frames of any size compare.
     """

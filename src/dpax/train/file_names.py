@@ -1,4 +1,4 @@
-"""The names of the files in a run's folder, which no file that the settings name may have."""
+"""The names of the files in a run's folder, which settings may not use."""
 
 import unicodedata
 from fnmatch import fnmatchcase
@@ -22,9 +22,8 @@ def is_reserved(name: str) -> bool:
 
 
 def comparable(name: str) -> str:
-    """A spelling that two names share where any file system takes them for one file.
+    """A spelling that two names share if any file system takes them for one file.
 
-    There are those that do not tell upper case from lower case, nor the ways of writing an accent; Windows
-    drops blanks and full stops at the end.
+    Some ignore case or the ways of writing an accent; Windows drops blanks and full stops at the end.
     """
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold()).rstrip(". ")

@@ -30,7 +30,7 @@ class Best:
 
 
 class FullValidation:
-    """Ranks the models of a training by their errors on the whole validation set.
+    """Ranks the models of a training run by their errors on the whole validation set.
 
     Args:
         settings: of the training.
@@ -97,7 +97,7 @@ class FullValidation:
         return self._folder.path / f"best{self._suffix}-{step}.dpax"
 
     def open_log(self, step: int) -> None:
-        """Keep what the file of errors holds up to a step and drop what lies beyond; 0 starts anew."""
+        """Keep what the file of errors holds up to a step and drop later lines; 0 starts a new file."""
         header = "# step " + " ".join(f"{name:>15s}" for name, _, _ in _COLUMNS) + "\n"
         lines = lines_up_to(self.log, step, lambda line: int(line.split()[0]) if line[0] != "#" else 0)
         write_text(self.log, "".join(lines or [header]))

@@ -147,8 +147,8 @@ class Learner:
         if not named_arrays(optimizer, "optimizer").keys() <= arrays.keys():
             raise InputError(
                 "the run was started with another optimizer, or with an earlier version of dpax. A restart "
-                "must keep optimizer.type and training.acc_freq: undo the change, or start anew in another "
-                "folder"
+                "must keep optimizer.type and training.acc_freq: undo the change, or start a new run in "
+                "another folder"
             )
         optimizer = from_named_arrays(optimizer, "optimizer", arrays)
         # An average that is wanted from now on begins with the weights as they are.

@@ -91,7 +91,7 @@ class LearningRateSettings(Settings):
     @classmethod
     def _one_way_to_stop(cls, value: float | None, info: Any) -> float | None:
         if value is not None and info.data.get("stop_lr_ratio") is not None:
-            raise ValueError("stop_lr and stop_lr_ratio say the same thing; keep one of them")
+            raise ValueError("stop_lr and stop_lr_ratio set the same thing; keep one of them")
         if value is not None and value > info.data.get("start_lr", value):
             raise ValueError(f"should be at most start_lr ({info.data['start_lr']}), got {value}")
         if value == 0 and info.data.get("type") == "wsd":
@@ -102,7 +102,7 @@ class LearningRateSettings(Settings):
     @classmethod
     def _one_warm_up(cls, value: float | None, info: Any) -> float | None:
         if value is not None and info.data.get("warmup_steps"):
-            raise ValueError("warmup_steps and warmup_ratio say the same thing; keep one of them")
+            raise ValueError("warmup_steps and warmup_ratio set the same thing; keep one of them")
         return value
 
     @field_validator(*_OF_SCHEDULE)

@@ -21,7 +21,7 @@ class LearningCurve:
         jsonl: file of one JSON object a line.
         errors: the names of the errors that have columns.
         validation: whether errors on validation data have columns too.
-        after: keep what the files hold up to this step and drop what lies beyond; 0 starts anew.
+        after: keep what the files hold up to this step and drop later lines; 0 starts a new file.
     """
 
     def __init__(self, lcurve: Path, jsonl: Path, errors: tuple[str, ...], validation: bool, after: int = 0):

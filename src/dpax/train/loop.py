@@ -79,7 +79,7 @@ def train(
         init_model: a trained model to start from: weights, statistics and energy bias are its own.
         finetune: a trained model to start from on other data: its types become those of the settings, and
             its energy bias is adjusted to them. With `model.finetune_head: RANDOM` the fitting net is new.
-        reporter: told of the progress.
+        reporter: receives the progress.
         devices: JAX devices that share the work; all local ones by default.
 
     Raises:
@@ -90,7 +90,7 @@ def train(
     start_devices()
     origin = choose_origin(settings, restart, init_model, finetune)
     if allow_changes and not restart:
-        raise InputError("--allow-changes is about a run that goes on; give --restart too, or leave it out")
+        raise InputError("--allow-changes needs --restart: it is about changes to a run that is restarted")
     folder, reporter = RunFolder(Path(run_dir)), reporter or Silent()
     if restart:
         folder.read_settings()  # no folder is made where no run is
@@ -156,13 +156,13 @@ def _open_folder(stack: ExitStack, training: Training) -> tuple[Checkpoints, Lea
 
 
 class _Loop:
-    """The steps of a training run, and what is written and told between them.
+    """The steps of a training run, with what is written and reported between them.
 
     Args:
         training: where the run stands.
         checkpoints: of the run.
         curve: its learning curve.
-        reporter: told of the progress.
+        reporter: receives the progress.
     """
 
     def __init__(

@@ -55,7 +55,7 @@ def choose_origin(
     ways = {"restart": restart, "init_model": init_model is not None, "finetune": finetune is not None}
     chosen = [name for name, wanted in ways.items() if wanted]
     if len(chosen) > 1:
-        raise InputError(f"{' and '.join(chosen)} each say what the training starts from; keep one of them")
+        raise InputError(f"{' and '.join(chosen)} each set the starting model; keep one of them")
     if init_model is not None:
         return Origin(init_model, "init-model")
     if finetune is not None:
@@ -73,7 +73,7 @@ def architecture(model: EnergyModel, type_map: Sequence[str]) -> dict[str, dict[
 
     Args:
         model: of which neither weights nor the choice of what is trained matter.
-        type_map: of the input file; what names types by their numbers is said in its numbers.
+        type_map: of the input file; types named by numbers are numbered by it.
 
     Raises:
         InputError: the model's types have no names.
@@ -147,7 +147,7 @@ def started(fresh: EnergyModel, origin: Origin, tell: Callable[[str], None]) -> 
 
 
 def _without_case(model: EnergyModel) -> EnergyModel:
-    """The model without the input that says which head of a multi-task model it is."""
+    """The model without its one-hot input of the head of a multi-task model."""
     fitting, arrays = without_case(model.spec.fitting, model.fitting)
     return EnergyModel(
         model.spec.changed(fitting=fitting),
@@ -166,7 +166,7 @@ def _own_bias(trained: EnergyModel, fresh: EnergyModel) -> Sequence[float]:
 
 
 def check_names(model: EnergyModel) -> None:
-    """See that the types of a model have names.
+    """Check that the types of a model have names.
 
     Raises:
         InputError: they have none, so that they cannot be matched.

@@ -55,7 +55,7 @@ def prepared(settings: InputSettings, base: Path | None = None) -> Iterator[tupl
         base: folder that relative paths in the settings start from.
 
     Raises:
-        InputError: whatever a training run would refuse before its first step.
+        InputError: anything that a training run would refuse before its first step.
     """
     choose_origin(settings, restart=False, init_model=None, finetune=None)
     with tempfile.TemporaryDirectory() as folder, computing(settings.model.needs_x64):

@@ -10,7 +10,7 @@ class Reporter(Protocol):
     """Told of a training's progress; a terminal's progress bar, for example."""
 
     def start(self, settings: InputSettings, total_steps: int, first_step: int) -> None:
-        """A training begins, or goes on, after `first_step` steps."""
+        """A training run begins or continues after `first_step` steps."""
 
     def tick(self, step: int) -> None:
         """A step is done."""
@@ -28,7 +28,7 @@ class Reporter(Protocol):
         """Anything worth a line."""
 
     def finish(self, text: str = "") -> None:
-        """The training is over, for whatever reason."""
+        """The training run has ended, for any reason."""
 
 
 class Silent:

@@ -71,7 +71,7 @@ def resolve(
         settings: a whole input.
         base: folder that relative paths in the settings start from.
         origin: a trained model to start from.
-        before: the settings of the run that goes on; what belongs to it is taken from there.
+        before: the settings of the restarted run, from which its own record is taken.
         caches: files of statistics of the same data, perhaps.
 
     Raises:

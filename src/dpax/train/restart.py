@@ -12,7 +12,7 @@ from dpax.train.settings import InputSettings
 
 
 class Effect(Enum):
-    """What a change of a setting does to a run that goes on."""
+    """What a change of a setting means for a restarted run."""
 
     NONE = "the steps, the models and their choice are what they would have been"
     TOLD = "the steps are what they would have been, but something else differs that one may want to know"
@@ -143,7 +143,7 @@ class Changes:
         return [*self.experiment, *self.harmless]
 
     def check(self) -> None:
-        """See that a restart goes on with the same experiment.
+        """Check that a restart continues the same experiment.
 
         Raises:
             InputError: it would be another.
@@ -151,7 +151,7 @@ class Changes:
         if self.experiment:
             raise InputError(
                 f"--restart would go on with another experiment: {listed(self.experiment)}. Undo the "
-                "changes, start anew in another folder, or go on all the same with --allow-changes"
+                "changes, start a new run in another folder, or continue anyway with --allow-changes"
             )
 
     def compare_settings(self, before: InputSettings, now: InputSettings) -> None:

@@ -118,7 +118,7 @@ class RunFolder:
         return file == folder or file_names.is_reserved(file.relative_to(folder).parts[0])
 
     def check_data(self, system: System) -> None:
-        """See that data are not where the run writes its own files.
+        """Check that data are not where the run writes its own files.
 
         Raises:
             InputError: they are, and would be replaced.
@@ -130,7 +130,7 @@ class RunFolder:
             )
 
     def check_shared(self, key: str, path: Path, settings: InputSettings) -> None:
-        """See that a file which may lie anywhere is none of the run's own.
+        """Check that a file which may lie anywhere is none of the run's own.
 
         Args:
             key: of the settings, which names the file.
@@ -159,7 +159,7 @@ class RunFolder:
                 shutil.rmtree(file) if file.is_dir() else file.unlink(missing_ok=True)
 
     def write_settings(self, settings: InputSettings) -> None:
-        """Write the settings as resolved."""
+        """Write the resolved settings."""
         write_json(self.input, settings.resolved())
 
     def read_settings(self) -> InputSettings:
@@ -169,19 +169,18 @@ class RunFolder:
             InputError: the folder holds no run.
         """
         if not self.input.is_file():
-            raise InputError(f"{self.path}: no run to be found here ({self.input.name} is missing)")
+            raise InputError(f"{self.path}: no run here ({self.input.name} is missing)")
         return read_settings(self.input)
 
     def check_model(self, before: ModelSettings, now: ModelSettings) -> None:
-        """See that a run goes on with the model that it was started with.
+        """Check that a run continues with its model. Raises: InputError: the
 
-        Raises:
-            InputError: the model sections differ; the message says in what.
+        model sections differ; the message says how.
         """
         changes = differences({"model": before.resolved()}, {"model": now.resolved()})
         if changes:
             raise InputError(
                 f"{self.input}: the run was started with another model section: "
                 f"{', '.join(map(str, changes))}. "
-                "A restart must keep the model: undo the change, or start anew in another folder"
+                "A restart must keep the model: undo the change, or start a new run in another folder"
             )

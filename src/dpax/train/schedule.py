@@ -12,7 +12,7 @@ Schedule = Callable[[int], float]
 
 
 def make_schedule(settings: LearningRateSettings, numb_steps: int) -> Schedule:
-    """A linear warm-up, followed by the schedule of the settings over the steps that are left.
+    """A linear warm-up, followed by the schedule of the settings over the remaining steps.
 
     Args:
         settings: of the schedule.
@@ -47,7 +47,7 @@ def warmup_length(settings: LearningRateSettings, numb_steps: int) -> int:
     steps = settings.warmup_steps if ratio is None else int(ratio * numb_steps)
     if steps >= numb_steps:
         raise InputError(
-            f"learning_rate.warmup_steps: {steps} steps of warm-up in a training of {numb_steps}; "
+            f"learning_rate.warmup_steps: {steps} steps of warm-up in a training run of {numb_steps}; "
             "make the warm-up shorter"
         )
     return steps
@@ -56,7 +56,7 @@ def warmup_length(settings: LearningRateSettings, numb_steps: int) -> int:
 def _exp(settings: LearningRateSettings, numb_steps: int, warmup: int) -> Schedule:
     """start · r^⌊t/s⌋, no lower than the final rate.
 
-    Decays that are as far apart as the training is long are brought together as DeePMD-kit does, so that the
+    Decays as far apart as the run is long are brought closer together as in DeePMD-kit, so that the
     rate does decay; r is what reaches the final rate at the end, or `decay_rate` where given.
     """
     start, stop, left = settings.start_lr, settings.final_lr, numb_steps - warmup

@@ -22,7 +22,7 @@ _MULTI_TASK = Refused((None, {}), "multi-task training, not supported yet by dpa
 
 
 class TrainingSettings(Settings):
-    """The run: its data, its length, and what it writes how often."""
+    """The run: its data, its length, and how often it writes what."""
 
     ALIASES: ClassVar[Mapping[str, str]] = {
         "stop_batch": "numb_steps",
@@ -37,12 +37,12 @@ class TrainingSettings(Settings):
         "mixed_precision": Refused(
             (None, {}), "refused: the precisions of the network are those of its precision keys"
         ),
-        "save_dir": Refused(reason="refused: checkpoints of dpax lie in the run's folder"),
+        "save_dir": Refused(reason="refused: dpax writes checkpoints to the run's folder"),
         "tensorboard": Refused(
             (False,), "refused: dpax writes the curve to log.jsonl, not for TensorBoard; leave it out"
         ),
         "zero_stage": Refused(
-            (0,), "refused: every device of dpax holds all parameters, which are few; leave it out"
+            (0,), "refused: every device holds all parameters, which are few; leave it out"
         ),
         "enable_tf32": Refused(
             (False,), "refused: dpax multiplies matrices in the precision of the model; leave it out"
@@ -63,7 +63,7 @@ class TrainingSettings(Settings):
 
     training_data: TrainingDataSettings = Field(description="The data that the model learns from.")
     validation_data: ValidationDataSettings | None = Field(
-        default=None, description="The data on which its errors are watched."
+        default=None, description="The data on which its errors are monitored."
     )
     numb_steps: int | None = Field(default=None, gt=0, description="Number of steps; each takes one batch.")
     numb_epoch: float | None = Field(
@@ -75,7 +75,7 @@ class TrainingSettings(Settings):
     seed: int | None = Field(
         default=None,
         ge=0,
-        description="Seed of the order in which batches are drawn. Unset: one is drawn and noted in the run.",
+        description="Seed of the order of batches. Unset: one is drawn and recorded in the run.",
     )
     disp_file: str = Field(
         default="lcurve.out",
@@ -95,10 +95,10 @@ class TrainingSettings(Settings):
         default=None,
         gt=0,
         lt=1,
-        description="Checkpoints kept as a fraction of all that the training makes, instead of a number.",
+        description="Checkpoints kept as a fraction of all checkpoints of the run, instead of a number.",
     )
     gradient_max_norm: float = Field(
-        default=0.0, ge=0, description="A longer gradient is shortened to this norm. 0: never."
+        default=0.0, ge=0, description="Gradients are clipped to this norm. 0: never."
     )
     acc_freq: int = Field(
         default=1,
@@ -110,7 +110,7 @@ class TrainingSettings(Settings):
         default=False,
         description="Keep an exponential moving average of the weights: model_ema.dpax beside model.dpax.",
     )
-    ema_decay: float = Field(default=0.999, ge=0, lt=1, description="What an average keeps at each step.")
+    ema_decay: float = Field(default=0.999, ge=0, lt=1, description="Decay of the average per step.")
     ema_ckpt_keep: int | None = Field(
         default=None,
         gt=0,
@@ -119,16 +119,16 @@ class TrainingSettings(Settings):
     )
     change_bias_after_training: bool = Field(
         default=False,
-        description="Add to the energy bias of model.dpax what fits its errors on the training data.",
+        description="Fit the energy bias of model.dpax to its errors on the training data.",
     )
     stat_file: str | None = Field(
         default=None,
-        description="File of dpax's statistics (JSON), shared by trainings on the same data. Each run keeps "
+        description="File of dpax's statistics (JSON), shared by runs on the same data. Each run keeps "
         "its own in statistics.json.",
     )
     stat_file_mode: Literal["update", "read"] = Field(
         default="update",
-        description="`update` writes the file where it does not fit the data; `read` requires that it does.",
+        description="`update` rewrites a file that does not fit the data; `read` refuses it.",
     )
     profiling: bool = Field(
         default=False, description="Write a trace of three steps of JAX's profiler to the folder of the run."
@@ -142,7 +142,9 @@ class TrainingSettings(Settings):
         if self.numb_steps is None and self.numb_epoch is None:
             raise ValueError("numb_steps is required and was not given; or give numb_epoch")
         if self.numb_steps is not None and self.numb_epoch is not None:
-            raise ValueError("numb_steps and numb_epoch both say how long to train; keep one of them")
+            raise ValueError(
+                "numb_steps and numb_epoch both set the length of the training run; keep one of them"
+            )
         if self.stat_file_mode == "read" and not self.stat_file:
             raise ValueError("stat_file_mode 'read' needs a stat_file")
         return self
@@ -159,14 +161,14 @@ def _metric(value: Any) -> Any:
     metric = value.strip().upper() if isinstance(value, str) else value
     if metric in ("S:MAE", "S:RMSE"):
         raise ValueError(
-            f"{metric} is refused: dpax tells the best model by the virial per atom, not by the stress; "
+            f"{metric} is refused: dpax ranks models by the virial per atom, not by the stress; "
             f"take V{metric[1:]}"
         )
     return metric
 
 
 class ValidatingSettings(Settings):
-    """Full validation: errors on the whole validation set, by which the best models are told.
+    """Full validation: errors on the whole validation set, by which the best models are chosen.
 
     dpax always does it; with full_validation it does it when and by which error DeePMD-kit would. Otherwise
     every `dpax.valid_freq` steps and at the end, and the best model is the one with the smallest mean squared
@@ -174,13 +176,13 @@ class ValidatingSettings(Settings):
     """
 
     REFUSED: ClassVar[Mapping[str, Refused]] = {
-        "save_best_dir": Refused(reason="refused: best models of dpax lie in the run's folder"),
+        "save_best_dir": Refused(reason="refused: dpax writes the best models to the run's folder"),
         "tf32_infer": Refused((False,), "refused: dpax validates in the precision of the model"),
         "amp_infer": Refused((False,), "refused: dpax validates in the precision of the model"),
     }
     IGNORED: ClassVar[Mapping[str, str]] = {"compiled_infer": "dpax compiles always"}
 
-    full_validation: bool = Field(default=False, description="Validate as this section says.")
+    full_validation: bool = Field(default=False, description="Validate according to this section.")
     ema_full_validation: bool = Field(
         default=False,
         description="The same for the averaged weights (training.enable_ema): val_ema.log, best_ema.dpax. "
@@ -191,7 +193,7 @@ class ValidatingSettings(Settings):
     max_best_ckpt: int = Field(
         default=1,
         gt=0,
-        description="How many: beside best.dpax, best-STEP.dpax for each of them if more than one.",
+        description="Number of best models: with more than one also best-STEP.dpax, beside best.dpax.",
     )
     validation_metric: Annotated[
         Literal["E:MAE", "E:RMSE", "F:MAE", "F:RMSE", "V:MAE", "V:RMSE"], BeforeValidator(_metric)
@@ -208,12 +210,12 @@ class ValidatingSettings(Settings):
     full_val_start: float = Field(
         default=0.5,
         ge=0,
-        description="First full validation: a step, or below 1 a fraction of the training. 1: never.",
+        description="First full validation: a step, or below 1 a fraction of the run. 1: never.",
     )
 
     @property
     def scheduled(self) -> bool:
-        """Whether this section says when to validate."""
+        """Whether this section sets when to validate."""
         return self.full_validation or self.ema_full_validation
 
     def log_name(self, *, averaged: bool) -> str:
@@ -223,7 +225,7 @@ class ValidatingSettings(Settings):
 
 
 class StartedFromSettings(Settings):
-    """The trained model that a run started from, as it is noted in the run's `input.json`."""
+    """The trained model that a run started from, as recorded in the run's `input.json`."""
 
     how: Literal["init-model", "finetune"] = Field(description="The option that named the model.")
     model: str = Field(default="", description="Its file, or run. Empty: it was given in Python.")
@@ -316,7 +318,7 @@ class InputSettings(Settings):
             return self
         if self.dpax.valid_freq is not None:
             raise ValueError(
-                "dpax.valid_freq and validating.validation_freq both say when to validate; keep one of them"
+                "dpax.valid_freq and validating.validation_freq both set when to validate; keep one of them"
             )
         if self.training.validation_data is None:
             raise ValueError("validating.full_validation needs training.validation_data")

@@ -1,4 +1,4 @@
-"""From settings to what a training works on: data, statistics and an initial model."""
+"""From settings to data, statistics and an initial model."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -53,7 +53,7 @@ class Data:
     systems: list[System]
     batch_sizes: list[int]
     probabilities: Sequence[float] = ()
-    """How often each system is drawn, not necessarily adding up to 1."""
+    """Relative probability of each system, not necessarily normalised."""
     mixed: bool = False
     """Whether a batch is drawn from all systems."""
 
@@ -101,8 +101,8 @@ def weighed_labels(loss: LossSettings, data: Data) -> LabelWidths:
 def total_steps(settings: TrainingSettings, data: Data) -> int:
     """Steps of the training, given or from epochs.
 
-    An epoch is as long as it takes until every system is expected to have been seen: the largest number of
-    batches over probability. So DeePMD-kit counts.
+    An epoch ends when every system is expected to have been seen: the largest number of batches over
+    probability, as in DeePMD-kit.
     """
     if settings.numb_epoch is None:
         assert settings.numb_steps is not None
@@ -169,7 +169,7 @@ def data_statistics(settings: InputSettings, data: Data, caches: Sequence[Path] 
 
 
 def statistics_sample(settings: InputSettings, data: Data) -> Iterator[Frame]:
-    """The frames that statistics are taken of."""
+    """The frames that enter statistics."""
     return sampled_frames(data.systems, data.batch_sizes, settings.model.data_stat_nbatch)
 
 
@@ -177,7 +177,7 @@ def statistics_files(settings: InputSettings, base: Path | None) -> list[Path]:
     """The file of statistics that training runs share, if there is one.
 
     Raises:
-        InputError: something else lies there, which must not be overwritten.
+        InputError: another file is there, which must not be overwritten.
     """
     if settings.training.stat_file is None:
         return []
@@ -191,7 +191,7 @@ def statistics_files(settings: InputSettings, base: Path | None) -> list[Path]:
 
 
 def fresh_model(settings: InputSettings, statistics: Statistics, seed: int) -> EnergyModel:
-    """A model with fresh weights and the statistics of the data.
+    """A model with random weights and the statistics of the data.
 
     Args:
         settings: of the training.

@@ -20,7 +20,7 @@ _ARRAYS = ("mean", "stddev", "bias", "parameter_mean", "parameter_deviation")
 
 @dataclass(frozen=True)
 class Statistics:
-    """What a model takes from its training data before it is trained."""
+    """What a model learns from its training data before training."""
 
     mean: np.ndarray
     """[ntypes, 4], of the environment matrix."""
@@ -31,17 +31,17 @@ class Statistics:
     sel: int
     """Slots per atom, given or found in the data."""
     max_neighbors: int
-    """Of the frames that were looked at."""
+    """In the frames that were read."""
     crowded: str
-    """The frame where an atom has as many."""
+    """The frame with that atom."""
     parameter_mean: np.ndarray
     """[fparam + aparam], over frames and over atoms."""
     parameter_deviation: np.ndarray
     """[fparam + aparam]"""
     observed: list[int]
-    """The types of the atoms that were looked at."""
+    """The types in the frames that were read."""
     min_distance: float
-    """Å, between two atoms of the frames that were looked at; infinite if none has a neighbour."""
+    """Å, between two atoms in the frames that were read; infinite if none has a neighbour."""
     fingerprint: str = ""
     """Of the data and settings that they were taken from."""
     counted: int | None = None
@@ -116,7 +116,7 @@ def compute_statistics(
     The bias of the types is fitted to the energies of the frames. Labels of atoms would tell it directly,
     and DeePMD-kit has code for that, but its reader of data never delivers them there (it looks for
     `atom_energy`, and the label is called `atom_ener`); so the models that it trains have the fitted bias,
-    and so have those of dpax. Only data that have nothing but atomic energies give their means.
+    and so have those of dpax. Only data with atomic energies and no frame energies give their means.
 
     Args:
         frames: of the training data.
@@ -202,7 +202,7 @@ def energy_bias(
 
 
 def fingerprint(facts: Mapping[str, Any]) -> str:
-    """A short name for JSON-able facts that statistics depend on."""
+    """A digest of the JSON-able facts that statistics depend on."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -217,7 +217,7 @@ def read_statistics(path: Path, expected: str) -> Statistics | None:
         statistics = Statistics(**arrays, **content)
         return statistics if _is_sound(statistics) else None
     except (OSError, *WRONG_CONTENTS):
-        return None  # not there, or not ours: to be computed anew
+        return None  # not there, or not ours: to be recomputed
 
 
 def read_count(path: Path, expected: str) -> int | None:
@@ -256,7 +256,7 @@ def _is_sound(statistics: Statistics) -> bool:
 
 
 def is_statistics(path: Path) -> bool:
-    """Whether a file holds statistics, of whatever data."""
+    """Whether a file holds statistics, of any data."""
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
         return isinstance(content, dict) and {"fingerprint", *_ARRAYS} <= content.keys()

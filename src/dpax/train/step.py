@@ -33,7 +33,7 @@ class TrainState(NamedTuple):
 
 @dataclass(frozen=True)
 class Functions:
-    """What a training needs of a model, compiled on first use for each shape of batch."""
+    """The functions of a model that training needs, compiled on first use for each shape of batch."""
 
     init: Callable[[], TrainState]
     step: Callable[[TrainState, Neighborhoods, Labels, Prefactors, float], tuple[TrainState, Errors]]

@@ -1,4 +1,4 @@
-"""A look at every frame of the data: what they hold, and what would spoil a training run."""
+"""A survey of all frames of the data: their contents, and what would spoil a training run."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -47,7 +47,7 @@ class SystemSurvey:
         return self.bad_frames[:_MOST_PROBLEMS] + rest
 
     def look(self, frame: Frame) -> None:
-        """Take a frame into account.
+        """Count a frame.
 
         Raises:
             InputError: two of its atoms are at the same place.
@@ -79,7 +79,7 @@ class Survey:
         return [problem for system in self.systems for problem in system.problems]
 
     def warnings(self) -> list[str]:
-        """What in the data is suspicious or will not be used as hoped."""
+        """What is suspicious in the data, or will not be used as expected."""
         texts = data_warnings(
             self.settings,
             [system.system for system in self.systems],
@@ -125,7 +125,7 @@ def survey_system(system: System, rcut: float, parameters: ParameterWidths) -> S
     Args:
         system: the data.
         rcut: cutoff radius within which neighbours are counted, Å.
-        parameters: what the model must be told of each frame.
+        parameters: the frame and atomic parameters that the model takes.
     """
     result = SystemSurvey(system, NeighborStatistics(len(system.type_map), rcut), frames=len(system))
     for index in range(len(system)):

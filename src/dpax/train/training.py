@@ -1,4 +1,4 @@
-"""A training run at some step: all that moves in it."""
+"""The state of a training run at some step."""
 
 import math
 
@@ -51,7 +51,7 @@ class Training:
 
     @reads_contents
     def _restore(self, checkpoint: Checkpoint) -> None:
-        """Put everything that moves, but for the model, where it was."""
+        """Restore everything but the model."""
         meta = checkpoint.meta
         self.done = self.saved = meta["progress"]["step"]
         self.shown = ErrorMeans(**meta["shown"])

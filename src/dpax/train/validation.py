@@ -1,4 +1,4 @@
-"""The validation data of a training: batches of them, and the errors of a model there."""
+"""The validation data of a training run: batches, and the errors of a model on them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from dpax.train.setup import Data
 
 
 class ValidationSet:
-    """Validation data, and where one stands in them.
+    """Validation data, with the position in their order.
 
     Args:
         data: systems and the sizes of their batches.
@@ -48,7 +48,7 @@ class ValidationSet:
         return means
 
     def state(self) -> dict[str, Any]:
-        """Where one stands, as plain JSON types."""
+        """The position, as plain JSON types."""
         return {"order": self._order.state(), "planner": self._planner.state()}
 
     def restore(self, state: dict[str, Any]) -> None:

