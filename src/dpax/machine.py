@@ -99,7 +99,7 @@ def cache_folder(wanted: str | os.PathLike | None = None, known: str | None = No
     """Where compiled programs are kept, None for nowhere.
 
     Args:
-        given: a folder, or "off"; as for `configure`.
+        wanted: a folder, or "off"; as for `configure`.
         known: the folder if neither the argument nor DPAX_CACHE names one.
 
     Raises:

@@ -33,7 +33,7 @@ from dpax.nn.precision import jax_dtype
 
 
 class _AttentionModule(Module):
-    """What the three classes have in common: their settings, which are attributes too."""
+    """The base of the three classes: their settings, which are attributes too."""
 
     settings: AttentionSettings
 

@@ -18,7 +18,7 @@ from dpax.settings import Settings
 
 
 class AttentionSettings(Settings):
-    """What the classes of attention layers can be asked for."""
+    """The options of attention layers."""
 
     nnei: int = Field(ge=0, description="Slots of each atom.")
     embed_dim: Width = Field(description="Width of the input and output.")

@@ -130,7 +130,7 @@ _OF_THE_INPUT = (
     *("type", "seed", "layer_name", "stripped_type_embedding", "smooth_type_embdding"),
     *("ntypes", "type_map", "mixed_types", "dim_descrpt", "tebd_input_mode", "smooth_type_embedding"),
 )
-"""Keys of the input that say nothing of the model, those that DeePMD-kit adds, and those that v2 fixes."""
+"""Keys of the input that do not describe the model, those that DeePMD-kit adds, and those that v2 fixes."""
 
 
 def _short_range(

@@ -27,7 +27,7 @@ def descriptor_keys(kind: str) -> keys.Keys:
 
 
 def descriptor_values(spec: DescriptorSpec) -> dict[str, Any]:
-    """What the dictionary of a descriptor says beside its networks."""
+    """The dictionary of a descriptor without its networks."""
     return keys.written(descriptor_keys(spec.type), spec) | {"precision": spec.dtype.name}
 
 

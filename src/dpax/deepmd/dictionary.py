@@ -19,7 +19,7 @@ from dpax.settings import Settings
 
 Spec = TypeVar("Spec", bound=Settings)
 _NEWEST = {"Descriptor": 4, "DescriptorBlock": 2, "Fitting": 4, "TypeEmbedNet": 2}
-"""Versions of dictionaries that are read, where they are newer than those that are written."""
+"""The newest versions of dictionaries that are read, where they are newer than those that are written."""
 
 
 def take(data: Any, cls: str | tuple[str, ...], newest: int) -> dict:
@@ -113,7 +113,7 @@ def embedding_network(
 
 
 def fitting_network(arrays: Arrays, spec: FittingSpec) -> dict[str, Any]:
-    """The dictionary of a fitting net without what stands around it."""
+    """The inner dictionary of a fitting net."""
     *hidden, last = (below(arrays, number) for number in range(len(spec.neuron) + 1))
     *flags, flag_of_last = spec.trained_layers
     layers = [
@@ -162,12 +162,12 @@ def checked(kind: type[Spec], fields: Mapping[str, Any], what: str) -> Spec:
 
 
 def compare(actual: Any, expected: Any, place: str = "") -> None:
-    """Check that a dictionary says nowhere else than dpax would for the same model.
+    """Check that a dictionary agrees with that of dpax for the same model. Missing
 
-    Where it lacks a key it says nothing: older versions do. Arrays are not compared.
+    keys agree: older versions lack some. Arrays are not compared.
 
     Args:
-        found: the dictionary, or a part of it.
+        actual: the dictionary, or a part of it.
         expected: what dpax writes.
         place: of the part.
 
@@ -204,7 +204,7 @@ def compare(actual: Any, expected: Any, place: str = "") -> None:
 
 
 _OWN = tuple(key.name for key in NORMALISED if isinstance(key, Key) and key.since == 0)
-"""Keys that are written only where they differ from what DeePMD-kit does: their absence says something."""
+"""Keys that are written only where they differ from what DeePMD-kit does: their absence has a meaning."""
 _SAYS_NOTHING = ("@class", "@version", "@variables", "trainable", "seed")
 """Keys that are looked at elsewhere, or in which parts may differ from the whole."""
 

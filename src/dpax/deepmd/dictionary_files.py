@@ -28,7 +28,7 @@ _PROGRAMS = "stablehlo"
 _DTYPES = ("bool", "int32", "int64", "float16", "bfloat16", "float32", "float64")
 """Of arrays in a `.yaml` file."""
 _PACKED = 1100
-"""HDF5's compression, deflate, makes nothing smaller than by this factor."""
+"""The largest factor of HDF5's compression, deflate."""
 _YAML_MERGE = "tag:yaml.org,2002:merge"
 _SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -58,7 +58,7 @@ def read_dictionary(path: Path) -> Source:
 
 
 def write_dictionary(path: Path, document: dict) -> None:
-    """Write a dictionary as a `.dp` or `.yaml` file, by the ending of its name."""
+    """Write a dictionary as a `.dp` or `.yaml` file, by its suffix."""
     if path.suffix in YAML:
         with path.open("w", encoding="utf-8") as file:
             dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -91,7 +91,7 @@ def _read_hdf5(path: Path) -> Any:
             tree = json.loads(text)
             check_tree(tree)
             return _restore_arrays(tree, cache(lambda name: _dataset(file, name)))
-    except Exception as error:  # HDF5 runs into damage everywhere, and its errors are of many kinds
+    except Exception as error:  # damaged files make HDF5 raise many kinds of errors
         raise InputError(f"not a model file of DeePMD-kit, or a damaged one ({brief(error)})") from None
 
 
@@ -123,7 +123,7 @@ class _Loader(_SafeLoader):
         """Refuse merges."""
         if any(key.tag == _YAML_MERGE for key, _ in node.value):
             raise yaml.constructor.ConstructorError(
-                None, None, "'<<' has no place in a model", node.start_mark
+                None, None, "'<<' is not allowed in a model", node.start_mark
             )
 
     def construct_integer(self, node: yaml.ScalarNode) -> int:
@@ -157,7 +157,7 @@ def _restore_arrays(tree: Any, array: Callable[[str], Any], inside: bool = False
 
 
 def _replace_arrays(tree: Any, put: Callable[[np.ndarray], Any], inside: bool = False) -> Any:
-    """The tree with its arrays put elsewhere; where DeePMD-kit looks for none they become lists."""
+    """The tree with its arrays put elsewhere; where DeePMD-kit expects none they become lists."""
     if isinstance(tree, dict):
         return {key: _replace_arrays(v, put, inside or key == "@variables") for key, v in tree.items()}
     if isinstance(tree, (list, tuple)):

@@ -30,7 +30,7 @@ from dpax.nn.initial import Seed
 
 
 class DescrptDPA1(Module):
-    """The DPA-1 descriptor: what an atom's surroundings look like, in numbers that no rotation changes.
+    """The DPA-1 descriptor: rotation-invariant numbers for the surroundings of an atom.
 
     Args are those of `DescrptBlockSeAtten`, and:
         smooth_type_embedding: `smooth` of the block.
@@ -103,7 +103,7 @@ class DescrptDPA1(Module):
         self._hold(spec, initial_arrays(spec, seed) if arrays is None else arrays)
 
     def _hold(self, spec: DescriptorSpec, arrays: Arrays) -> None:
-        """Take a description and arrays for its own."""
+        """Take over a description and arrays."""
         self.se_atten: Any = DescrptBlockSeAtten(**block_arguments(spec), arrays=arrays)
         self.type_embedding: Any = TypeEmbedNet(spec, arrays)
         self.concat_output_tebd = spec.concat_output_tebd

@@ -14,7 +14,7 @@ from dpax.nn.arrays import Arrays, fitted, numbers
 
 
 def fitting_values(net: FittingSpec) -> dict[str, Any]:
-    """What the dictionary of a fitting net says beside its layers."""
+    """The dictionary of a fitting net without its layers."""
     return keys.written(keys.FITTING, net) | {
         "precision": net.dtype.name,
         "trainable": list(net.trained_layers),

@@ -39,7 +39,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Constant:
-    """A key that has one value in all models that dpax can express."""
+    """A key with the same value in all models that dpax can express."""
 
     name: str
     value: Any = None
@@ -158,7 +158,7 @@ def written(keys: Keys, of: BaseModel) -> dict[str, Any]:
 
 
 def read(keys: Keys, data: Mapping[str, Any], what: str) -> dict[str, Any]:
-    """The fields of a description that a dictionary gives values to, or its version's defaults.
+    """The fields of a description: values of a dictionary, or the defaults of its version.
 
     Args:
         keys: of the dictionary.
@@ -184,7 +184,7 @@ def read(keys: Keys, data: Mapping[str, Any], what: str) -> dict[str, Any]:
 
 
 def others(keys: Keys, data: Mapping[str, Any]) -> dict[str, Any]:
-    """What a dictionary holds beside these keys."""
+    """The entries of a dictionary beside these keys."""
     known = {key.name for key in keys}
     return {name: value for name, value in data.items() if name not in known}
 

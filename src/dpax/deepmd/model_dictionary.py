@@ -24,7 +24,7 @@ DESCRIPTORS = ("dpa1", "se_atten", "se_atten_v2")
 def model_dictionary(model: EnergyModel) -> dict[str, Any]:
     """The dictionary of a model (`Model.serialize()`).
 
-    What DeePMD-kit does not know stands under keys of dpax (`isolated_energies`, `srtab_add_bias`);
+    What DeePMD-kit does not know is under keys of dpax (`isolated_energies`, `srtab_add_bias`);
     `for_deepmd` gives a model without.
     """
     spec, short = model.spec, model.spec.short_range
@@ -60,7 +60,7 @@ def model_dictionary(model: EnergyModel) -> dict[str, Any]:
 
 
 def _model_keys(spec: ModelSpec, kind: str) -> dict[str, Any]:
-    """What the dictionary of any kind of model has."""
+    """The entries of the dictionary of any kind of model."""
     shape = (1, spec.descriptor.ntypes, 1)
     return {
         "@class": "Model",
@@ -107,7 +107,7 @@ def pair_table(table: PairTable) -> dict[str, Any]:
 def for_deepmd(model: EnergyModel) -> EnergyModel:
     """A model of the same energies that DeePMD-kit's dictionary can express.
 
-    Energies of isolated atoms become numbers of the bias, as they are with the weights of now.
+    Energies of isolated atoms become numbers of the bias, as they are with the present weights.
 
     Raises:
         InputError: there is none; the message gives the reason.
@@ -120,7 +120,7 @@ def for_deepmd(model: EnergyModel) -> EnergyModel:
     if short is not None and not short.add_bias:
         if spec.fitting.dtype != np.float64:
             raise InputError(
-                "the model has srtab_add_bias = false; DeePMD-kit can say this only with the bias inside "
+                "the model has srtab_add_bias = false; DeePMD-kit can express this only with the bias inside "
                 f"the fitting net, and {spec.fitting.dtype.name} would round it there"
             )
         of_net = bias.copy()

@@ -43,15 +43,15 @@ _READERS: dict[str, Callable[[Path], Source]] = {
     ".pth": _read_torch,
 }
 READ = tuple(_READERS)
-"""Endings of the names of files that are read."""
+"""Suffixes of files that are read."""
 WRITTEN = (".dp", ".yaml", ".yml")
-"""Endings of the names of files that are written."""
+"""Suffixes of files that are written."""
 _COMPILED = (".savedmodel", ".savedmodeltf", ".pb", ".pd", ".json", ".pte", ".pt2", ".pbtxt")
 """Other kinds of model files that DeePMD-kit has."""
 
 
 def is_foreign(path: Path) -> bool:
-    """Whether a file's name ends as DeePMD-kit's model files do."""
+    """Whether a file has a suffix of DeePMD-kit's model files."""
     return path.suffix in (*READ, *_COMPILED)
 
 

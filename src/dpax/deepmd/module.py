@@ -29,7 +29,7 @@ class Module(nnx.Module):
         elif isinstance(current, nnx.Variable) and value is not None and not isinstance(value, nnx.Variable):
             current.set_value(jnp.asarray(value, dtype=current[...].dtype))
         elif isinstance(value, nnx.Variable):
-            super().__setattr__(name, nnx.data(value))  # also where the attribute was None before
+            super().__setattr__(name, nnx.data(value))  # also if the attribute was None before
         else:
             super().__setattr__(name, value)
 

@@ -1,4 +1,4 @@
-"""Where each array of a model stands in DeePMD-kit's dictionaries and checkpoints, and in dpax's classes."""
+"""The place of each array of a model in DeePMD-kit's dictionaries and checkpoints, and in dpax's classes."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -73,7 +73,7 @@ _PARTS = {"{n}": r"(?P<n>\d+)", "{a}": "(?P<a>w|b|idt)", "{p}": "(?P<p>in_proj|o
 
 
 def renamed(arrays: Mapping[str, Any], places: Iterable[Place], source: str) -> dict[str, Any]:
-    """Arrays by their names in a model of dpax; what has no place there is left out.
+    """Arrays by their names in a model of dpax; others are left out.
 
     Args:
         arrays: by their names in the source.

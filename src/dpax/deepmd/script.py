@@ -26,7 +26,7 @@ _FITTING = (
     "atom_ener",
 )
 _KEPT = ("info", "data_stat_nbatch", "data_stat_protect", "data_bias_nsample", "use_srtab")
-"""Keys that the model cannot tell, taken over from where it comes from."""
+"""Keys that do not follow from the model, taken over from its source."""
 
 
 def input_of(model: EnergyModel, provenance: dict[str, Any]) -> dict[str, Any]:

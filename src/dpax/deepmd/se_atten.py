@@ -110,7 +110,7 @@ class DescrptBlockSeAtten(Module):
         self._hold(spec, initial_arrays(spec, seed) if arrays is None else arrays)
 
     def _hold(self, spec: DescriptorSpec, arrays: Arrays) -> None:
-        """Take a description and arrays for its own."""
+        """Take over a description and arrays."""
         self.description = spec
         names = trained(spec, arrays)
         own = variables(arrays, names.__contains__)

@@ -1,4 +1,4 @@
-"""The DPA-1 descriptor: what an atom's surroundings look like, in numbers that no rotation changes.
+"""The DPA-1 descriptor: rotation-invariant numbers for the surroundings of an atom.
 
 Source: D. Zhang et al., "DPA-1: Pretraining of attention-based deep potential model for molecular
 simulation", npj Comput. Mater. 10, 94 (2024), arXiv:2208.08236.
