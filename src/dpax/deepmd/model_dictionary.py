@@ -173,7 +173,7 @@ def model_of(
     short_range: ShortRange | None,
     of_descriptor: Arrays,
     of_fitting: Arrays,
-    out_bias: np.ndarray,
+    out_bias: object,
     net_bias: np.ndarray,
 ) -> EnergyModel:
     """A model from its parts.
@@ -186,7 +186,7 @@ def model_of(
         short_range: its pair potential.
         of_descriptor: the arrays of the descriptor.
         of_fitting: those of the fitting net.
-        out_bias: the energy bias, [1, ntypes, 1], eV.
+        out_bias: the energy bias, [1, ntypes, 1], eV, as read; anything else is refused.
         net_bias: the part of it that is kept in the fitting net, [ntypes], eV.
 
     Raises:
