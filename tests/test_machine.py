@@ -69,7 +69,7 @@ def test_default_cache_folder(tmp_path):
             {"JAX_PLATFORMS": "none"},
             "JAX_PLATFORMS is none, and JAX finds no such device",
         ),
-        ("jax.devices(); dpax.configure()", {}, "dpax.configure: JAX has started already"),
+        ("jax.devices(); dpax.configure()", {}, "dpax.configure: JAX has already started"),
     ],
 )
 def test_mistakes(call, variables, message):

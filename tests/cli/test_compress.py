@@ -81,7 +81,7 @@ def test_a_coarse_table_is_not_written(folder):
 
 
 def test_the_distance_that_a_file_says(folder):
-    with pytest.raises(InputError, match="does not say how close"):
+    with pytest.raises(InputError, match="does not state the smallest distance"):
         compress(folder / "model.dpax", folder / "none.dpax")
     save_model(folder / "told.dpax", tiny_model(**SMALL), {"min_nbor_dist": 0.9})
     found = compress(folder / "told.dpax", folder / "from_file.dpax", extrapolate=2, stride=0.1, bound=1e-4)
@@ -106,4 +106,4 @@ def test_mistakes(folder):
     arguments = ("compress", folder / "model.dpax", "-o")
     assert "exists already" in error_of(*arguments, folder / "model.dpax")
     both = ("-t", folder / "input.json", "--min-distance", 1)
-    assert "both say the smallest distance" in error_of(*arguments, folder / "none.dpax", *both)
+    assert "both set the smallest distance" in error_of(*arguments, folder / "none.dpax", *both)

@@ -41,7 +41,7 @@ def test_summary_leaves_out_what_is_unknown():
 
 def test_plain_lines_in_a_log_file():
     lines = run(terminal=False).splitlines()
-    assert lines[0] == "training goes on from step 40; 100 steps in all"
+    assert lines[0] == "training continues from step 40; 100 steps in all"
     assert lines[1].startswith("step 50/100: loss 12.3, E 2.1 | 3.4 meV/atom, F 250.0 meV/Å")
     assert lines[1].endswith("2 steps/s, 0:00:25 left")
     assert lines[2:] == ["a checkpoint [not markup]", "done"]

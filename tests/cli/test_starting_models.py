@@ -85,7 +85,7 @@ def test_mistakes_are_one_line_and_leave_nothing(folder, bare):
     text = error_of("train", wider, "-o", run, "--init-frz-model", trained / "model.dpax")
     assert "descriptor.rcut is 4.0 and was 3.5" in text
     text = error_of("train", wider, "-o", run, "-i", trained, "-t", trained)
-    assert text.startswith("--init-model and --finetune each say what the training starts from")
+    assert text.startswith("--init-model and --finetune each set the starting model")
     assert "leave out the branch 'H2O'" in error_of(
         "train", wider, "-o", run, "-t", trained, "--model-branch", "H2O"
     )

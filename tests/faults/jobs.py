@@ -18,7 +18,7 @@ from dpax.train.checkpoints import Checkpoints
 from faults.commands import Ended, Fault, Process, run
 from train.support import content
 
-NOTHING_YET = re.compile(r"no run to be found here|there is no checkpoint to go on from")
+NOTHING_YET = re.compile(r"no run here|there is no checkpoint to go on from")
 """What `--restart` says where nothing was begun: the command is then given without it."""
 
 

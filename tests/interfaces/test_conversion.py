@@ -244,7 +244,7 @@ def test_show(own, tmp_path):
         assert "'neuron': [16, 16]" in output
         assert "observed types: 2: H O" in output or path == own
         assert "descriptor → Descriptor se_atten_v2" in output
-    assert "model-branch is of multi-task models" in dpax("show", own, "model-branch", code=2).stderr
+    assert "model-branch is for multi-task models" in dpax("show", own, "model-branch", code=2).stderr
     sizes = [line for line in output.splitlines() if line.startswith("parameters in ")]
     numbers = [int(line.rpartition(" ")[2].replace(",", "")) for line in sizes]
     assert numbers[0] + numbers[1] == numbers[2]

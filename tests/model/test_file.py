@@ -237,7 +237,7 @@ def path_with(path, change):
         (broken_json, "damaged, or not written by dpax"),
         (array_missing, "the array bias is missing"),
         (layer_missing, "the array .*2/w is missing"),
-        (array_added, "the array .*3/w is of no use"),
+        (array_added, "the array .*3/w does not belong"),
         (key_missing, "descriptor.*ntypes: is required"),
         (section_missing, "fitting: is required"),
         (unknown_key, "descriptor.*flavour: unknown key"),

@@ -206,7 +206,7 @@ def test_a_description_needs_a_number_for_auto():
         ("learning_rate.stop_lr", 0.1, "learning_rate.stop_lr: should be at most start_lr (0.001)"),
         ("loss.type", "dos", "loss.type: dpax trains energies and their derivatives"),
         ("optimizer.type", "LKF", "optimizer.type: LKF is refused"),
-        ("training.save_dir", "here", "training.save_dir: 'here' is refused: checkpoints of dpax lie"),
+        ("training.save_dir", "here", "training.save_dir: 'here' is refused: dpax writes checkpoints"),
         ("training.batch_size", 3, "training.batch_size: unknown key; it belongs to training.training_data"),
         (
             "training.training_data.batch_size",
@@ -240,7 +240,7 @@ def test_two_ways_to_stop():
     rate = LearningRateSettings(start_lr=1e-3, stop_lr_ratio=0.1)
     assert rate.final_lr == pytest.approx(1e-4)
     assert LearningRateSettings().final_lr == 5e-8
-    with pytest.raises(InputError, match="say the same thing"):
+    with pytest.raises(InputError, match="set the same thing"):
         LearningRateSettings(start_lr=1e-3, stop_lr_ratio=0.1, stop_lr=1e-5)
 
 

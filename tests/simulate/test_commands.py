@@ -77,7 +77,7 @@ def test_killed_at_any_moment_and_continued(folder, tmp_path):
         assert logged(output)[-1] - CHECKPOINT_EVERY <= saved
     end = saved + 3
     shown = dpax(*arguments(folder, output, end), "--restart").stdout
-    assert f"32 atoms (AgCu31), NVT: the simulation goes on from step {saved}; {end} steps in all" in shown
+    assert f"32 atoms (AgCu31), NVT: the simulation continues from step {saved}; {end} steps in all" in shown
     assert f"step {end}/{end}: " in shown
     dpax(*arguments(folder, whole, end))
     assert logged(output) == list(range(end + 1))
@@ -168,7 +168,7 @@ def reported(terminal: bool) -> str:
 def test_progress():
     lines = reported(terminal=False).splitlines()
     assert lines == [
-        "3 atoms: the simulation goes on from step 40; 100 steps in all",
+        "3 atoms: the simulation continues from step 40; 100 steps in all",
         "step 50/100: 301 K, E -10.5000 eV, drift +0.0025 meV/atom, 1.23 ns/day",
         "done",
     ]

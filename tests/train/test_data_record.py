@@ -137,7 +137,7 @@ def test_frames_and_systems_that_come_and_go(base):
         np.save(path, np.concatenate([np.load(path), np.load(path)[:1]]))
     assert changes(before, base) == ["a had 6 frames and now has 7"]
     now = record(base)["training_data"]
-    with pytest.raises(InputError, match="a had 6 frames and now has 7; a run goes on with the frames"):
+    with pytest.raises(InputError, match="a had 6 frames and now has 7; a run continues with the frames"):
         check_sizes(before["training_data"], now)
     with pytest.raises(InputError, match="started with 2 systems, and there are now 1"):
         check_sizes(before["training_data"], now[:1])

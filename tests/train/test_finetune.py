@@ -118,7 +118,7 @@ def test_a_run_of_a_trained_model_cannot_be_repeated_without_it(base, tuned, tmp
     recorded = read_settings(tuned[0] / "input.json")
     with pytest.raises(InputError, match="give that model again with --finetune"):
         train(recorded, tmp_path / "again", base=base)
-    with pytest.raises(InputError, match="restart and finetune each say what the training starts from"):
+    with pytest.raises(InputError, match="restart and finetune each set the starting model"):
         train(recorded, tuned[0], base=base, restart=True, finetune=trained_model())
     assert not (tmp_path / "again").exists()
 

@@ -123,7 +123,7 @@ def test_sigterm_saves_and_says_so(copy):
     training.wait_for_steps(4)
     code, out, err = training.end(signal.SIGTERM)
     assert (code, err) == (143, "")
-    assert f"training goes on from step {before}" in out
+    assert f"training continues from step {before}" in out
     assert "SIGTERM: stopped at step" in out
     assert checkpoints_of(run)[-1] == last_step(run) >= before + 4
 
@@ -138,12 +138,12 @@ def test_kill_loses_no_more_than_a_checkpoint_interval(copy):
         time.sleep(chance.uniform(0.0, 0.5))
         code, out, _ = training.end(signal.SIGKILL)
         assert code == -signal.SIGKILL
-        assert f"training goes on from step {before};" in out
+        assert f"training continues from step {before};" in out
         assert checkpoints_of(run)[-1] >= last_step(run) - SAVE_FREQ
     reached, saved = last_step(run), checkpoints_of(run)[-1]
     code, out, err = Dpax(until(input_file, reached + 2), run, "--restart").end()
     assert (code, err) == (0, "")
-    assert f"training goes on from step {saved};" in out
+    assert f"training continues from step {saved};" in out
     assert (run / "model.dpax").is_file()
     curve = [line.split()[0] for line in (run / "lcurve.out").read_text().splitlines()[1:]]
     assert curve == [str(step) for step in range(1, reached + 3)]
@@ -163,7 +163,7 @@ def test_spoilt_checkpoint_is_passed_over(copy):
     code, out, err = Dpax(until(input_file, last + 1), run, "--restart").end()
     assert (code, err) == (0, "")
     assert re.search(rf"checkpoints/{last}: damaged checkpoint .*; trying the one before", out)
-    assert f"training goes on from step {before};" in out
+    assert f"training continues from step {before};" in out
     assert checkpoints_of(run)[-1] == last + 1
 
 

@@ -323,7 +323,7 @@ def test_best_models_are_not_written_unless_wanted(tmp_path):
         ({"validating": {"full_validation": True}}, "needs training.validation_data"),
         (
             VALIDATION | {"validating": {"full_validation": True}, "dpax.valid_freq": 3},
-            "both say when to validate",
+            "both set when to validate",
         ),
         (
             VALIDATION
@@ -335,7 +335,7 @@ def test_best_models_are_not_written_unless_wanted(tmp_path):
         ),
         (VALIDATION | {"validating": {"validation_metric": "S:MAE"}}, "S:MAE is refused"),
         (VALIDATION | {"validating": {"ema_full_validation": True}}, "needs training.enable_ema"),
-        ({"training.numb_epoch": 3}, "numb_steps and numb_epoch both say how long to train"),
+        ({"training.numb_epoch": 3}, "numb_steps and numb_epoch both set the length of the training run"),
         ({"training.numb_steps": None}, "numb_steps is required and was not given"),
         ({"training.stat_file_mode": "read"}, "stat_file_mode 'read' needs a stat_file"),
     ],

@@ -209,7 +209,7 @@ def test_changed_data_are_refused(base, tmp_path, uninterrupted):
     for path in energies.parent.iterdir():
         np.save(path, np.load(path)[:-1])
     run = uninterrupted("float64")
-    with pytest.raises(InputError, match="small had 6 frames and now has 5; a run goes on with the frames"):
+    with pytest.raises(InputError, match="small had 6 frames and now has 5; a run continues with the frames"):
         train(settings(BASIC), run, base=tmp_path, restart=True, allow_changes=True)
     old = shutil.copytree(run, tmp_path / "old")
     (old / "data.json").unlink()
@@ -412,7 +412,7 @@ def test_changes_before_the_first_checkpoint_need_no_leave(base, tmp_path):
 
 
 def test_allowed_changes_are_those_of_a_restart(base, tmp_path):
-    with pytest.raises(InputError, match="--allow-changes is about a run that goes on"):
+    with pytest.raises(InputError, match="--allow-changes needs --restart"):
         train(settings(BASIC), tmp_path / "run", base=base, allow_changes=True)
     assert not (tmp_path / "run").exists()
 

@@ -85,7 +85,7 @@ def test_warm_up_is_linear():
     [
         ({"type": "cosine", "decay_steps": 9}, "decay_steps: is a setting of the schedule exp"),
         ({"decay_type": "linear"}, "decay_type: is a setting of the schedule wsd; type is exp"),
-        ({"warmup_steps": 3, "warmup_ratio": 0.1}, "warmup_steps and warmup_ratio say the same thing"),
+        ({"warmup_steps": 3, "warmup_ratio": 0.1}, "warmup_steps and warmup_ratio set the same thing"),
         ({"type": "wsd", "stop_lr": 0}, "stop_lr: should be greater than 0 for the schedule wsd"),
     ],
 )
