@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dpax.deepmd import DescrptDPA1, DescrptSeAttenV2
+from dpax.deepmd import DescrptDPA1, DescrptSeAttenV2, keys
 from dpax.descriptor.settings import DescriptorSettings
 from dpax.descriptor.spec import DescriptorSpec
 from dpax.errors import InputError
@@ -138,7 +138,8 @@ def test_arguments_fit_the_constructor(kind, cls):
     spec = DescriptorSettings.model_validate(content).spec(["O", "H"])
     assert (spec.type, spec.ntypes, spec.sel, spec.neuron) == (kind, 2, (20,), (4, 8))
     # Whatever the class can be told, the settings tell: no default of the class is ever in force.
-    taken = set(inspect.signature(cls.__init__).parameters) - {
+    taken = {*inspect.signature(cls.__init__).parameters, *(key.name for key in keys.OWN)} - {
+        "own",
         "self",
         "attn_mask",
         "spin",

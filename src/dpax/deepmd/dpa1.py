@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array
 from numpy.typing import ArrayLike
 
+from dpax.deepmd import keys
 from dpax.deepmd.descriptor_dictionary import descriptor, read_descriptor
 from dpax.deepmd.module import Module, value
 from dpax.deepmd.se_atten import DescrptBlockSeAtten, block_arguments, spec_of_arguments
@@ -85,10 +86,9 @@ class DescrptDPA1(Module):
         type_map: Sequence[str] | None = None,
         seed: Seed = None,
         lmax: int = 1,
-        empty_slots: str = "dense",
-        attn_norm: str = "sum",
         *,
         arrays: Arrays | None = None,
+        **own: Any,
     ):
         if spin is not None:
             raise InputError("spin is not supported by this descriptor; leave it out or set it to null")
@@ -434,5 +434,5 @@ class DescrptDPA1(Module):
                 fit each other.
         """
         spec, arrays = read_descriptor(data, "dpa1" if cls.type == "se_atten" else cls.type)
-        taken = inspect.signature(cls.__init__).parameters
+        taken = {*inspect.signature(cls.__init__).parameters, *(key.name for key in keys.OWN)}
         return cls(**{name: value for name, value in spec if name in taken}, arrays=arrays)

@@ -13,7 +13,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Int
 from numpy.typing import ArrayLike
 
-from dpax.deepmd import places
+from dpax.deepmd import keys, places
 from dpax.deepmd.attention import NeighborGatedAttention
 from dpax.deepmd.descriptor_dictionary import block, read_block
 from dpax.deepmd.module import Module, named_arrays, network, value, variables
@@ -62,10 +62,8 @@ class DescrptBlockSeAtten(Module):
         seed: None for fresh entropy.
         trainable: False freezes all arrays.
         lmax: highest angular degree of the moments, 1 to 4.
-        empty_slots: "dense" counts empty slots as DeePMD-kit does; "ignore" makes the descriptor
-            independent of `sel` but for its scale.
-        attn_norm: see `NeighborGatedAttentionLayer`.
         arrays: by name (`dpax.descriptor.initial`), instead of those drawn from the seed.
+        own: the options that DeePMD-kit does not have, such as `attn_norm`; see docs/settings.md.
 
     Raises:
         InputError: values that make no sense, or that are refused.
@@ -101,10 +99,9 @@ class DescrptBlockSeAtten(Module):
         seed: Seed = None,
         trainable: bool = True,
         lmax: int = 1,
-        empty_slots: str = "dense",
-        attn_norm: str = "sum",
         *,
         arrays: Arrays | None = None,
+        **own: Any,
     ):
         spec = spec_of_arguments(locals() | {"smooth_type_embedding": smooth})
         self._hold(spec, initial_arrays(spec, seed) if arrays is None else arrays)
@@ -380,7 +377,10 @@ def spec_of_arguments(arguments: Mapping[str, Any], kind: str = "se_atten") -> D
         "sel": (int(sel),) if isinstance(sel, (int, np.integer)) else tuple(int(s) for s in sel),
         "ln_eps": 1e-5 if arguments["ln_eps"] is None else arguments["ln_eps"],
     }
-    values = {**arguments, **changed}
+    unknown = arguments["own"].keys() - {key.name for key in keys.OWN}
+    if unknown:
+        raise TypeError(f"{min(unknown)!r} is no argument of a descriptor")
+    values = {**arguments, **arguments["own"], **changed}
     return DescriptorSpec(
         **{name: value for name, value in values.items() if name in DescriptorSpec.model_fields}
     )

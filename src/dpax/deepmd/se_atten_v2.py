@@ -1,7 +1,7 @@
 """DPA-1 with stripped type embedding and smoothness fixed: DeePMD-kit's `se_atten_v2`."""
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from dpax.deepmd.dpa1 import DescrptDPA1
 from dpax.errors import InputError
@@ -54,16 +54,15 @@ class DescrptSeAttenV2(DescrptDPA1):
         type_map: Sequence[str] | None = None,
         seed: Seed = None,
         lmax: int = 1,
-        empty_slots: str = "dense",
-        attn_norm: str = "sum",
         *,
         arrays: Arrays | None = None,
+        **own: Any,
     ):
         if stripped_type_embedding is False:
             raise InputError(
                 "se_atten_v2 always has a stripped type embedding; take DescrptDPA1 (se_atten) for 'concat'"
             )
         arguments = dict(locals())
-        for name in ("self", "__class__"):
+        for name in ("self", "__class__", "own"):
             arguments.pop(name)
-        super().__init__(**arguments, tebd_input_mode="strip", smooth_type_embedding=True)
+        super().__init__(**arguments, **own, tebd_input_mode="strip", smooth_type_embedding=True)
