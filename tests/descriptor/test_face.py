@@ -220,7 +220,7 @@ def test_a_dictionary_of_the_first_version_implies_a_bias_of_the_type_embedding(
 
 def test_dpaxs_own_settings_are_written_only_where_deepmd_differs(descriptor, result):
     def written(data):
-        return {"attn_norm", "empty_slots"} & data.keys()
+        return {"attn_norm", "empty_slots", "output_scale"} & data.keys()
 
     plain = descriptor.serialize()
     assert not written(plain)
@@ -235,6 +235,22 @@ def test_dpaxs_own_settings_are_written_only_where_deepmd_differs(descriptor, re
     assert again.spec == make(attn_norm="branch", empty_slots="ignore").spec
     assert other.spec.empty_slots == "ignore"
     assert np.abs(again(COORD, ATYPE, NLIST)[0] - result[0]).max() > 1e-3
+
+
+def test_the_output_scale_multiplies_the_moments_alone(descriptor, result):
+    """The type embedding behind them and the rotation matrix stay as they are."""
+    other = DescrptDPA1.deserialize({**descriptor.serialize(), "output_scale": 2.5})
+    scaled = other(COORD, ATYPE, NLIST)
+    n_moments = descriptor.get_dim_out() - descriptor.spec.tebd_dim
+    np.testing.assert_allclose(scaled[0][..., :n_moments], 2.5 * result[0][..., :n_moments], rtol=1e-12)
+    np.testing.assert_array_equal(scaled[0][..., n_moments:], result[0][..., n_moments:])
+    np.testing.assert_array_equal(scaled[1], result[1])
+    assert other.serialize()["output_scale"] == make(output_scale=2.5).serialize()["output_scale"] == 2.5
+
+
+def test_an_unknown_argument_is_refused():
+    with pytest.raises(TypeError, match="'output_scales' is no argument of a descriptor"):
+        make(output_scales=2.0)
 
 
 def test_another_descriptors_dictionary_is_refused(descriptor):

@@ -350,6 +350,7 @@ CONTRADICTIONS = {
     "descriptor/normalize": ["yes", 1],
     "descriptor/attn_norm": ["other", None],
     "descriptor/empty_slots": ["other", None],
+    "descriptor/output_scale": [*NUMBERS, 0.0],
     "descriptor/tebd_input_mode": ["strip", "other"],
     "descriptor/smooth_type_embedding": ["yes", 0],
     "descriptor/precision": ["float32", "float128", 64],

@@ -122,6 +122,12 @@ class DescriptorHyperparameters(Settings):
         description="dpax's own key. dense: each of the `sel` slots without a neighbour counts as it does in "
         "DeePMD-kit; ignore: only real neighbours count.",
     )
+    output_scale: float = Field(
+        default=1.0,
+        gt=0,
+        description="dpax's own key. Factor on the moments in D, which are small where atoms have far fewer "
+        "neighbours than `sel`.",
+    )
 
     @field_validator("tebd_input_mode", "smooth_type_embedding")
     @classmethod

@@ -48,7 +48,7 @@ def products(
         repeats = np.array([2 * degree + 1 for degree in range(2, spec.lmax + 1)])
         gains = jnp.repeat(gains**2, repeats, total_repeat_length=int(repeats.sum()))
         axis = axis * per_row(jnp.concatenate([jnp.ones(4, m.dtype), gains]), axis)
-    return einsum("bgm,bam->bga", m, axis).reshape(m.shape[0], -1)
+    return spec.output_scale * einsum("bgm,bam->bga", m, axis).reshape(m.shape[0], -1)
 
 
 def angular_basis(env: Environment, lmax: int) -> Float[Array, "block slots moments"]:
