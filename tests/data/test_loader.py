@@ -74,9 +74,9 @@ def test_batches_come_in_the_order_and_hold_its_frames():
 
 @pytest.mark.parametrize("depth", [0, 2, 5])
 @pytest.mark.parametrize("stop", [1, 6, 13])
-def test_a_resumed_loader_gives_the_very_same_arrays(depth, stop):
+def test_a_resumed_loader_gives_the_very_same_arrays(monkeypatch, depth, stop):
     order, planner = parts()
-    with loader_of(order, planner, depth=2) as loader:
+    with loader_of(order, planner) as loader:
         for _ in range(stop):
             _, state = next(loader)
         saved = json.loads(json.dumps([state, planner.state()]))
@@ -84,7 +84,8 @@ def test_a_resumed_loader_gives_the_very_same_arrays(depth, stop):
     order, planner = parts()
     order.restore(saved[0])
     planner.restore(saved[1])
-    with loader_of(order, planner, depth=depth) as loader:
+    monkeypatch.setattr("dpax.data.loader.AHEAD", depth)
+    with loader_of(order, planner) as loader:
         assert all(same(next(loader)[0], batch) for batch in expected)
 
 

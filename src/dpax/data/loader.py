@@ -17,6 +17,8 @@ from dpax.geometry.neighborhoods import Capacity
 from dpax.geometry.neighbors import EdgeList
 
 GIBIBYTE = 2**30
+AHEAD = 2
+"""Batches made ahead of the one being consumed."""
 SAMPLE_BATCHES = 64
 """Batches, at most, from which the array sizes are chosen."""
 SAMPLE_ATOMS = 20_000
@@ -39,7 +41,6 @@ class BatchLoader:
         dtype: of the edge vectors.
         parameters: how many `fparam` and `aparam` the model takes; none by default.
         labels: those to make room for; by default, of the rarer ones, those that one of the systems has.
-        depth: batches made ahead.
         cache_bytes: memory for neighbour lists, so that they are not searched again in every epoch.
 
     Raises:
@@ -56,7 +57,6 @@ class BatchLoader:
         *,
         parameters: ParameterWidths | None = None,
         labels: LabelWidths | None = None,
-        depth: int = 2,
         cache_bytes: int = GIBIBYTE,
     ):
         self._systems = systems
@@ -67,7 +67,6 @@ class BatchLoader:
         self._dtype = dtype
         self._parameters = parameters
         self._labels = label_widths(systems) if labels is None else labels
-        self._depth = depth
         self._cache = EdgeCache(cache_bytes, dtype)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="dpax-batches")
         self._pending: deque[tuple[Future[tuple[Batch, dict[str, Any]]], dict[str, Any]]] = deque()
@@ -78,7 +77,7 @@ class BatchLoader:
 
     def __next__(self) -> tuple[Batch, dict[str, Any]]:
         """The next batch, and the state of the order after it."""
-        while len(self._pending) <= self._depth:
+        while len(self._pending) <= AHEAD:
             picked = self._order_ahead.next()
             future = self._worker.submit(self._make, picked)
             self._pending.append((future, self._order_ahead.state()))
