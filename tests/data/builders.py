@@ -20,6 +20,7 @@ def rare_labels(n_atoms, rng) -> dict[str, np.ndarray]:
         "hessian": rng.normal(size=(3 * n_atoms, 3 * n_atoms)),
         "fparam": rng.normal(size=2),
         "aparam": rng.normal(size=(n_atoms, 3)),
+        "frame_weight": rng.uniform(size=()),
     }
 
 
@@ -125,6 +126,7 @@ FIELDS = {
     "hessian": "hessian",
     "fparam": "fparam",
     "aparam": "aparam",
+    "frame_weight": "frame_weight",
 }
 """The field of a frame for each file of a set."""
 

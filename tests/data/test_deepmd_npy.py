@@ -107,9 +107,10 @@ def test_deepmd_kit_reads_the_same(tmp_path):
         "atom_pref": 1,
         "atom_ener_coeff": 1,
         "drdq": 6,
+        "frame_weight": 1,
     }
     for name, width in widths.items():
-        theirs.add(name, width, atomic=name != "fparam", must=True)
+        theirs.add(name, width, atomic=name not in ("fparam", "frame_weight"), must=True)
     for name, width in {"energy": 1, "virial": 9, "hessian": 1}.items():
         theirs.add(name, width, must=True)
     part = theirs._load_set(theirs.dirs[0])

@@ -213,6 +213,38 @@ def test_what_has_no_meaning_is_refused(options, message):
         LossSettings(**options)
 
 
+@pytest.mark.parametrize("options", ["every term", "every term, mae", "huber", "mae of norms"])
+def test_every_term_is_weighted_by_frame(options):
+    """Frames of one size: the loss is the mean of theirs times their weights; a missing weight is 1."""
+    settings = LossSettings(**OPTIONS[options], enable_frame_weight=True)
+
+    def loss(frames, prediction):
+        labels, owners, _ = batch_of(frames)
+        return energy_loss(prediction, labels, owners, prefactors(settings, 0.6), settings)
+
+    def frames_of(*weights):
+        return [frame(4, k, **rare(4, k), frame_weight=weight) for k, weight in enumerate(weights)]
+
+    labels, _, _ = batch_of(frames_of(None, None))
+    prediction = prediction_for(labels)
+    single = []
+    for k, alone in enumerate(frames_of(None, None)):
+        n = batch_of([alone])[0].n_frames
+        atoms = slice(4 * k, 4 * k + 4)
+        forces = jnp.resize(prediction.forces[atoms], (n, 3))
+        virials = jnp.resize(prediction.virials[k], (n, 3, 3))
+        hessian = jnp.zeros((n, 3, n, 3)).at[:4, :, :4].set(prediction.hessian[atoms, :, atoms])
+        part = Prediction(jnp.resize(prediction.energies[atoms], n), forces, virials, hessian)
+        single.append(float(loss([alone], part)[0]))
+    plain, errors = loss(frames_of(None, 1.0), prediction)
+    weighted, same_errors = loss(frames_of(0.5, 3.0), prediction)
+    assert float(plain) == pytest.approx(sum(single) / 2, rel=1e-12)
+    assert float(weighted) == pytest.approx((0.5 * single[0] + 3.0 * single[1]) / 2, rel=1e-12)
+    ours, theirs = shown(errors, settings), shown(same_errors, settings)
+    assert ours.pop("rmse") != theirs.pop("rmse")
+    assert ours == theirs
+
+
 # Missing labels
 
 

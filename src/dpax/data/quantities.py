@@ -242,6 +242,21 @@ class Quantities:
         ),
     ] = None
     """float64 [atoms], c of the energy Σ c_i E_i that `energy` stands for."""
+    frame_weight: Annotated[
+        float | None,
+        Quantity(
+            (),
+            files=("frame_weight",),
+            keys=("frame_weight",),
+            rare=True,
+            loss_option=LossOption(
+                "enable_frame_weight",
+                "dpax's own key. Every term of the loss weighs a frame by its label frame_weight (1 "
+                "without). Displayed errors have no weights.",
+            ),
+        ),
+    ] = None
+    """The weight of the frame in the loss."""
     drdq: Annotated[
         np.ndarray | None,
         Quantity(

@@ -89,6 +89,11 @@ def energy_loss(
         "v": (quantities["v"]._replace(weights=size), virial_delta),
         **{term: (quantities[term], energy_delta) for term in ("ae", "pf", "gf", "h") if term in quantities},
     }
+    if settings.takes("frame_weight") and "frame_weight" in labels.values:
+        terms = {
+            term: (_weighted_by_frame(term, quantity, labels, frames), delta)
+            for term, (quantity, delta) in terms.items()
+        }
     loss = jnp.zeros((), prediction.energies.dtype)
     for term, (quantity, delta) in terms.items():
         if settings.weighs(term):
@@ -188,6 +193,16 @@ def _norms(quantity: _Quantity) -> _Quantity:
     positive = squares > 0
     lengths = jnp.where(positive, jnp.sqrt(jnp.where(positive, squares, 1.0)), 0.0)
     return quantity._replace(residual=lengths)
+
+
+def _weighted_by_frame(term: str, quantity: _Quantity, labels: Labels, frames: Array) -> _Quantity:
+    """A quantity with the weight of each row's frame, 1 for frames without one."""
+    rows = jnp.where(labels.has["frame_weight"] > 0, labels.values["frame_weight"], 1.0)
+    if term not in ("e", "v", "gf"):
+        rows = jnp.append(rows, 0.0)[frames]
+    if term == "h":
+        rows = jnp.repeat(rows, len(frames))
+    return quantity._replace(weights=rows if quantity.weights is None else quantity.weights * rows)
 
 
 def _mean_penalty(quantity: _Quantity, kind: str, huber: bool, delta: float) -> Float[Array, ""]:
