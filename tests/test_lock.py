@@ -151,6 +151,6 @@ def test_a_file_that_was_removed_meanwhile_is_made_anew(tmp_path, monkeypatch):
 
 
 def test_a_folder_that_cannot_be_written(tmp_path):
-    words = r"none/\.lock cannot be written: there is no such file"
+    words = r"none/\.lock cannot be written: no such file"
     with pytest.raises(InputError, match=words), hold(tmp_path / "none" / ".lock"):
         pass

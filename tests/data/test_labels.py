@@ -196,7 +196,7 @@ def test_positions_in_bohr_become_angstrom_wherever_a_structure_is_read(tmp_path
         ("force-unit=eV", "is no unit of forces"),
         ("force-unit=mole", "is no unit of forces"),
         ("pos_unit=eV", "is no unit of length"),
-        ("units=real", "units=real does not say which quantity"),
+        ("units=real", "units=real does not name the quantity"),
         ("energy-unit=hartree", "declares a unit of energy, but none of forces"),
         ("force-unit=hartree/bohr", "declares a unit of forces, but none of energy"),
     ],

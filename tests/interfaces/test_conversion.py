@@ -58,7 +58,7 @@ def test_a_model_that_would_differ_is_not_written(own, tmp_path, monkeypatch):
         write_model(path, tiny_model(version=2, seed=2, **SMALL), provenance)
 
     monkeypatch.setattr(conversion, "write_model", write_another)
-    with pytest.raises(InputError, match=r"model\.dp: not written, for it would differ .*energy \d"):
+    with pytest.raises(InputError, match=r"model\.dp: not written, because it would differ .*energy \d"):
         conversion.convert(own, target)
     assert target.read_text() == "what was there"
     assert list(tmp_path.iterdir()) == [target]
